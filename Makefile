@@ -1,0 +1,45 @@
+# rrsis-bench: plain verbs over the console script. `make help` lists them.
+SHELL := /bin/bash
+MODEL ?= fianet
+DATA  ?= synthetic
+SIZE  ?=
+SEED  ?= 0
+ARGS  ?=
+BIN   := .venv/bin
+RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(ARGS)
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test test-all lint data compare report clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@echo "Variables: MODEL=$(MODEL) DATA=$(DATA) SIZE=$(SIZE) SEED=$(SEED) ARGS='hydra overrides'"
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || python3 -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]' && touch $@
+
+bench: $(STAMP)  ## train, evaluate, write the leaderboards: make bench MODEL=lavt DATA=synthetic
+	@$(BIN)/rrsis-bench bench $(RUN)
+
+test: $(STAMP)  ## the fast tests (CPU only, under 4 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB of memory)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, its formatter and the type check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+data: $(STAMP)  ## verify the dataset: make data DATA=rrsisd
+	@$(BIN)/rrsis-bench data verify $(DATA) $(ARGS)
+
+compare: $(STAMP)  ## two rows of a leaderboard: make compare A=lavt B=fianet
+	@$(BIN)/rrsis-bench compare $(A) $(B) --data $(DATA)
+
+report: $(STAMP)  ## the leaderboard in the terminal, its files written anew from the records
+	@$(BIN)/rrsis-bench report $(DATA)
+
+clean:  ## runs, caches and the virtual environment; never the leaderboards
+	rm -rf runs .cache .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info
