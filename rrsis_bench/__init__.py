@@ -1,0 +1,16 @@
+"""rrsis-bench: one command, one protocol, one table for referring remote sensing image segmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["load_official"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the command line starts without torch."""
+    if name == "load_official":
+        from rrsis_bench.official import load_official
+
+        return load_official
+    raise AttributeError(f"module 'rrsis_bench' has no attribute '{name}'")

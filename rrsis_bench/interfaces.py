@@ -1,0 +1,181 @@
+"""What travels through the suite: samples, batches, and the contract of a model.
+
+Shape legend, used in every file of the suite (a tensor's name ends in its shape, ``x_BCHW``):
+
+====  =========================================================================
+B     samples in a batch
+C     channels of a feature map
+H, W  height and width in pixels or feature positions (native size for masks)
+S     side of a square view in pixels
+N     positions of a flattened map, ``N = H * W``
+L     text tokens, padded to the model's ``max_tokens``
+D     width of the text features
+====  =========================================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One referring expression with its image and target mask; pixels are read on call, not before.
+
+    Attributes:
+        sample_id: stable and unique within the dataset, over all splits.
+        image_id: equal for samples that show the same picture (bootstrap clusters, encode-once groups).
+        expression: the referring expression as given to the tokenizer.
+        language: ``"en"`` or ``"zh"``.
+        category: the dataset's category name, None where the dataset has none.
+        n_targets: objects that the expression denotes; 0 for a no-target expression, None where unknown.
+        read_image: returns uint8 (H, W, 3), RGB.
+        read_mask: returns bool (H, W) at native size, which may differ from the image's size.
+    """
+
+    sample_id: str
+    image_id: str
+    expression: str
+    language: str
+    category: str | None
+    n_targets: int | None
+    read_image: Callable[[], np.ndarray]
+    read_mask: Callable[[], np.ndarray]
+
+
+class ReferringDataset(ABC):
+    """One split of a dataset. Cheap to hold, picklable to loader workers; no pixels are kept.
+
+    Attributes:
+        name: the dataset's registry name, such as ``"rrsisd"``.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        category_names: every category of the dataset, in the dataset's own order; empty where it has none.
+    """
+
+    name: str
+    split: str
+    category_names: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples of the split."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index` without reading pixels; raises IndexError beyond the end."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a loader yields; pixels travel as uint8 and are normalised inside the model's backbone.
+
+    Attributes:
+        views: view name -> uint8 (B, 3, S, S), RGB; the first view is the main one.
+        text: ``input_ids``, ``attention_mask`` and, where asked, ``object_mask``, ``position_mask``: int64 (B, L).
+        target_BSS: uint8 0/1 at the main view's size, resized NEAREST; what the training loss sees.
+        masks: one bool (H, W) array per sample at native size; empty when the loader is not asked for them.
+        samples: the samples themselves, in batch order.
+    """
+
+    views: dict[str, Tensor]
+    text: dict[str, Tensor]
+    target_BSS: Tensor
+    masks: list[np.ndarray]
+    samples: list[Sample]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+
+@dataclass(slots=True)
+class SegmenterOutput:
+    """What a model returns.
+
+    Attributes:
+        logits: (B, h, w) foreground logits, any resolution; a two-class head returns foreground minus background.
+        aux_losses: scalars by name, already weighted, added to the segmentation loss in training.
+    """
+
+    logits: Tensor
+    aux_losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Segmenter(nn.Module, ABC):
+    """The contract of a model. A subclass writes ``__init__`` and ``forward``; the harness makes the masks.
+
+    A subclass sets in ``__init__``:
+        views: view name -> side length in pixels, the main view first, for example ``{"image": 480}``.
+        max_tokens: L, the number of text tokens (padding and special tokens included).
+
+    and may set on the class:
+        phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask")``.
+    """
+
+    views: dict[str, int]
+    max_tokens: int
+    phrase_masks: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a subclass that replaces the sealed mask making."""
+        super().__init_subclass__(**kwargs)
+        if "predict_masks" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__} overrides predict_masks, which is sealed: the protocol makes the masks. "
+                "Return logits from forward() instead."
+            )
+
+    @abstractmethod
+    def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
+        """Compute foreground logits.
+
+        Args:
+            views: view name -> uint8 (B, 3, S, S); the model normalises them in its own parameters' dtype.
+            text: text key -> int64 (B, L); keys that the model does not use are ignored.
+        """
+
+    def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - subclasses use the name
+        """Whether the optimiser leaves parameter `name` without weight decay."""
+        return False
+
+    @final
+    @torch.no_grad()
+    def predict_masks(
+        self,
+        views: Mapping[str, Tensor],
+        text: Mapping[str, Tensor],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        align_corners: bool = False,
+    ) -> list[Tensor]:
+        """Return one bool (H, W) mask per sample, at the sizes that the protocol asks for.
+
+        Args:
+            views: as in `forward`.
+            text: as in `forward`.
+            sizes: (H, W) per sample.
+            align_corners: how the bilinear resize of the logits places its samples; the protocol decides.
+        """
+        logits_Bhw = self(views, text).logits.float()
+        return [resized_HW > 0 for resized_HW in resize_logits(logits_Bhw, sizes, align_corners=align_corners)]
+
+
+def resize_logits(logits_Bhw: Tensor, sizes: Sequence[tuple[int, int]], *, align_corners: bool) -> list[Tensor]:
+    """Resize each map of (B, h, w) bilinearly to its own (H, W); equal sizes are resized together."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault((int(size[0]), int(size[1])), []).append(index)
+    out: list[Tensor | None] = [None] * len(sizes)
+    for size, members in groups.items():
+        resized = F.interpolate(logits_Bhw[members, None], size=size, mode="bilinear", align_corners=align_corners)
+        for row, index in enumerate(members):
+            out[index] = resized[row, 0]
+    return [tensor for tensor in out if tensor is not None]

@@ -1,0 +1,154 @@
+"""Finds models by name: ``models/<name>.py`` (or folder) with ``conf/model/<name>.yaml``, or an installed plugin.
+
+Nothing is imported until a model is asked for, so listing costs milliseconds and never imports torch. A plugin offers
+an entry point in the group ``rrsis_bench.models`` (``name = "package.module"``) and keeps its ``model/<name>.yaml``
+in a ``conf`` folder inside its top-level package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rrsis_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rrsis_bench.interfaces import Segmenter
+
+ENTRY_POINT_GROUP = "rrsis_bench.models"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = frozenset({"blocks"})  # folders of models/ that hold shared blocks, not a model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """Where a model comes from.
+
+    Attributes:
+        name: registry name, equal to the yaml's and the module's.
+        module: dotted module that defines the one `Segmenter` subclass.
+        source: ``"in-tree"`` or the plugin's distribution and version.
+        conf: the model's yaml; may be missing, which `card` reports.
+    """
+
+    name: str
+    module: str
+    source: str
+    conf: Path
+
+
+def unknown(kind: str, name: str, available: list[str]) -> UserError:
+    """The error for a misspelt name: suggestions first, then everything there is."""
+    close = difflib.get_close_matches(name, available, n=3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    return UserError(f"Unknown {kind} '{name}'.{hint}\nAvailable: {', '.join(available)}")
+
+
+def guard_models_package() -> None:
+    """Raise UserError where ``models`` resolves to another folder than this checkout's."""
+    spec = importlib.util.find_spec("models")
+    found = [Path(path).resolve() for path in (spec.submodule_search_locations or [])] if spec else []
+    wanted = ROOT / "models"
+    if found != [wanted]:
+        where = ", ".join(map(str, found)) or (spec.origin if spec and spec.origin else "nowhere")
+        raise UserError(
+            f"The package 'models' resolves to {where}, but this suite needs {wanted}. Another folder or file named "
+            "'models' stands earlier on the import path: start from another folder, or take it off PYTHONPATH."
+        )
+
+
+def _in_tree(root: Path) -> list[ModelEntry]:
+    entries = []
+    for path in sorted((root / "models").iterdir()):
+        is_module = path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists())
+        if not is_module or path.stem.startswith(("_", ".")) or path.stem in SHARED:
+            continue
+        conf = root / "conf" / "model" / f"{path.stem}.yaml"
+        entries.append(ModelEntry(path.stem, f"models.{path.stem}", "in-tree", conf))
+    return entries
+
+
+def plugin_conf(module: str) -> Path:
+    """The ``conf`` folder of a plugin's top-level package, found without importing it."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    locations = list(spec.submodule_search_locations or []) if spec else []
+    if not locations:
+        raise UserError(f"The plugin module '{module}' cannot be found, or is not inside a package. Reinstall it.")
+    return Path(locations[0]) / "conf"
+
+
+def _plugins() -> list[ModelEntry]:
+    entries = []
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        source = f"{point.dist.name} {point.dist.version}" if point.dist else "plugin"
+        conf = plugin_conf(point.module) / "model" / f"{point.name}.yaml"
+        entries.append(ModelEntry(point.name, point.module, source, conf))
+    return entries
+
+
+def entries(root: Path = ROOT) -> dict[str, ModelEntry]:
+    """All models by name, in-tree first.
+
+    Raises:
+        UserError: a name is offered twice (file and folder, or a plugin with a taken name).
+    """
+    found: dict[str, ModelEntry] = {}
+    for entry in [*_in_tree(root), *_plugins()]:
+        if entry.name in found:
+            other = found[entry.name]
+            raise UserError(
+                f"The model name '{entry.name}' is offered twice: by {other.module} ({other.source}) and by "
+                f"{entry.module} ({entry.source}). Rename or remove one of them."
+            )
+        found[entry.name] = entry
+    return found
+
+
+def find(name: str, root: Path = ROOT) -> ModelEntry:
+    """The entry of one model; an unknown name raises UserError with suggestions."""
+    found = entries(root)
+    if name not in found:
+        raise unknown("model", name, sorted(found))
+    return found[name]
+
+
+def load_class(name: str) -> type[Segmenter]:
+    """Import a model's module and return the one `Segmenter` subclass that it defines.
+
+    Raises:
+        UserError: unknown name, no or several such classes, or ``models`` shadowed by another folder.
+    """
+    from rrsis_bench.interfaces import Segmenter
+
+    entry = find(name)
+    if entry.source == "in-tree":
+        guard_models_package()
+    module = importlib.import_module(entry.module)
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Segmenter)
+        and (value.__module__ == entry.module or value.__module__.startswith(entry.module + "."))
+    ]
+    if len(classes) != 1:
+        names = ", ".join(cls.__name__ for cls in classes) or "none"
+        raise UserError(f"{entry.module} must define exactly one public Segmenter subclass, found: {names}.")
+    return classes[0]
+
+
+def card(entry: ModelEntry) -> dict[str, Any]:
+    """The model's card (title, venue, url, code, params_m) and its views at paper size, without torch or Hydra."""
+    from omegaconf import OmegaConf
+
+    if not entry.conf.exists():
+        raise UserError(f"The model '{entry.name}' has no configuration: write {entry.conf}.")
+    size = OmegaConf.load(ROOT / "conf" / "size" / "paper.yaml")
+    model = OmegaConf.create({"size": size, "model": OmegaConf.load(entry.conf)}).model
+    views = OmegaConf.select(model, "args.views")
+    return {**model.get("card", {}), "views": None if views is None else OmegaConf.to_container(views, resolve=True)}
