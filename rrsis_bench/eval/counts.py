@@ -1,0 +1,236 @@
+"""Integers per sample, from which every number of every table is derived.
+
+A `CountsTable` travels as ``<run_id>.csv.gz`` beside the run's record, so that any row can be scored again later,
+under another rule or a corrected metric, without the model.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rrsis_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rrsis_bench.interfaces import Sample
+
+
+class Counts(NamedTuple):
+    """Pixels of one prediction against its target."""
+
+    intersection: int
+    union: int
+    pred_area: int
+    target_area: int
+
+
+def count(pred_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
+    """Count pixels of two bool (H, W) masks of the same size.
+
+    Raises:
+        ValueError: masks that are not bool or differ in shape; a mistake of the caller, not of the user.
+    """
+    for name, mask_HW in (("prediction", pred_HW), ("target", target_HW)):
+        if mask_HW.dtype != np.bool_ or mask_HW.ndim != 2:
+            raise ValueError(f"The {name} must be a bool (H, W) array, not {mask_HW.dtype} {mask_HW.shape}.")
+    if pred_HW.shape != target_HW.shape:
+        raise ValueError(f"Prediction {pred_HW.shape} and target {target_HW.shape} differ in size.")
+    intersection = int(np.count_nonzero(pred_HW & target_HW))
+    pred_area, target_area = int(np.count_nonzero(pred_HW)), int(np.count_nonzero(target_HW))
+    return Counts(intersection, pred_area + target_area - intersection, pred_area, target_area)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCounts:
+    """One row of the table; the fields are the columns of ``<run_id>.csv.gz``.
+
+    Attributes:
+        sample_id: unique within the dataset.
+        image_id: equal for samples that show the same picture; the bootstrap resamples these.
+        category: None where the dataset has none, or none was matched.
+        language: of the expression.
+        n_targets: objects that the expression denotes, None where unknown.
+        height: of the target mask at native size.
+        width: of the target mask at native size.
+        native_area: target pixels at native size; decides the size class under every protocol.
+        intersection: at the size that the protocol scores.
+        union: likewise.
+        pred_area: likewise.
+        target_area: likewise; equal to `native_area` where masks are scored at native size.
+    """
+
+    sample_id: str
+    image_id: str
+    category: str | None
+    language: str
+    n_targets: int | None
+    height: int
+    width: int
+    native_area: int
+    intersection: int
+    union: int
+    pred_area: int
+    target_area: int
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise UserError(f"The counts of sample '{self.sample_id}' contradict themselves: {problem}.")
+
+    def _problem(self) -> str | None:
+        areas = (self.intersection, self.union, self.pred_area, self.target_area, self.native_area)
+        if min(*areas, self.height, self.width) < 0:
+            return "a negative number"
+        if self.pred_area + self.target_area - self.intersection != self.union:
+            return "predicted area + target area - intersection is not the union"
+        if self.intersection > min(self.pred_area, self.target_area):
+            return "the intersection exceeds an area"
+        if self.native_area > self.height * self.width:
+            return "the native area exceeds height x width"
+        return None
+
+
+COLUMNS = tuple(entry.name for entry in fields(SampleCounts))
+_OPTIONAL_TEXT = frozenset({"category"})
+_OPTIONAL_INT = frozenset({"n_targets"})
+_TEXT = frozenset({"sample_id", "image_id", "language"})
+
+
+def score(
+    sample: Sample, pred_HW: np.ndarray, target_HW: np.ndarray, native_HW: np.ndarray | None = None
+) -> SampleCounts:
+    """Turn one prediction into a row of integers.
+
+    Args:
+        sample: whose ids, category and language label the row.
+        pred_HW: bool, at the size that the protocol scores.
+        target_HW: bool, at the same size.
+        native_HW: bool, the target at native size; None where `target_HW` is the native one.
+    """
+    whole_HW = target_HW if native_HW is None else native_HW
+    return SampleCounts(
+        sample.sample_id, sample.image_id, sample.category, sample.language, sample.n_targets,
+        int(whole_HW.shape[0]), int(whole_HW.shape[1]), int(np.count_nonzero(whole_HW)),
+        *count(pred_HW, target_HW),
+    )  # fmt: skip
+
+
+@dataclass
+class CountsTable:
+    """Rows of integers, each sample exactly once, in the order of the split.
+
+    Raises:
+        UserError: a sample id that comes twice.
+    """
+
+    rows: list[SampleCounts] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        twice = [sample_id for sample_id, times in Counter(row.sample_id for row in self.rows).items() if times > 1]
+        if twice:
+            raise UserError(f"Samples counted more than once: {_some(twice)}. Every sample counts exactly once.")
+        self._seen = {row.sample_id for row in self.rows}
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[SampleCounts]:
+        """The rows in order."""
+        return iter(self.rows)
+
+    def add(self, row: SampleCounts) -> None:
+        """Append a row; UserError where the sample is there already."""
+        if row.sample_id in self._seen:
+            raise UserError(f"Sample '{row.sample_id}' was counted already. Every sample counts exactly once.")
+        self._seen.add(row.sample_id)
+        self.rows.append(row)
+        self.__dict__.pop("arrays", None)
+
+    def extend(self, rows: Iterable[SampleCounts]) -> None:
+        """Append rows; UserError where a sample is there already."""
+        for row in rows:
+            self.add(row)
+
+    def in_order(self, sample_ids: Sequence[str]) -> CountsTable:
+        """The same rows in the order of `sample_ids`; UserError where a sample is missing or does not belong."""
+        by_id = {row.sample_id: row for row in self.rows}
+        missing = [sample_id for sample_id in sample_ids if sample_id not in by_id]
+        surplus = sorted(by_id.keys() - set(sample_ids))
+        if missing or surplus:
+            parts = [f"{kind}: {_some(ids)}" for kind, ids in (("missing", missing), ("surplus", surplus)) if ids]
+            raise UserError(f"The counts do not cover the split: {'; '.join(parts)}. Evaluate again.")
+        return CountsTable([by_id[sample_id] for sample_id in sample_ids])
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Integer columns as int64 (N,) arrays; ``n_targets`` stays out, it may be unknown."""
+        names = [name for name in COLUMNS if name not in _TEXT | _OPTIONAL_TEXT | _OPTIONAL_INT]
+        return {name: np.array([getattr(row, name) for row in self.rows], dtype=np.int64) for name in names}
+
+    def to_csv_gz(self) -> bytes:
+        """The table as gzip-compressed CSV (UTF-8); the same rows give the same bytes."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(["" if value is None else value for value in astuple(row)] for row in self.rows)
+        packed = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
+            file.write(text.getvalue().encode("utf-8"))
+        return packed.getvalue()
+
+    @classmethod
+    def from_csv_gz(cls, data: bytes, where: str = "the counts file") -> CountsTable:
+        """Read what `to_csv_gz` wrote.
+
+        Args:
+            data: the compressed bytes.
+            where: how an error message names the file.
+
+        Raises:
+            UserError: a torn file, other columns, a value that is no integer, a sample twice, counts that contradict.
+        """
+        try:
+            lines = csv.reader(io.StringIO(gzip.decompress(data).decode("utf-8"), newline=""), strict=True)
+            header, *body = list(lines)
+        except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:  # torn gzip, not UTF-8, no line
+            raise UserError(f"{where} is damaged: {error}. Restore it, or evaluate the run again.") from error
+        if tuple(header) != COLUMNS:
+            raise UserError(f"{where} has the columns {', '.join(header)}; expected: {', '.join(COLUMNS)}.")
+        rows = []
+        for number, values in enumerate(body, start=2):
+            if len(values) != len(COLUMNS):
+                raise UserError(f"{where}, line {number}: {len(values)} values instead of {len(COLUMNS)}.")
+            try:
+                rows.append(SampleCounts(*map(_parse, COLUMNS, values)))
+            except ValueError as error:
+                raise UserError(f"{where}, line {number}: {error}.") from error
+        return cls(rows)
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parse(name: str, value: str) -> Any:
+    if name in _TEXT:
+        return value
+    if value == "" and name in _OPTIONAL_TEXT | _OPTIONAL_INT:
+        return None
+    return value if name in _OPTIONAL_TEXT else int(value)
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

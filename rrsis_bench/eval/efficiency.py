@@ -1,0 +1,68 @@
+"""What a model costs: parameters, FLOPs, latency and memory of one expression on one image."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.results.schema import Efficiency
+
+
+def peak_resident_gb() -> float:
+    """The process's peak resident set in units of 2^30 bytes (kilobytes on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: int = 10) -> Efficiency:
+    """Measure one forward pass of `model` in eval mode at batch size 1, text encoder included.
+
+    FLOPs are counted by torch.utils.flop_counter (1 multiply-accumulate = 2), latency is the median of `passes` after
+    `warmup`; memory is the largest allocation on a GPU and the process's peak resident set on a CPU. Inputs are random
+    pixels and a text of full length; everything runs in float32, whatever the training used.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    views = {
+        name: torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=generator).to(device)
+        for name, side in model.views.items()
+    }
+    ones_BL = torch.ones((1, model.max_tokens), dtype=torch.int64, device=device)
+    text = dict.fromkeys(("input_ids", "attention_mask", *model.phrase_masks), ones_BL)
+    on_gpu = device.type == "cuda"
+    times: list[float] = []
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            model(views, text)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        for index in range(warmup + passes):
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            started = time.perf_counter()
+            model(views, text)
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            if index >= warmup:
+                times.append(time.perf_counter() - started)
+    latency = statistics.median(times) * 1000
+    parameters = list(model.parameters())
+    return Efficiency(
+        params_total=sum(parameter.numel() for parameter in parameters),
+        params_trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        gflops=counter.get_total_flops() / 1e9,
+        gflops_batch=1,
+        input_size=dict(model.views),
+        latency_ms=latency,
+        fps=1000 / latency,
+        batch=1,
+        device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        precision="32-true",
+        peak_mem_gb=torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else peak_resident_gb(),
+    )

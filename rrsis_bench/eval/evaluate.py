@@ -1,0 +1,61 @@
+"""From a model and a split to integers per sample: the only way by which a prediction enters a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning.fabric import Fabric
+
+from rrsis_bench.data.loader import ViewDataset, make_loader
+from rrsis_bench.eval.counts import CountsTable, score
+from rrsis_bench.eval.protocol import Protocol
+from rrsis_bench.interfaces import Segmenter
+
+
+@torch.no_grad()
+def evaluate(
+    model: Segmenter,
+    data: ViewDataset,
+    protocol: Protocol,
+    fabric: Fabric,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    indices: Sequence[int] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> CountsTable:
+    """Score every sample of `data` once and return its integers.
+
+    Args:
+        model: in any mode; evaluated in eval mode and left in it.
+        data: views and text, made with ``native_masks=True``.
+        protocol: decides the size of the masks and how logits are resized.
+        fabric: device and precision.
+        batch_size: samples per forward pass; changes no mask but where a logit is about 0.
+        num_workers: loader processes.
+        indices: the samples to score, all by default.
+        on_batch: called with the number of samples done, for progress and orderly stops.
+    """
+    model.eval()
+    table = CountsTable()
+    order = list(range(len(data))) if indices is None else list(indices)
+    on_gpu = fabric.device.type == "cuda"
+    for batch in make_loader(data, batch_size, order, num_workers=num_workers, pin_memory=on_gpu):
+        views = {name: view.to(fabric.device, non_blocking=True) for name, view in batch.views.items()}
+        text = {name: ids.to(fabric.device, non_blocking=True) for name, ids in batch.text.items()}
+        side = batch.target_BSS.shape[-1]
+        sizes = [protocol.scored_size(native_HW.shape, side) for native_HW in batch.masks]
+        with fabric.autocast():
+            masks = model.predict_masks(views, text, sizes, align_corners=protocol.align_corners)
+        for sample, mask_HW, native_HW, target_SS in zip(
+            batch.samples, masks, batch.masks, batch.target_BSS, strict=True
+        ):
+            pred_HW = mask_HW.cpu().numpy()
+            if protocol.resolution == "native":
+                table.add(score(sample, pred_HW, native_HW))
+            else:
+                table.add(score(sample, pred_HW, target_SS.numpy().astype(bool), native_HW))
+        if on_batch:
+            on_batch(len(batch))
+    return table

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.results import show, store, tables
+from rrsis_bench.results.compare import compare
+from tests.fakes.records import LAVT, put, random_table, record_of
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two models, one of them with two trainings and two seeds of the better one, and an unranked third."""
+    put(tmp_path, model="lavt", quality=0.4)
+    put(tmp_path, model="fianet", quality=0.6, run_id="weak", train_hash="b" * 64)
+    for seed in (0, 1):
+        put(tmp_path, model="fianet", quality=0.9, seed=seed)
+    put(tmp_path, model="toy", quality=0.2, git_dirty=True)
+    return tmp_path
+
+
+def run_ids(row):
+    return [record.run_id for record in row.records]
+
+
+def test_a_model_stands_for_its_best_ranked_row(root):
+    result = compare(root, "lavt", "fianet", "synthetic")
+    assert run_ids(result.b) == ["fianet-synthetic-tiny-s0-0123abcd", "fianet-synthetic-tiny-s1-0123abcd"]
+    overall = {difference.name: difference for difference in result.overall}
+    assert overall["miou"].gap == result.b.mean("metrics", "miou") - result.a.mean("metrics", "miou") > 0
+    assert overall["shuffled_text"].gap == 0
+    assert overall["same_image_other_expression"].gap is None
+    categories = {difference.name: difference for difference in result.per_category}
+    assert set(categories) == {"airplane", "ship", "储罐"}
+    assert categories["ship"].a == result.a.head.per_category["ship"].miou
+
+
+def test_a_run_id_stands_for_itself(root):
+    result = compare(root, "weak", "fianet-synthetic-tiny-s1-0123abcd", "synthetic")
+    assert (run_ids(result.a), run_ids(result.b)) == (["weak"], ["fianet-synthetic-tiny-s1-0123abcd"])
+    assert result.b.rank == 1, "the rank is that of the run's row"
+
+
+def test_the_comparison_is_antisymmetric_and_zero_with_itself(root):
+    forth, back = compare(root, "lavt", "fianet", "synthetic"), compare(root, "fianet", "lavt", "synthetic")
+    gaps = [d.gap for d in forth.overall + forth.per_category]
+    assert [None if gap is None else -gap for gap in gaps] == [d.gap for d in back.overall + back.per_category]
+    same = compare(root, "lavt", "lavt", "synthetic")
+    assert {d.gap for d in same.overall} == {0, None}
+
+
+def test_an_unranked_row_is_compared_with_its_reason(root):
+    result = compare(root, "toy", "lavt", "synthetic")
+    assert (result.a.rank, result.a.reason) == (None, "dirty tree")
+    assert "toy-synthetic-tiny-s0-0123abcd is not ranked: dirty tree" in printed(show.comparison, result)
+
+
+def test_a_name_with_several_unranked_rows_is_ambiguous(root):
+    put(root, model="toy", run_id="toy-b", train_hash="c" * 64, git_dirty=True)
+    with pytest.raises(UserError, match=r"'toy' has several rows and none of them is ranked") as caught:
+        compare(root, "toy", "lavt", "synthetic")
+    assert "toy-b" in str(caught.value)
+    assert "toy-synthetic-tiny-s0-0123abcd" in str(caught.value)
+
+
+def test_the_native_protocol_on_test_is_preferred_and_another_can_be_asked_for(root):
+    for model in ("lavt", "fianet"):
+        put(root, model=model, protocol=LAVT, run_id=f"{model}-legacy")
+        put(root, model=model, split="val", run_id=f"{model}-val")
+    assert compare(root, "lavt", "fianet", "synthetic").a.head.protocol.name == "native"
+    assert compare(root, "lavt", "fianet", "synthetic").a.head.split == "test"
+    assert run_ids(compare(root, "lavt", "fianet", "synthetic", protocol="lavt").b) == ["fianet-legacy"]
+    assert run_ids(compare(root, "lavt", "fianet", "synthetic", split="val").b) == ["fianet-val"]
+    with pytest.raises(UserError, match=r"(?s)cannot be compared|no rows that can be compared.*lavt-legacy"):
+        compare(root, "lavt-legacy", "weak", "synthetic")
+
+
+def test_several_versions_of_the_data_are_ambiguous(root):
+    for model in ("lavt", "fianet"):
+        put(root, model=model, run_id=f"{model}-other", dataset_fingerprint="9" * 64)
+    with pytest.raises(UserError, match=r"(?s)several versions of synthetic.*lavt-other"):
+        compare(root, "lavt", "fianet", "synthetic")
+    assert run_ids(compare(root, "lavt-other", "fianet-other", "synthetic").a) == ["lavt-other"]
+
+
+def test_misspelt_names_get_suggestions(root, tmp_path_factory):
+    with pytest.raises(UserError, match="Unknown model or run id 'fianett'. Did you mean fianet"):
+        compare(root, "fianett", "lavt", "synthetic")
+    with pytest.raises(UserError, match="'synthetc'. Did you mean synthetic"):
+        compare(root, "fianet", "lavt", "synthetc")
+    with pytest.raises(UserError, match="run `make bench` first"):
+        compare(tmp_path_factory.mktemp("empty"), "a", "b", "synthetic")
+
+
+def printed(function, *args, width=120) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    function(console, *args)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_leaderboard_fits_the_terminal(root, width):
+    text = printed(show.leaderboard, tables.rows(store.read_all(root)), width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    ranked = [line.split() for line in lines if line.strip().startswith(("1 ", "2 ", "3 "))]
+    assert [cells[1] for cells in ranked] == ["fianet", "fianet", "lavt"], "names stay whole"
+    assert "dirty tree" in text
+
+
+def test_the_leaderboard_shows_the_records_figures(root):
+    rows = tables.rows(store.read_all(root))
+    first = next(line for line in printed(show.leaderboard, rows).splitlines() if line.strip().startswith("1 "))
+    for name in ("miou", "oiou"):
+        assert f"{rows[0].mean('metrics', name):.2f}" in first
+    assert "12.5" in first
+    assert "1.23 M" in first
+
+
+def test_rankings_of_equal_title_are_told_apart(root):
+    put(root, model="lavt", run_id="lavt-other", dataset_fingerprint="9" * 64)
+    text = printed(show.leaderboard, tables.rows(store.read_all(root)))
+    assert "data ffffffff" in text
+    assert "data 99999999" in text
+
+
+def test_chinese_names_align(root):
+    text = printed(show.categories, tables.rows(store.read_all(root)))
+    widths = {cell_len(line) for line in text.splitlines() if line.strip()}
+    assert len(widths) == 1, "every line has the same width in terminal cells"
+    assert "储罐" in text
+
+
+def test_names_from_outside_are_no_markup(tmp_path):
+    """A category in brackets is text, not a style."""
+    table = random_table(40, categories=("[red]x[/red]",))
+    store.write(tmp_path, record_of(table), table)
+    assert "[red]x[/red]" in printed(show.categories, tables.rows(store.read_all(tmp_path)))
+
+
+def test_markdown_holds_the_ranked_rows(root):
+    rows = tables.rows(store.read_all(root))
+    text = show.markdown(rows)
+    body = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    assert len({len(cells) for cells in body}) == 1
+    assert [cells[1].strip() for cells in body] == ["Model", "fianet", "fianet", "lavt"]
+    assert f"{rows[0].mean('metrics', 'oiou'):.2f}" in body[1][5]
+    assert show.markdown([]) == ""
+
+
+def test_comparing_imports_no_torch():
+    code = (
+        "import sys, rrsis_bench.results.compare, rrsis_bench.results.show; "
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
