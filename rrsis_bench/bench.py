@@ -1,0 +1,248 @@
+"""One run from data to leaderboard, and the scoring of checkpoints that were trained elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from rrsis_bench import build
+from rrsis_bench.data.loader import ViewDataset, black_boxes
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.errors import UserError
+from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.scoring import score_split
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.publish import keep, make_record, publish, stored_path
+from rrsis_bench.results import gallery, hashing, store
+from rrsis_bench.results.schema import Status
+from rrsis_bench.setting import Setting
+from rrsis_bench.train import checkpoint
+from rrsis_bench.train.events import EventLog, WandbMirror
+from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
+from rrsis_bench.train.loop import Trainer
+from rrsis_bench.train.rng import seed_everything
+
+GALLERY = 12  # predictions drawn per run
+AUGMENTED_SHARE = 0.2  # the LAVT family's black squares fall on a fixed fifth of the training references
+
+
+def bench(config: dict[str, Any], console: Console) -> None:
+    """Train, evaluate on test with the language controls, write the record and the tables, show them."""
+    started, clock = datetime.now(UTC), time.perf_counter()
+    setting = Setting.prepare(config, console)
+    if setting.finished() and not config["force"]:
+        console.print(f"{setting.run_id} is finished already (force=true trains it again).")
+        publish(setting, store.read(stored_path(setting)), None, console)
+        return
+    if config["force"] and setting.run_dir.exists():
+        shutil.rmtree(setting.run_dir)
+    setting.run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(config), setting.run_dir / "config.yaml")
+    mirror = None
+    if config["logger"]["name"] == "wandb":
+        logger = config["logger"]
+        mirror = WandbMirror(logger["project"], logger["mode"], setting.run_id, config, setting.run_dir, console)
+    events = EventLog(setting.run_dir / "events.jsonl", mirror)
+    status: Status = "failed"
+    console.print(f"[bold]{setting.run_id}[/bold]  {_sizes(setting)}  ->  {setting.run_dir}")
+    try:
+        with StopRequest() as stop:
+            setting.write_manifest("running")
+            fabric = build.build_fabric(config["trainer"])
+            model, text = _build(setting, console)
+            best = _train(setting, fabric, model, text, events, stop, console)
+            trained = time.perf_counter() - clock
+            saved = checkpoint.load(best)
+            model.load_state_dict(saved.tensors["model"])
+            scores = score_split(
+                model,
+                setting.splits["test"],
+                text,
+                setting.protocol,
+                fabric,
+                batch_size=config["trainer"]["eval_batch_size"],
+                num_workers=config["trainer"]["num_workers"],
+                controls=config["controls"],
+                stop=stop,
+                console=console,
+            )
+            record = make_record(
+                setting,
+                model,
+                fabric,
+                scores,
+                started=started,
+                wall_s=time.perf_counter() - clock,
+                weights_sha256=checkpoint.sha256(best / "model.safetensors"),
+            )
+            _draw(setting, fabric, model, text)
+        status = "finished"
+        keep(setting, record, scores)
+        events.write("test", step=saved.step, miou=record.metrics.miou, oiou=record.metrics.oiou)
+        setting.write_manifest("finished", weights_sha256=record.weights_sha256, best=best.name, train_s=trained)
+    except Interrupted:
+        status = "interrupted"
+        raise
+    except NonFiniteLoss:
+        status = "nan"
+        raise
+    finally:
+        if status != "finished":
+            setting.write_manifest(status)
+        events.write("end", status=status)
+        events.close()
+    publish(setting, record, scores, console)
+
+
+def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
+    """Score a checkpoint on test and record it: ``checkpoint=official:/path/file.pth``, a checkpoint folder, or a run.
+
+    Raises:
+        UserError: no ``checkpoint`` was given, or it does not fit the model.
+    """
+    from rrsis_bench.official import load_official
+
+    source = config["checkpoint"]
+    if not source:
+        raise UserError(
+            "evaluate needs checkpoint=official:/path/file.pth (a paper's released weights), or "
+            "checkpoint=/path/to/checkpoints/step-... (a checkpoint folder of this suite)."
+        )
+    started, clock = datetime.now(UTC), time.perf_counter()
+    setting = Setting.prepare(config, console)
+    seed_everything(config["seed"])
+    if source.startswith("official:"):
+        file = Path(source.removeprefix("official:"))
+        model = load_official(config["model"]["name"], file, **config["model"]["args"])
+        weights, selection = checkpoint.sha256(file), None
+        note = f"official checkpoint {file.name}"
+    else:
+        saved = checkpoint.load(Path(source))
+        model = build.build_model(config)
+        model.load_state_dict(saved.tensors["model"])
+        weights, selection = checkpoint.sha256(saved.path / "model.safetensors"), setting.protocol.selection_split
+        note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
+    fabric = build.build_fabric(config["trainer"])
+    model = model.to(fabric.device)
+    vocabulary = Path(source).parent.parent / "vocab.txt"
+    text = build.build_text(config, model, setting.splits["train"], vocabulary)
+    with StopRequest() as stop:
+        scores = score_split(
+            model,
+            setting.splits["test"],
+            text,
+            setting.protocol,
+            fabric,
+            batch_size=config["trainer"]["eval_batch_size"],
+            num_workers=config["trainer"]["num_workers"],
+            controls=config["controls"],
+            stop=stop,
+            console=console,
+        )
+    train_hash = hashing.digest({"weights": weights, "model": config["model"]["name"]})
+    setting = dataclasses.replace(
+        setting,
+        train_hash=train_hash,
+        eval_hash=hashing.digest({"train": train_hash, "evaluation": setting.eval_hash}),
+        run_id=f"{setting.run_id.rpartition('-')[0]}-{setting.protocol.name}-{weights[:8]}",
+    )
+    record = make_record(
+        setting, model, fabric, scores, started=started, wall_s=time.perf_counter() - clock, weights_sha256=weights
+    )
+    record = dataclasses.replace(record, epochs=None, selection_split=selection, notes=[*record.notes, note])
+    if selection is None:
+        record = dataclasses.replace(record, selection_metric=None)
+    publish(setting, record, scores, console)
+
+
+def _sizes(setting: Setting) -> str:
+    return ", ".join(f"{split} {len(dataset):,}" for split, dataset in setting.splits.items())
+
+
+def _build(setting: Setting, console: Console) -> tuple[Segmenter, TextPipeline]:
+    """Seed, then build model and text pipeline; says how many expressions are cut."""
+    seed_everything(setting.config["seed"])
+    model = build.build_model(setting.config)
+    text = build.build_text(setting.config, model, setting.splits["train"], setting.run_dir / "vocab.txt")
+    report = text.report(build.expressions_of(setting.splits["train"]))
+    if report.truncated:
+        console.print(
+            f"[yellow]{report.truncated} of {report.n} training expressions are longer than {text.max_tokens} tokens "
+            f"and lose their end (the longest has {report.longest}).[/yellow]"
+        )
+    return model, text
+
+
+def _draw(setting: Setting, fabric: Fabric, model: Segmenter, text: TextPipeline) -> None:
+    """A picture of predictions, spread over the test split, for a person to look at."""
+    data = ViewDataset(setting.splits["test"], model.views, text, native_masks=True)
+    path = setting.run_dir / "predictions" / "gallery.png"
+    chosen = gallery.spread(len(data), GALLERY)
+    gallery.draw(path, model, data, chosen, fabric, align_corners=setting.protocol.align_corners)
+
+
+def _train(
+    setting: Setting,
+    fabric: Fabric,
+    model: Segmenter,
+    text: TextPipeline,
+    events: EventLog,
+    stop: StopRequest,
+    console: Console,
+) -> Path:
+    """Train to the end (or resume) and return the best checkpoint's folder."""
+    config, trainer = setting.config, setting.config["trainer"]
+    views = partial(ViewDataset, cache=trainer["cache_gb"] > 0, cache_bytes=int(trainer["cache_gb"] * 2**30))
+    train = views(
+        setting.splits["train"],
+        model.views,
+        text,
+        native_masks=False,
+        seed=config["seed"],
+        augment=black_boxes if setting.recipe.black_boxes else None,
+        augment_share=AUGMENTED_SHARE,
+    )
+    selection = setting.splits[setting.protocol.selection_split]
+    val = views(selection, model.views, text, native_masks=True)
+
+    def validate(current: Segmenter) -> dict[str, float]:
+        from rrsis_bench.eval.evaluate import evaluate
+
+        table = evaluate(
+            current,
+            val,
+            setting.protocol,
+            fabric,
+            batch_size=trainer["eval_batch_size"],
+            num_workers=trainer["num_workers"],
+            on_batch=lambda _: stop.raise_if_requested(),
+        )
+        metrics = score_table(table, setting.protocol, resamples=0).metrics
+        return {"miou": float(metrics.miou or 0), "oiou": float(metrics.oiou or 0), "pr50": float(metrics.pr50 or 0)}
+
+    return Trainer(
+        fabric,
+        model,
+        train,
+        validate,
+        selection_metric=setting.protocol.selection_metric,
+        config=setting.recipe,
+        seed=config["seed"],
+        run_dir=setting.run_dir,
+        identity={"train_hash": setting.train_hash, "seed": str(config["seed"])},
+        events=events,
+        stop=stop,
+        console=console,
+        num_workers=trainer["num_workers"],
+        checkpoint_every=trainer["checkpoint_every"],
+        log_every=trainer["log_every"],
+    ).fit()

@@ -1,0 +1,125 @@
+"""From the composed configuration to data, text, model and device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from rrsis_bench import registry
+from rrsis_bench.data import open_split
+from rrsis_bench.data.synthetic import SceneSpec, is_complete, synthesize
+from rrsis_bench.data.text import TextPipeline, build_wordpiece, load_tokenizer, save_vocabulary
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import ReferringDataset, Sample, Segmenter
+
+SPLITS = ("train", "val", "test")
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+class FirstSamples(ReferringDataset):
+    """The first `n` samples of a split (``limit.<split>``); rows made from it are never ranked."""
+
+    def __init__(self, dataset: ReferringDataset, n: int):
+        self._dataset, self._n = dataset, min(n, len(dataset))
+        self.name, self.split, self.category_names = dataset.name, dataset.split, dataset.category_names
+
+    def __len__(self) -> int:
+        """Number of samples kept."""
+        return self._n
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index` of the whole split."""
+        if not 0 <= index < self._n:
+            raise IndexError(index)
+        return self._dataset[index]
+
+
+def scene_spec(scenes: Mapping[str, Any]) -> SceneSpec:
+    """The ``data.scenes`` node as a spec; UserError names a field that does not fit."""
+    try:
+        return SceneSpec(**{**scenes, "languages": tuple(scenes["languages"])})
+    except TypeError as error:
+        raise UserError(f"data.scenes does not fit the scene generator: {error}.") from error
+
+
+def data_root(data: Mapping[str, Any], console: Console) -> Path:
+    """Where the dataset lies; synthetic scenes are written on first use, one folder per set of options."""
+    root = Path(data["root"])
+    if not data["scenes"]:
+        return root
+    spec = scene_spec(data["scenes"])
+    root = root / hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:8]
+    if not is_complete(spec, root, data["format"]):
+        console.print(f"Writing synthetic scenes to {root} (once)")
+        synthesize(spec, root, data["format"])
+    return root
+
+
+def expected_counts(data: Mapping[str, Any]) -> dict[str, int] | None:
+    """Samples per split that a complete copy has, or None where nothing is known."""
+    if data["scenes"]:
+        spec = data["scenes"]
+        return {split: spec[split] * spec["expressions_per_image"] for split in SPLITS}
+    return dict(data["counts"]) if data["counts"] else None
+
+
+def open_data(config: Mapping[str, Any], root: Path) -> dict[str, ReferringDataset]:
+    """All three splits, cut to ``limit`` where it is set."""
+    splits: dict[str, ReferringDataset] = {}
+    for split in SPLITS:
+        dataset = open_split(config["data"]["format"], root, split)
+        limit = config["limit"][split]
+        splits[split] = FirstSamples(dataset, limit) if limit else dataset
+    return splits
+
+
+def expressions_of(dataset: ReferringDataset) -> list[str]:
+    """The referring expressions of a split, in order."""
+    return [dataset[index].expression for index in range(len(dataset))]
+
+
+def build_text(config: Mapping[str, Any], model: Segmenter, train: ReferringDataset, saved: Path) -> TextPipeline:
+    """The tokenizer and phrase masks that `model` reads.
+
+    ``size.tokenizer: wordpiece`` builds a vocabulary from the training expressions and keeps it in `saved`
+    (``vocab.txt``); anything else is a hub id or a local folder.
+    """
+    source = config["size"]["tokenizer"]
+    if source == "wordpiece":
+        if not saved.exists():
+            tokenizer = build_wordpiece(expressions_of(train), config["size"]["bert"]["vocab_size"])
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            save_vocabulary(tokenizer, saved)
+        source = str(saved)
+    return TextPipeline(
+        load_tokenizer(source),
+        model.max_tokens,
+        phrase_masks=model.phrase_masks,
+        phrases=config["phrases"],
+        categories=train.category_names,
+    )
+
+
+def build_model(config: Mapping[str, Any]) -> Segmenter:
+    """Construct the model with ``model.args``; UserError where an argument does not fit its constructor."""
+    cls = registry.load_class(config["model"]["name"])
+    try:
+        return cls(**config["model"]["args"])
+    except TypeError as error:
+        if "__init__" not in str(error):
+            raise
+        raise UserError(f"model.args does not fit {cls.__name__}: {error}.") from error
+
+
+def build_fabric(trainer: Mapping[str, Any]) -> Fabric:
+    """Device and precision by lightning.fabric."""
+    if trainer["precision"] not in PRECISIONS:
+        raise UserError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, not '{trainer['precision']}'.")
+    return Fabric(accelerator=trainer["accelerator"], devices=1, precision=trainer["precision"])

@@ -1,0 +1,126 @@
+"""From scores to a record, and from the record to the leaderboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from rrsis_bench import build, provenance, registry
+from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.protocol import METRIC_VERSION
+from rrsis_bench.eval.scoring import Scores
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.results import show, store, tables
+from rrsis_bench.results.schema import Record
+from rrsis_bench.setting import Setting
+from rrsis_bench.train import checkpoint
+
+
+def make_record(
+    setting: Setting,
+    model: Segmenter,
+    fabric: Fabric,
+    scores: Scores,
+    *,
+    started: datetime,
+    wall_s: float,
+    weights_sha256: str,
+) -> Record:
+    """The record of a scored model; what was not measured stays None."""
+    from rrsis_bench.eval.efficiency import measure
+
+    config = setting.config
+    scored = score_table(scores.table, setting.protocol)
+    sha, dirty = provenance.git_state(registry.ROOT)
+    limits = {split: limit for split, limit in config["limit"].items() if limit is not None}
+    expected = build.expected_counts(config["data"])
+    return Record(
+        run_id=setting.run_id,
+        status="finished",
+        model=config["model"]["name"],
+        model_source=registry.find(config["model"]["name"]).source,
+        size=config["size"]["name"],
+        data=config["data"]["name"],
+        dataset_fingerprint=setting.fingerprint,
+        split="test",
+        n=len(scores.table),
+        n_expected=expected["test"] if expected else None,
+        limit=limits or None,
+        seed=config["seed"],
+        epochs=setting.recipe.epochs,
+        train_hash=setting.train_hash,
+        eval_hash=setting.eval_hash,
+        protocol=setting.protocol,
+        metric_version=METRIC_VERSION,
+        selection_split=setting.protocol.selection_split,
+        selection_metric=setting.protocol.selection_metric,
+        weights_sha256=weights_sha256,
+        init_weights=_initial_weights(config["model"]["args"]),
+        git_sha=sha,
+        git_dirty=dirty,
+        versions=provenance.versions(),
+        device=fabric.device.type,
+        device_name=provenance.device_name(fabric.device),
+        world_size=fabric.world_size,
+        precision=config["trainer"]["precision"],
+        started_utc=started.isoformat(timespec="seconds"),
+        wall_s=round(wall_s, 1),
+        metrics=scored.metrics,
+        control=scores.controls,
+        per_category=scored.per_category,
+        per_size=scored.per_size,
+        per_language=scored.per_language,
+        efficiency=measure(model, fabric.device),
+    )
+
+
+def _initial_weights(args: Mapping[str, Any]) -> dict[str, str]:
+    """Backbone -> where its first weights came from: ``random``, a hub id, or a local file's sha256."""
+    found = {}
+    for part, value in args.items():
+        source = value.get("weights") if isinstance(value, Mapping) else None
+        if source:
+            path = Path(source)
+            found[part] = checkpoint.sha256(path) if path.is_file() else str(source)
+    return found
+
+
+def stored_path(setting: Setting) -> Path:
+    """Where a run keeps its own copy of its record."""
+    return store.record_path(
+        setting.run_dir / "record", setting.config["data"]["name"], setting.config["model"]["name"], setting.run_id
+    )
+
+
+def keep(setting: Setting, record: Record, scores: Scores) -> None:
+    """Store the record in the run's own folder first, so that nothing computed is lost whatever happens next."""
+    store.write(setting.run_dir / "record", record, scores.table, force=True)
+
+
+def publish(setting: Setting, record: Record, scores: Scores | None, console: Console) -> None:
+    """Enter the record into the leaderboards, write the tables anew and show them.
+
+    A record is immutable: where the leaderboards already hold this run (a committed one that was run again here), it
+    stays, and the difference is shown; force=true replaces it.
+    """
+    path = store.record_path(setting.results, record.data, record.model, record.run_id)
+    if path.exists() and not setting.config["force"]:
+        kept = store.read(path)
+        if scores is not None:
+            console.print(
+                f"The leaderboards already hold {record.run_id}: mIoU {kept.metrics.miou:.2f} on {kept.device_name}, "
+                f"{kept.started_utc}. This run reached {record.metrics.miou:.2f} and is kept in {setting.run_dir}; the "
+                "published record stays (force=true replaces it)."
+            )
+    else:
+        table = scores.table if scores is not None else store.read_counts(stored_path(setting))
+        store.write(setting.results, record, table, force=setting.config["force"])
+    tables.regenerate(setting.results)
+    rows = [row for row in tables.rows(store.read_all(setting.results)) if row.head.data == record.data]
+    show.leaderboard(console, rows, highlight=record.run_id)
+    show.categories(console, rows)

@@ -1,0 +1,73 @@
+"""What a run is, before anything is computed: its data, its rules, its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rrsis_bench import build
+from rrsis_bench.data.fingerprint import fingerprint
+from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.interfaces import ReferringDataset
+from rrsis_bench.results import hashing, store
+from rrsis_bench.train.loop import TrainConfig
+
+
+@dataclass
+class Setting:
+    """What every run needs before a model is built; made from the configuration alone."""
+
+    config: dict[str, Any]
+    protocol: Protocol
+    recipe: TrainConfig
+    root: Path
+    splits: dict[str, ReferringDataset]
+    fingerprint: str
+    train_hash: str
+    eval_hash: str
+    run_id: str
+    run_dir: Path
+    results: Path
+
+    @classmethod
+    def prepare(cls, config: dict[str, Any], console: Console) -> Setting:
+        """Open the data, check the configuration and name the run; bad input stops here, before any training."""
+        protocol = Protocol.from_mapping(config["protocol"])
+        recipe = TrainConfig.from_mapping(config["train"])
+        root = build.data_root(config["data"], console)
+        splits = build.open_data(config, root)
+        full = (
+            splits
+            if not any(config["limit"].values())
+            else build.open_data({**config, "limit": dict.fromkeys(build.SPLITS)}, root)
+        )
+        content = fingerprint(config["data"]["format"], root, Path(config["runs"]["root"]) / ".fingerprints")
+        expected = build.expected_counts(config["data"])
+        found = {split: len(dataset) for split, dataset in full.items()}
+        if expected and expected != found:
+            console.print(
+                f"[yellow]{config['data']['name']} in {root} has {found} samples, a complete copy {expected}: "
+                "the row will not be ranked.[/yellow]"
+            )
+        train_hash, eval_hash = hashing.hashes(config, content, METRIC_VERSION)
+        run_id = hashing.run_id(config, train_hash)
+        run_dir = Path(config["runs"]["root"]) / run_id
+        results = Path(config["results"]["root"])
+        return cls(config, protocol, recipe, root, splits, content, train_hash, eval_hash, run_id, run_dir, results)
+
+    def write_manifest(self, status: str, **values: Any) -> None:
+        """Say in ``manifest.json`` what this folder holds and how far it came."""
+        content = {"run_id": self.run_id, "status": status, "train_hash": self.train_hash, **values}
+        store.write_files({self.run_dir / "manifest.json": (json.dumps(content, indent=1) + "\n").encode()})
+
+    def finished(self) -> bool:
+        """Whether this run was trained and recorded in its folder."""
+        try:
+            manifest = json.loads((self.run_dir / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return manifest.get("status") == "finished" and manifest.get("train_hash") == self.train_hash
