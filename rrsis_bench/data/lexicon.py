@@ -1,0 +1,122 @@
+"""Words of referring expressions: parts of speech without downloads, and the forms of category names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import nltk
+from nltk.tag import RegexpTagger, UnigramTagger
+
+_TAGGED_WORDS = """
+DT the a an this that these those each every another some all both no
+IN on in at near of from with without within by beside besides between behind above below under underneath beneath over
+IN across along alongside around through toward towards against inside outside into onto among amid opposite past off
+IN up down before after like than for as via beyond throughout upon
+TO to
+CC and or but
+CD one two three four five six seven eight nine ten
+JJ upper lower big small large tiny huge long short narrow wide round red blue green white black gray grey yellow orange
+JJ brown pink purple silver dark light bright first second third fourth fifth last next close adjacent parallel other
+JJ rectangular circular square oval curved straight same only main central northern southern eastern western vertical
+JJ horizontal diagonal bigger smaller larger
+JJS biggest smallest largest longest shortest nearest closest farthest furthest
+NN left right top bottom middle center centre side corner edge part half image picture front back roof grass north south
+NN east west bus bed field building crossing parking swimming landing
+VBZ is has lies stands
+VBP are have
+VBD was were
+WDT which
+RB very slightly not there most almost just
+PRP$ its their
+"""
+
+_ENDINGS = [
+    (r"^-?\d+([.,]\d+)*$", "CD"),
+    (r"^\d+(st|nd|rd|th)$", "JJ"),
+    (r"^.+most$", "JJS"),
+    (r"^.+ing$", "VBG"),
+    (r"^.+ed$", "VBN"),
+    (r"^.+ly$", "RB"),
+    (r"^[^\w]+$", "."),
+    (r"^.+[^s]s$", "NNS"),
+    (r".*", "NN"),
+]
+
+# Category names of these datasets are often written together; the words that they consist of.
+_NAME_WORDS = tuple(["baseball", "basketball", "tennis", "golf", "ground", "track", "storage", "train", "swimming", "soccer", "ball", "football", "badminton", "rugby", "court", "field", "tank", "station", "pool", "service", "toll", "area", "expressway", "road", "air", "plane", "wind", "mill", "turbine", "parking", "lot", "container", "crane", "diamond"])  # fmt: skip
+# Names that are one word in English although parts of them are words.
+_WHOLE_NAMES = ("airplane", "windmill")
+
+# How expressions also call a category.
+_ALIASES = {
+    "airplane": ("plane", "aircraft", "aeroplane"),
+    "harbor": ("harbour",),
+    "baseball field": ("baseball diamond",),
+    "golf field": ("golf course",),
+    "storage tank": ("oil tank",),
+    "train station": ("railway station",),
+    "ground track field": ("track field",),
+    "expressway toll station": ("toll station",),
+    "expressway service area": ("service area",),
+}
+
+
+def perceptron_present() -> bool:
+    """Whether NLTK's ``averaged_perceptron_tagger_eng`` is installed."""
+    return _tagger() is None
+
+
+def tag(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Part of speech (Penn Treebank) of each word, by the perceptron tagger where present, else by the lexicon."""
+    tagger = _tagger()
+    if tagger is None:
+        return nltk.pos_tag(list(words))
+    return [(word, found) for word, (_, found) in zip(words, tagger.tag([w.lower() for w in words]), strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _tagger() -> UnigramTagger | None:
+    """The lexicon tagger, or None where the perceptron tagger's data is installed."""
+    try:
+        nltk.data.find("taggers/averaged_perceptron_tagger_eng/")
+    except LookupError:
+        lines = [line.split() for line in _TAGGED_WORDS.strip().splitlines()]
+        words = {word: found for found, *listed in lines for word in listed}
+        return UnigramTagger(model=words, backoff=RegexpTagger(_ENDINGS))
+    return None
+
+
+def spelt_out(category: str) -> tuple[str, ...]:
+    """The words of a category name, lower-cased: ``"tenniscourt"`` -> ``("tennis", "court")``."""
+    parts = re.split(r"[\s_\-]+", category.strip().lower())
+    return tuple(word for part in parts for word in _split_compound(part))
+
+
+def category_forms(category: str) -> list[tuple[str, ...]]:
+    """Every form in which an expression may name a category, as tuples of words, singular and plural."""
+    words = spelt_out(category)
+    forms = {words, ("".join(words),)}
+    forms.update(tuple(alias.split()) for alias in _ALIASES.get(" ".join(words), ()))
+    return sorted(forms | {(*form[:-1], _plural(form[-1])) for form in forms})
+
+
+def _split_compound(name: str) -> list[str]:
+    """Split a name that is written together into known words; one that does not split is one word."""
+    if name in _WHOLE_NAMES:
+        return [name]
+    best: list[list[str] | None] = [[], *[None] * len(name)]
+    for end in range(1, len(name) + 1):
+        for word in _NAME_WORDS:
+            head = best[end - len(word)] if len(word) <= end else None
+            if head is not None and name.endswith(word, 0, end):
+                best[end] = [*head, word]
+                break
+    return best[-1] or [name]
+
+
+def _plural(word: str) -> str:
+    if re.search(r"[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + ("es" if re.search(r"(s|x|z|ch|sh)$", word) else "s")

@@ -1,0 +1,104 @@
+"""RRSIS-D's files on disk, in the layout of the REFER API: paths, messages, and reading without judgement.
+
+`rrsisd.py` reads them strictly for a run; `verify.py` reads them tolerantly and lists every defect.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rrsis_bench.data.unpickle import load_plain_pickle
+from rrsis_bench.errors import UserError
+
+CATEGORIES = (
+    "Expressway-Service-area", "Expressway-toll-station", "airplane", "airport", "baseballfield", "basketballcourt",
+    "bridge", "chimney", "dam", "golffield", "groundtrackfield", "harbor", "overpass", "ship", "stadium", "storagetank",
+    "tenniscourt", "trainstation", "vehicle", "windmill",
+)  # fmt: skip
+"""RRSIS-D's twenty category names as its instances.json spells them, in the order of their ids."""
+
+
+def refs_path(root: Path) -> Path:
+    """The pickle that lists the references."""
+    return root / "rrsisd" / "refs(unc).p"
+
+
+def instances_path(root: Path) -> Path:
+    """The JSON with images, annotations and categories."""
+    return root / "rrsisd" / "instances.json"
+
+
+def images_dir(root: Path) -> Path:
+    """The folder of pictures."""
+    return root / "images" / "rrsisd" / "JPEGImages"
+
+
+def require_layout(root: Path) -> None:
+    """Raise one UserError that says what is missing, where to get it, where to put it and how to name another root."""
+    missing = [path for path in (refs_path(root), instances_path(root), images_dir(root)) if not path.exists()]
+    if not missing:
+        return
+    listed = "\n".join(f"  {path}" for path in missing)
+    raise UserError(
+        f"RRSIS-D was not found under {root}. Missing:\n{listed}\n\n"
+        "Where to get it: Hugging Face dataset 'VoyageWang/rrsis-d' (JPEGImages.zip, instances.json, refs(unc).p), or\n"
+        "the links in the README of github.com/Lsan2401/RMSIN. Where to put it:\n\n"
+        f"  {root}/\n"
+        "  ├── rrsisd/\n"
+        "  │   ├── refs(unc).p\n"
+        "  │   └── instances.json\n"
+        "  └── images/\n"
+        "      └── rrsisd/\n"
+        "          └── JPEGImages/\n"
+        "              └── 00000.jpg ...\n\n"
+        "It lies elsewhere? Name that folder: data.root=/path/to/it (rrsis-bench data verify takes --root)."
+    )
+
+
+def read_refs(root: Path) -> list[dict[str, Any]]:
+    """Read the list of references; raises UserError for an unsafe, damaged or differently shaped file."""
+    path = refs_path(root)
+    refs = load_plain_pickle(path)
+    if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
+        raise UserError(f"{path} does not hold a list of references (dicts). Is it RRSIS-D's refs(unc).p?")
+    return refs
+
+
+def read_instances(root: Path) -> dict[str, Any]:
+    """Read images, annotations and categories; raises UserError for a damaged or differently shaped file."""
+    path = instances_path(root)
+    try:
+        with open(path, encoding="utf-8") as file:
+            instances = json.load(file)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is truncated or not JSON ({error}). Fetch the file again.") from None
+    if not isinstance(instances, dict):
+        raise UserError(f"{path} does not hold 'images', 'annotations' and 'categories'.")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(instances.get(key), list) or not all(isinstance(row, dict) for row in instances[key]):
+            raise UserError(f"{path} has no list of records under '{key}'. Is it RRSIS-D's instances.json?")
+    return instances
+
+
+def sample_id_of(ref_id: int) -> str:
+    """The suite's id of a reference, stable and sortable."""
+    return f"{ref_id:05d}"
+
+
+def language_of(expression: str) -> str:
+    """``"zh"`` for a text with Chinese characters, else ``"en"``."""
+    return "zh" if any("\u4e00" <= char <= "\u9fff" for char in expression) else "en"
+
+
+def annotation_category(annotation: dict[str, Any]) -> Any:
+    """The category id of an annotation: RRSIS-D spells the key ``categories_id`` (sic)."""
+    return annotation.get("categories_id", annotation.get("category_id"))
+
+
+def category_names_of(instances: dict[str, Any]) -> dict[int, str]:
+    """Category id -> name, in the order of the ids."""
+    return {int(row["id"]): str(row["name"]) for row in sorted(instances["categories"], key=lambda row: int(row["id"]))}
