@@ -168,10 +168,11 @@ def _verify(args: argparse.Namespace) -> int:
     from rrsis_bench.data.verify import print_report, verify
     from rrsis_bench.listing import data_config
 
+    console = Console()
     config = data_config(args.name)
     root = args.root or _default_root(config)
-    report = verify(config["format"], root, config["counts"])
-    print_report(report, Console())
+    report = verify(config["format"], root, config["counts"], console=console)
+    print_report(report, console)
     return 1 if report.errors else 0
 
 

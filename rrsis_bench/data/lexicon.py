@@ -45,7 +45,12 @@ _ENDINGS = [
 ]
 
 # Category names of these datasets are often written together; the words that they consist of.
-_NAME_WORDS = tuple(["baseball", "basketball", "tennis", "golf", "ground", "track", "storage", "train", "swimming", "soccer", "ball", "football", "badminton", "rugby", "court", "field", "tank", "station", "pool", "service", "toll", "area", "expressway", "road", "air", "plane", "wind", "mill", "turbine", "parking", "lot", "container", "crane", "diamond"])  # fmt: skip
+_NAME_WORDS = (
+    "baseball", "basketball", "tennis", "golf", "ground", "track", "storage", "train", "swimming", "soccer", "ball",
+    "football", "badminton", "rugby", "court", "field", "tank", "station", "pool", "service", "toll", "area",
+    "expressway", "road", "air", "plane", "wind", "mill", "turbine", "parking", "lot", "container", "crane",
+    "diamond",
+)  # fmt: skip
 # Names that are one word in English although parts of them are words.
 _WHOLE_NAMES = ("airplane", "windmill")
 

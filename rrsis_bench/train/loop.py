@@ -310,7 +310,7 @@ class Trainer:
         if differing:
             lines = "; ".join(f"{key}: {old} there, {new} now" for key, (old, new) in differing.items())
             raise UserError(
-                f"{found.path} belongs to another run ({lines}). Choose another runs.root, or start it anew with force=true."
+                f"{found.path} belongs to another run ({lines}). Choose another runs.root, or start anew: force=true."
             )
         self.raw_model.load_state_dict(found.tensors["model"])
         checkpoint.restore_optimizer(self.optimizer, found.tensors["optimizer"], found.state["optimizer"])
