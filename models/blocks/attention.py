@@ -1,0 +1,83 @@
+"""Pixel-word attention and PWAM, the language fusion that LAVT introduced and its descendants share.
+
+Yang et al., "LAVT: Language-Aware Vision Transformer for Referring Image Segmentation", CVPR 2022, Section 3.2.
+Feature maps travel as tokens (B, N, C), so that the papers' 1 x 1 convolutions are linear layers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def instance_norm(x_BNC: Tensor, eps: float = 1e-5) -> Tensor:
+    """Normalise every channel of every sample over the N positions; no parameters, no running statistics."""
+    centred_BNC = x_BNC - x_BNC.mean(1, keepdim=True)
+    return centred_BNC * torch.rsqrt(centred_BNC.square().mean(1, keepdim=True) + eps)
+
+
+class PixelWordAttention(nn.Module):
+    """Every position of the map attends to the words, with one head (LAVT, Equations 1 to 5).
+
+    The bias of `out` is there because the authors' files hold it; the normalisation behind it takes it away again, so
+    that it has no effect and gets no gradient.
+    """
+
+    def __init__(self, dim: int, text_dim: int) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features; keys and values have `dim` channels."""
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(text_dim, dim)
+        self.value = nn.Linear(text_dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x_BNC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """Return (B, N, C).
+
+        Args:
+            x_BNC: the map's positions.
+            words_BLD: word features.
+            mask_BL: 1 where a word may be attended to. Without any such word the output is 0.
+        """
+        mask_BL = mask_BL.to(x_BNC.dtype)
+        query_BNC = instance_norm(self.query(x_BNC)) * x_BNC.shape[-1] ** -0.5
+        key_BLC = self.key(words_BLD) * mask_BL[..., None]
+        # Padding gets -1e4 and not -inf, so that a row without words stays finite, as in the authors' code. Its keys
+        # are 0, so its weights are equal everywhere, and nothing is left of them below.
+        scores_BNL = torch.baddbmm(1e4 * (mask_BL[:, None] - 1), query_BNC, key_BLC.transpose(1, 2))
+        weights_BNL = scores_BNL.softmax(-1)
+        # The last normalisation removes the mean over the positions, and the bias of the output projection with it.
+        # Without that mean in the weights, small differences between positions keep their digits in bf16 and float32.
+        weights_BNL = weights_BNL - weights_BNL.mean(1, keepdim=True)
+        # The projection is linear in the values: projecting L words is cheaper than projecting N positions.
+        return instance_norm(weights_BNL @ F.linear(self.value(words_BLD), self.out.weight))
+
+
+class PWAM(nn.Module):
+    """Pixel-word attention module: projected map times attended words, projected again (LAVT, Equations 6 and 7)."""
+
+    def __init__(self, dim: int, text_dim: int) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features."""
+        super().__init__()
+        self.visual = nn.Linear(dim, dim)
+        self.attention = PixelWordAttention(dim, text_dim)
+        self.mix = nn.Linear(dim, dim)
+
+    def forward(self, x_BNC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """Return the language-aware features (B, N, C)."""
+        return F.gelu(self.mix(F.gelu(self.visual(x_BNC)) * self.attention(x_BNC, words_BLD, mask_BL)))
+
+
+class LanguageGate(nn.Module):
+    """Weights features element by element: tanh(W2 relu(W1 r)) * r, no biases (LAVT, Section 3.3)."""
+
+    def __init__(self, dim: int) -> None:
+        """Build for `dim` channels."""
+        super().__init__()
+        self.inner = nn.Linear(dim, dim, bias=False)
+        self.outer = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, r_BNC: Tensor) -> Tensor:
+        """Return the gated features (B, N, C)."""
+        return torch.tanh(self.outer(F.relu(self.inner(r_BNC)))) * r_BNC

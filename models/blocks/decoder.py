@@ -1,0 +1,54 @@
+"""The top-down decoder of LAVT, used by its descendants as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvStep(nn.Module):
+    """Upsample, concatenate with the finer map, then twice convolution 3 x 3, BatchNorm and ReLU."""
+
+    def __init__(self, in_dim: int, hidden: int) -> None:
+        """Build for `in_dim` concatenated channels and `hidden` channels out."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_dim, hidden, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+
+    def forward(self, coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
+        """Return (B, hidden, H, W) at the finer map's size."""
+        if coarse_BCHW.shape[-2:] != fine_BCHW.shape[-2:]:
+            coarse_BCHW = F.interpolate(coarse_BCHW, size=fine_BCHW.shape[-2:], mode="bilinear", align_corners=True)
+        x_BCHW = torch.cat([coarse_BCHW, fine_BCHW], dim=1)
+        x_BCHW = F.relu(self.bn1(self.conv1(x_BCHW)))
+        return F.relu(self.bn2(self.conv2(x_BCHW)))
+
+
+class TopDownDecoder(nn.Module):
+    """Merges the stages from coarse to fine and classifies every position into background and foreground."""
+
+    def __init__(self, widths: Sequence[int], hidden: int | None = None) -> None:
+        """Build for stage outputs of `widths` channels, fine to coarse, and `hidden` inside (None: half the last)."""
+        super().__init__()
+        hidden = hidden or widths[-1] // 2
+        in_dims = [widths[-1]] + [hidden] * (len(widths) - 2)
+        finer = reversed(widths[:-1])
+        self.steps = nn.ModuleList(ConvStep(in_dim + fine, hidden) for in_dim, fine in zip(in_dims, finer, strict=True))
+        self.head = nn.Conv2d(hidden, 2, 1)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return (B, h, w) foreground minus background logits at the finest stage's size.
+
+        Args:
+            stages: (B, C_i, H_i, W_i), fine to coarse.
+        """
+        x_BCHW = stages[-1]
+        for step, fine_BCHW in zip(self.steps, reversed(stages[:-1]), strict=True):
+            x_BCHW = step(x_BCHW, fine_BCHW)
+        background_Bhw, foreground_Bhw = self.head(x_BCHW).unbind(1)
+        return foreground_Bhw - background_Bhw

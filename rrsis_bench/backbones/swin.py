@@ -1,0 +1,262 @@
+"""Swin Transformer as the visual backbone of the LAVT family, on timm's blocks.
+
+Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021 (arXiv 2103.14030).
+Stages are called one by one, so that a model can place its language fusion between them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resize_rel_pos_bias_table_simple
+from timm.layers.patch_embed import PatchEmbed
+from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
+from torch import Tensor, nn
+
+from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
+from rrsis_bench.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FIELD = "size.swin"
+# What a classification checkpoint holds beside the encoder: its head and the norm before it.
+CLASSIFIER_KEYS = ("norm.", "head.")
+# Buffers that follow from the window; files may carry them, the encoder computes them.
+DERIVED_BUFFERS = ("relative_position_index", "attn_mask")
+
+
+@dataclass(frozen=True, slots=True)
+class SwinConfig:
+    """Size and weights of the encoder; the defaults are Swin-B, window 12, ImageNet-22K at 384 px.
+
+    Attributes:
+        embed_dim: channels of stage 0, doubled at every further stage.
+        depths: blocks per stage.
+        num_heads: attention heads per stage.
+        window: side of an attention window, in positions.
+        patch: side of a patch, in pixels.
+        drop_path: stochastic depth of the last block; rises linearly from 0.
+        weights: ``"random"``, ``"hub:<id>"`` or a path to a file in timm's or in Microsoft's original layout.
+    """
+
+    embed_dim: int = 128
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    num_heads: tuple[int, ...] = (4, 8, 16, 32)
+    window: int = 12
+    patch: int = 4
+    drop_path: float = 0.3
+    weights: str = "hub:timm/swin_base_patch4_window12_384.ms_in22k"
+
+
+class WindowBlock(SwinTransformerBlock):
+    """timm's block with the attention of Swin's detection code: pad first, roll the padded map afterwards.
+
+    timm rolls first and pads afterwards, which differs wherever a map is padded and shifted (stage 3 at 480 px with
+    window 12). Windows and heads share one axis, so that the bias and the shift mask are laid over the batch once.
+    """
+
+    attn_mask: Tensor
+
+    def _attn(self, x_BHWC: Tensor) -> Tensor:
+        """Window attention of (B, H, W, C) tokens that are normalised already; same shape out."""
+        batch, height, width, dim = x_BHWC.shape
+        window_h, window_w = self.window_size
+        pad_h, pad_w = -height % window_h, -width % window_w
+        if pad_h or pad_w:
+            x_BHWC = F.pad(x_BHWC, (0, 0, 0, pad_w, 0, pad_h))
+        shift_h, shift_w = self.shift_size
+        if shift_h or shift_w:
+            x_BHWC = torch.roll(x_BHWC, (-shift_h, -shift_w), dims=(1, 2))
+        rows, cols = (height + pad_h) // window_h, (width + pad_w) // window_w
+        heads, area = self.attn.num_heads, window_h * window_w
+
+        qkv = self.attn.qkv(x_BHWC).view(batch, rows, window_h, cols, window_w, 3, heads, dim // heads)
+        qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch, rows * cols * heads, area, dim // heads)
+        query, key, value = qkv.unbind(0)
+        scores = (query * self.attn.scale) @ key.transpose(-2, -1)
+        scores = scores.view(batch, rows * cols, heads, area, area) + self._bias(rows, cols, x_BHWC)
+        attended = scores.softmax(-1).view(batch, rows * cols * heads, area, area) @ value
+        attended = attended.view(batch, rows, cols, heads, window_h, window_w, dim // heads)
+        attended = attended.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * window_h, cols * window_w, dim)
+        out_BHWC = self.attn.proj(attended)
+
+        if shift_h or shift_w:
+            out_BHWC = torch.roll(out_BHWC, (shift_h, shift_w), dims=(1, 2))
+        return out_BHWC[:, :height, :width] if pad_h or pad_w else out_BHWC
+
+    def _bias(self, rows: int, cols: int, x_BHWC: Tensor) -> Tensor:
+        """Relative position bias plus shift mask, broadcastable to (B, windows, heads, area, area)."""
+        bias = self.attn._get_rel_pos_bias()  # (1, heads, area, area)
+        if not any(self.shift_size):
+            return bias
+        mask = self.attn_mask
+        if mask.shape[0] != rows * cols:  # another input size than the encoder was built for
+            mask = cast(Tensor, self.get_attn_mask(x_BHWC))
+        return bias + mask.to(bias.dtype)[:, None]
+
+
+class SwinStage(nn.Module):
+    """Patch merging (from stage 1 on) and the blocks of one stage; attribute names are timm's."""
+
+    def __init__(self, config: SwinConfig, index: int, side: int, drop_path: list[float]) -> None:
+        """Build stage `index`, whose map is `side` positions high and wide."""
+        super().__init__()
+        dim = config.embed_dim * 2**index
+        self.downsample = PatchMerging(dim // 2, dim) if index else nn.Identity()
+        self.blocks = nn.Sequential(
+            *[
+                WindowBlock(
+                    dim,
+                    (side, side),
+                    num_heads=config.num_heads[index],
+                    window_size=config.window,
+                    shift_size=config.window // 2 if block % 2 else 0,
+                    drop_path=drop_path[block],
+                )
+                for block in range(config.depths[index])
+            ]
+        )
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Tokens of the stage before -> tokens of this stage."""
+        return self.blocks(self.downsample(x_BHWC))
+
+
+class SwinEncoder(nn.Module):
+    """Swin encoder to be walked stage by stage.
+
+    ``x = encoder.embed(image)``, then ``x = encoder.stage(i, x)`` for i = 0, 1, ...; whatever a model does to x between
+    two calls reaches the patch merging and the blocks of the next stage. ``encoder(image)`` walks without fusion.
+
+    Attributes:
+        config: the parsed configuration.
+        widths: channels per stage.
+        sides: positions per side and stage, at the size that the encoder was built for.
+    """
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(self, image_size: int, config: Mapping[str, Any] | None = None) -> None:
+        """Build the encoder for square views of `image_size` pixels and fetch its weights.
+
+        A stage smaller than the window attends over its whole map without a shift, as in timm.
+
+        Raises:
+            UserError: unknown fields, sizes that do not go together, or weights that cannot be read.
+        """
+        super().__init__()
+        self.config = cfg = parse_config(SwinConfig, config, FIELD)
+        _check(cfg)
+        weights = locate_weights(cfg.weights, "Swin", f"{FIELD}.weights")
+        self.widths = tuple(cfg.embed_dim * 2**index for index in range(len(cfg.depths)))
+        sides = [math.ceil(image_size / cfg.patch)]
+        for _ in cfg.depths[1:]:
+            sides.append(math.ceil(sides[-1] / 2))
+        self.sides = tuple(sides)
+        rates = torch.linspace(0, cfg.drop_path, sum(cfg.depths), device="cpu").split(list(cfg.depths))
+        self.patch_embed = PatchEmbed(
+            img_size=image_size,
+            patch_size=cfg.patch,
+            embed_dim=cfg.embed_dim,
+            norm_layer=nn.LayerNorm,
+            output_fmt="NHWC",
+            strict_img_size=False,
+            dynamic_img_pad=True,
+        )
+        self.layers = nn.ModuleList(
+            SwinStage(cfg, index, side, rates[index].tolist()) for index, side in enumerate(self.sides)
+        )
+        self.register_buffer("mean_C11", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std_C11", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.apply(_initialise)
+        if weights is not None:
+            tensors = adapt_swin_keys(read_tensors(weights, "Swin", f"{FIELD}.weights"))
+            self._fit_windows(tensors, cfg.weights)
+            load_strict(self, tensors, cfg.weights, "Swin", ignored=CLASSIFIER_KEYS)
+
+    def embed(self, image_BCHW: Tensor) -> Tensor:
+        """Normalise a uint8 (B, 3, H, W) view and embed its patches: (B, H/4, W/4, C).
+
+        The buffers follow the parameters' dtype (``model.double()``), and so does the difference.
+        """
+        return self.patch_embed((image_BCHW - self.mean_C11) / self.std_C11)
+
+    def stage(self, index: int, x_BHWC: Tensor) -> Tensor:
+        """Run stage `index`: patch merging (but for stage 0), then its blocks. Odd maps are padded by merging."""
+        return self.layers[index](x_BHWC)
+
+    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
+        """Outputs (B, H_i, W_i, C_i) of all stages, without anything in between."""
+        x_BHWC, outputs = self.embed(image_BCHW), []
+        for index in range(len(self.layers)):
+            x_BHWC = self.stage(index, x_BHWC)
+            outputs.append(x_BHWC)
+        return outputs
+
+    def no_weight_decay(self, name: str) -> bool:
+        """Swin's rule, by name: ``norm``, relative position tables and absolute positions carry no weight decay."""
+        return any(part in name for part in ("norm", "relative_position_bias_table", "absolute_pos_embed"))
+
+    def _fit_windows(self, tensors: dict[str, Tensor], spec: str) -> None:
+        """Interpolate relative position tables of another window (bicubic), and say so."""
+        resized = []
+        for name, block in self.named_modules():
+            key = f"{name}.attn.relative_position_bias_table"
+            if not isinstance(block, WindowBlock) or key not in tensors:
+                continue
+            wanted = block.attn.relative_position_bias_table.shape
+            if tensors[key].shape[0] != wanted[0]:
+                tensors[key] = resize_rel_pos_bias_table_simple(tensors[key], block.window_size, wanted)
+                resized.append(name)
+        if resized:
+            logger.warning(
+                "The relative position tables of %s in '%s' were interpolated (bicubic) to the window in use.",
+                ", ".join(resized),
+                spec,
+            )
+
+
+def adapt_swin_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Swin weights in timm's key layout, whichever of the two layouts they come in.
+
+    Microsoft's code ends stage i with the patch merging that timm puts at the start of stage i + 1; which one a file
+    follows shows in ``layers.0.downsample``. The merging's neighbours are concatenated in the same order in both, so
+    that nothing is permuted. Buffers that follow from the window are dropped.
+    """
+    original = any(key.startswith("layers.0.downsample.") for key in tensors)
+    adapted = {}
+    for key, value in tensors.items():
+        if key.endswith(DERIVED_BUFFERS):
+            continue
+        parts = key.split(".")
+        if original and parts[0] == "layers" and parts[2] == "downsample":
+            parts[1] = str(int(parts[1]) + 1)
+        adapted[".".join(parts)] = value
+    return adapted
+
+
+def _check(config: SwinConfig) -> None:
+    if len(config.depths) != len(config.num_heads):
+        raise UserError(f"{FIELD}.depths and {FIELD}.num_heads must have one entry per stage each.")
+    for index, heads in enumerate(config.num_heads):
+        width = config.embed_dim * 2**index
+        if width % heads:
+            raise UserError(f"{FIELD}: {heads} heads do not divide the {width} channels of stage {index}.")
+
+
+def _initialise(module: nn.Module) -> None:
+    """Swin's initialisation: linear weights from a truncated normal of deviation 0.02, biases 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

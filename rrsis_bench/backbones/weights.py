@@ -1,0 +1,114 @@
+"""Finds pretrained weights: ``random`` (asked for by name), ``hub:<id>``, or a local file or folder.
+
+A backbone never starts from random weights because a download failed: what cannot be reached is one UserError that
+names the file or hub id and the field that overrides it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rrsis_bench.errors import UserError
+
+RANDOM = "random"
+HUB = "hub:"
+FILES = ("model.safetensors", "pytorch_model.bin")  # what a hub repository or a local folder may hold
+
+
+def unreachable(what: str, spec: str, field: str, reason: object) -> UserError:
+    """The error for weights that cannot be read.
+
+    Args:
+        what: the backbone, for the reader (``"Swin"``).
+        spec: the value of the ``weights`` field.
+        field: that field's name (``"size.swin.weights"``).
+        reason: what went wrong; its first line is shown.
+    """
+    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    return UserError(
+        f"The pretrained {what} weights '{spec}' cannot be read: {first_line}\n"
+        f"Give a local copy with {field}=/path, or start from random weights on purpose with {field}={RANDOM}."
+    )
+
+
+def locate_weights(spec: str, what: str, field: str) -> Path | None:
+    """The weights file that `spec` names, downloaded into the hub's cache if need be; None for ``"random"``.
+
+    Args:
+        spec: ``"random"``, ``"hub:<id>"``, or a local file or folder.
+        what: the backbone, for messages.
+        field: the configuration field that holds `spec`, for messages.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    if spec == RANDOM:
+        return None
+    path = Path(spec).expanduser()
+    if spec.startswith(HUB):
+        try:
+            path = Path(snapshot_download(spec.removeprefix(HUB), allow_patterns=FILES[0]))
+        except (OSError, HFValidationError) as error:
+            raise unreachable(what, spec, field, error) from error
+    if path.is_dir():
+        found = [path / name for name in FILES if (path / name).is_file()]
+        if not found:
+            raise unreachable(what, spec, field, f"no {' or '.join(FILES)} in it")
+        path = found[0]
+    if not path.is_file():
+        raise unreachable(what, spec, field, "no such file or folder")
+    return path
+
+
+def read_tensors(path: Path, what: str, field: str) -> dict[str, Tensor]:
+    """Read a state dict from a ``.safetensors`` or ``.pth`` file, tensors only, without executing anything in it.
+
+    A dict under ``"model"`` or ``"state_dict"`` is opened, as Swin's and most authors' files have it.
+
+    Raises:
+        UserError: damaged file, code in the pickle, or no tensors in it.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise unreachable(what, str(path), field, error) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise unreachable(what, str(path), field, "the file does not hold a state dict of tensors")
+    return content
+
+
+def load_strict(
+    module: torch.nn.Module, tensors: dict[str, Tensor], source: str, what: str, ignored: tuple[str, ...] = ()
+) -> None:
+    """Copy `tensors` into `module`; every key must fit, except those that start with a prefix from `ignored`.
+
+    Raises:
+        UserError: lists the missing and unexpected keys and the tensors of another shape.
+    """
+    own = module.state_dict()
+    kept = {key: value for key, value in tensors.items() if not key.startswith(ignored)} if ignored else tensors
+    problems = [f"missing {key}" for key in own if key not in kept]
+    problems += [f"unexpected {key}" for key in kept if key not in own]
+    problems += [
+        f"{key} has shape {tuple(value.shape)}, the model needs {tuple(own[key].shape)}"
+        for key, value in kept.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:12])
+        more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
+        raise UserError(f"The {what} weights in '{source}' do not fit the model:\n  {shown}{more}")
+    module.load_state_dict(kept)
