@@ -19,7 +19,7 @@ from rrsis_bench.data.loader import ViewDataset, black_boxes
 from rrsis_bench.data.text import TextPipeline
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.metrics import evaluate as score_table
-from rrsis_bench.eval.scoring import score_split
+from rrsis_bench.eval.scoring import Scores, score_split
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.publish import keep, make_record, publish, stored_path
 from rrsis_bench.results import gallery, hashing, store
@@ -63,18 +63,7 @@ def bench(config: dict[str, Any], console: Console) -> None:
             trained = time.perf_counter() - clock
             saved = checkpoint.load(best)
             model.load_state_dict(saved.tensors["model"])
-            scores = score_split(
-                model,
-                setting.splits["test"],
-                text,
-                setting.protocol,
-                fabric,
-                batch_size=config["trainer"]["eval_batch_size"],
-                num_workers=config["trainer"]["num_workers"],
-                controls=config["controls"],
-                stop=stop,
-                console=console,
-            )
+            scores = _score(setting, model, text, fabric, stop, console)
             record = make_record(
                 setting,
                 model,
@@ -83,10 +72,11 @@ def bench(config: dict[str, Any], console: Console) -> None:
                 started=started,
                 wall_s=time.perf_counter() - clock,
                 weights_sha256=checkpoint.sha256(best / "model.safetensors"),
+                notes=_text_notes(text),
             )
+            keep(setting, record, scores)
             _draw(setting, fabric, model, text)
         status = "finished"
-        keep(setting, record, scores)
         events.write("test", step=saved.step, miou=record.metrics.miou, oiou=record.metrics.oiou)
         setting.write_manifest("finished", weights_sha256=record.weights_sha256, best=best.name, train_s=trained)
     except Interrupted:
@@ -136,18 +126,7 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
     vocabulary = Path(source).parent.parent / "vocab.txt"
     text = build.build_text(config, model, setting.splits["train"], vocabulary)
     with StopRequest() as stop:
-        scores = score_split(
-            model,
-            setting.splits["test"],
-            text,
-            setting.protocol,
-            fabric,
-            batch_size=config["trainer"]["eval_batch_size"],
-            num_workers=config["trainer"]["num_workers"],
-            controls=config["controls"],
-            stop=stop,
-            console=console,
-        )
+        scores = _score(setting, model, text, fabric, stop, console)
     train_hash = hashing.digest({"weights": weights, "model": config["model"]["name"]})
     setting = dataclasses.replace(
         setting,
@@ -156,9 +135,16 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
         run_id=f"{setting.run_id.rpartition('-')[0]}-{setting.protocol.name}-{weights[:8]}",
     )
     record = make_record(
-        setting, model, fabric, scores, started=started, wall_s=time.perf_counter() - clock, weights_sha256=weights
+        setting,
+        model,
+        fabric,
+        scores,
+        started=started,
+        wall_s=time.perf_counter() - clock,
+        weights_sha256=weights,
+        notes=[note, *_text_notes(text)],
     )
-    record = dataclasses.replace(record, epochs=None, selection_split=selection, notes=[*record.notes, note])
+    record = dataclasses.replace(record, epochs=None, selection_split=selection)
     if selection is None:
         record = dataclasses.replace(record, selection_metric=None)
     publish(setting, record, scores, console)
@@ -180,6 +166,29 @@ def _build(setting: Setting, console: Console) -> tuple[Segmenter, TextPipeline]
             f"and lose their end (the longest has {report.longest}).[/yellow]"
         )
     return model, text
+
+
+def _score(
+    setting: Setting, model: Segmenter, text: TextPipeline, fabric: Fabric, stop: StopRequest, console: Console
+) -> Scores:
+    """The test split and its language controls, as the configuration says."""
+    return score_split(
+        model,
+        setting.splits["test"],
+        text,
+        setting.protocol,
+        fabric,
+        batch_size=setting.config["trainer"]["eval_batch_size"],
+        num_workers=setting.config["trainer"]["num_workers"],
+        controls=setting.config["controls"],
+        stop=stop,
+        console=console,
+    )
+
+
+def _text_notes(text: TextPipeline) -> list[str]:
+    """What a reader of the row must know of the phrase masks: another tagger than the suite's own marks other words."""
+    return [] if text.tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {text.tagger} tagger"]
 
 
 def _draw(setting: Setting, fabric: Fabric, model: Segmenter, text: TextPipeline) -> None:

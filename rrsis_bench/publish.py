@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ def make_record(
     started: datetime,
     wall_s: float,
     weights_sha256: str,
+    notes: Sequence[str] = (),
 ) -> Record:
     """The record of a scored model; what was not measured stays None."""
     from rrsis_bench.eval.efficiency import measure
@@ -76,6 +77,7 @@ def make_record(
         per_size=scored.per_size,
         per_language=scored.per_language,
         efficiency=measure(model, fabric.device),
+        notes=list(notes),
     )
 
 

@@ -20,7 +20,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch, Segmenter
 from rrsis_bench.train import checkpoint, rng
 from rrsis_bench.train.events import EventLog
-from rrsis_bench.train.guards import NonFiniteLoss, StopRequest
+from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train.losses import LossConfig, segmentation_loss
 from rrsis_bench.train.optim import build_optimizer, freeze, learning_rate_factor
 
@@ -66,9 +66,9 @@ class TrainConfig:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Build from the ``train`` node of the configuration; UserError names a field that is unknown or missing."""
-        loss = LossConfig(**{**values["loss"], "class_weights": tuple(values["loss"]["class_weights"])})
-        fixed = {"betas": tuple(values["betas"]), "freeze": tuple(values["freeze"]), "loss": loss}
         try:
+            loss = LossConfig(**{**values["loss"], "class_weights": tuple(values["loss"]["class_weights"])})
+            fixed = {"betas": tuple(values["betas"]), "freeze": tuple(values["freeze"]), "loss": loss}
             config = cls(**{**values, **fixed})
         except TypeError as error:
             raise UserError(f"conf: the node 'train' does not fit its fields: {error}.") from error
@@ -236,12 +236,12 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * factor
-        norm = torch.nn.utils.clip_grad_norm_(
-            [parameter for parameter in self.raw_model.parameters() if parameter.grad is not None],
-            config.clip_norm if config.clip_norm is not None else float("inf"),
-        )
-        if not torch.isfinite(norm):
+        touched = [parameter for parameter in self.raw_model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in touched if parameter.grad is not None])
+        if not torch.isfinite(norm):  # looked at before clipping, which would spread it over all gradients
             self._refuse("gradient norm", float(norm), parts)
+        if config.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(touched, config.clip_norm, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.at.step += 1
@@ -274,7 +274,12 @@ class Trainer:
 
     def _select(self) -> None:
         self.model.eval()
-        metrics = self.validate(self.raw_model)
+        try:
+            metrics = self.validate(self.raw_model)
+        except Interrupted:  # the epoch is trained: only its validation is left for the resumed run
+            self.at.epoch, self.at.batch = self.at.epoch - 1, self.batches
+            self._save()
+            raise
         score = metrics[self.selection_metric]
         best = self.at.best_score is None or score > self.at.best_score
         if best:
@@ -298,7 +303,7 @@ class Trainer:
     def _resume(self) -> None:
         found, notes = checkpoint.latest(self.checkpoints)
         for note in notes:
-            self.console.print(f"[yellow]{note}[/yellow]")
+            self.console.print(note, style="yellow", markup=False)
             self.events.write("damaged_checkpoint", note=note)
         if found is None:
             return
@@ -316,5 +321,13 @@ class Trainer:
         checkpoint.restore_optimizer(self.optimizer, found.tensors["optimizer"], found.state["optimizer"])
         rng.set_state(found.tensors["rng"], found.state["rng"])
         self.at = Progressed(**found.state["progress"])
+        if self.at.best_step is not None:
+            best = checkpoint.folder(self.checkpoints, self.at.best_step)
+            problem = checkpoint.check(best)
+            if problem:
+                raise UserError(
+                    f"{best}, the best checkpoint so far, is damaged: {problem}. Without it the run cannot end as it "
+                    "would have; start it anew with force=true."
+                )
         self.events.write("resumed", step=self.at.step, epoch=self.at.epoch)
         self.console.print(f"Resuming at step {self.at.step} of {self.total_steps} (epoch {self.at.epoch + 1}).")
