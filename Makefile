@@ -17,7 +17,7 @@ help:  ## this list
 	@echo "Variables: MODEL=$(MODEL) DATA=$(DATA) SIZE=$(SIZE) SEED=$(SEED) ARGS='hydra overrides'"
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || python3 -m venv .venv
+	@test -x $(BIN)/python || { echo "Setting up .venv (once, some minutes)"; python3 -m venv .venv; }
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]' && touch $@
 
 bench: $(STAMP)  ## train, evaluate, write the leaderboards: make bench MODEL=lavt DATA=synthetic

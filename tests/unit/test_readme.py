@@ -1,0 +1,24 @@
+"""The README's table is the one that the committed records give."""
+
+from __future__ import annotations
+
+import re
+
+from rrsis_bench.registry import ROOT
+from rrsis_bench.results import show, store, tables
+
+
+def test_readme_table_follows_from_the_committed_records():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- leaderboard:(\w+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL)
+    assert block is not None
+    rows = [row for row in tables.rows(store.read_all(ROOT / "leaderboards")) if row.head.data == block[1]]
+    assert block[2].strip() == show.markdown(rows).strip()
+
+
+def test_readme_names_only_make_targets_that_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", text, re.MULTILINE):
+            assert re.search(rf"^{target[0] or target[1]}:", makefile, re.MULTILINE), target
