@@ -118,7 +118,14 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
     else:
         saved = checkpoint.load(Path(source))
         model = build.build_model(config)
-        model.load_state_dict(saved.tensors["model"])
+        try:
+            model.load_state_dict(saved.tensors["model"])
+        except RuntimeError as error:
+            name, reason = config["model"]["name"], " ".join(str(error).split())[:300]
+            raise UserError(
+                f"The checkpoint {source} does not fit model={name} with these arguments: {reason} ...\n"
+                "Give the overrides that it was trained with (config.yaml in its run's folder)."
+            ) from error
         weights, selection = checkpoint.sha256(saved.path / "model.safetensors"), setting.protocol.selection_split
         note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
     fabric = build.build_fabric(config["trainer"])
@@ -159,12 +166,13 @@ def _build(setting: Setting, console: Console) -> tuple[Segmenter, TextPipeline]
     seed_everything(setting.config["seed"])
     model = build.build_model(setting.config)
     text = build.build_text(setting.config, model, setting.splits["train"], setting.run_dir / "vocab.txt")
-    report = text.report(build.expressions_of(setting.splits["train"]))
-    if report.truncated:
-        console.print(
-            f"[yellow]{report.truncated} of {report.n} training expressions are longer than {text.max_tokens} tokens "
-            f"and lose their end (the longest has {report.longest}).[/yellow]"
-        )
+    for split, dataset in setting.splits.items():  # all of them now: a refusal must not wait until after training
+        report = text.report(build.expressions_of(dataset))
+        if report.truncated:
+            console.print(
+                f"[yellow]{report.truncated} of {report.n} {split} expressions are longer than {text.max_tokens} "
+                f"tokens and lose their end (the longest has {report.longest}).[/yellow]"
+            )
     return model, text
 
 

@@ -42,6 +42,6 @@ def _checked(value: Any, default: Any, where: str) -> Any:
         return tuple(_checked(item, default[0], where) for item in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, type(default)) or isinstance(value, bool):
+    if not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool):
         raise UserError(f"'{where}' must be {type(default).__name__} like {default!r}, not {value!r}.")
     return value

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FIELD = "size.swin"
+POSITIONS = ("none", "sine")
 # What a classification checkpoint holds beside the encoder: its head and the norm before it.
 CLASSIFIER_KEYS = ("norm.", "head.")
 # Buffers that follow from the window; files may carry them, the encoder computes them.
@@ -45,6 +47,9 @@ class SwinConfig:
         window: side of an attention window, in positions.
         patch: side of a patch, in pixels.
         drop_path: stochastic depth of the last block; rises linearly from 0.
+        positions: ``"none"``, as the released weights, or ``"sine"``: fixed 2-D sines are added to the patches.
+            Swin tells positions apart by its relative tables and the map's borders alone, which a small encoder that
+            starts from random weights does not learn within minutes; "the ship on the left" needs them.
         weights: ``"random"``, ``"hub:<id>"`` or a path to a file in timm's or in Microsoft's original layout.
     """
 
@@ -54,6 +59,7 @@ class SwinConfig:
     window: int = 12
     patch: int = 4
     drop_path: float = 0.3
+    positions: str = "none"
     weights: str = "hub:timm/swin_base_patch4_window12_384.ms_in22k"
 
 
@@ -189,7 +195,11 @@ class SwinEncoder(nn.Module):
 
         The buffers follow the parameters' dtype (``model.double()``), and so does the difference.
         """
-        return self.patch_embed((image_BCHW - self.mean_C11) / self.std_C11)
+        x_BHWC = self.patch_embed((image_BCHW - self.mean_C11) / self.std_C11)
+        if self.config.positions == "none":
+            return x_BHWC
+        _, height, width, dim = x_BHWC.shape
+        return x_BHWC + sine_positions(height, width, dim).to(x_BHWC)
 
     def stage(self, index: int, x_BHWC: Tensor) -> Tensor:
         """Run stage `index`: patch merging (but for stage 0), then its blocks. Odd maps are padded by merging."""
@@ -252,6 +262,32 @@ def _check(config: SwinConfig) -> None:
         width = config.embed_dim * 2**index
         if width % heads:
             raise UserError(f"{FIELD}: {heads} heads do not divide the {width} channels of stage {index}.")
+    if config.positions not in POSITIONS:
+        raise UserError(f"{FIELD}.positions must be one of {', '.join(POSITIONS)}, not '{config.positions}'.")
+    if config.positions == "sine" and config.weights != "random":
+        raise UserError(
+            f"{FIELD}.positions=sine needs {FIELD}.weights=random: released weights know no such positions."
+        )
+    if config.positions == "sine" and config.embed_dim % 4:
+        raise UserError(f"{FIELD}.positions=sine needs an embed_dim that 4 divides, not {config.embed_dim}.")
+
+
+@lru_cache(maxsize=8)
+def sine_positions(height: int, width: int, dim: int) -> Tensor:
+    """Fixed 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
+
+    The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
+    "End-to-End Object Detection with Transformers", ECCV 2020.
+    """
+    frequency_K = 10000 ** -(torch.arange(dim // 4) / (dim // 4))
+
+    def axis(n: int) -> Tensor:
+        angle_NK = (torch.arange(n) + 0.5)[:, None] * (2 * math.pi / n) * frequency_K
+        return torch.cat([angle_NK.sin(), angle_NK.cos()], dim=1)
+
+    rows_HWC = axis(height)[:, None].expand(height, width, dim // 2)
+    columns_HWC = axis(width)[None].expand(height, width, dim // 2)
+    return torch.cat([rows_HWC, columns_HWC], dim=2)
 
 
 def _initialise(module: nn.Module) -> None:

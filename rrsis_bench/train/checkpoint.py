@@ -115,7 +115,9 @@ def check(path: Path) -> str | None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint; UserError where a file is torn."""
+    """Read one checkpoint; UserError where there is none or a file is torn."""
+    if not path.is_dir():
+        raise UserError(f"There is no checkpoint folder {path}. They lie in runs/<run id>/checkpoints/{PREFIX}*.")
     problem = check(path)
     if problem:
         raise UserError(f"The checkpoint {path} is damaged: {problem}. Delete the folder and run the command again.")

@@ -179,16 +179,16 @@ class Trainer:
         self.model.train()
         self.data.set_epoch(epoch)
         order = rng.epoch_order(len(self.data), self.seed, epoch)[: self.batches * config.batch_size]
-        loader = make_loader(
+        losses: list[float] = []
+        parts: list[Batch] = []
+        # The loader has no name here: a traceback would keep it, and with it its workers, beyond a stop.
+        for batch in make_loader(
             self.data,
             config.batch_size,
             order[self.at.batch * config.batch_size :],
             num_workers=self.num_workers,
             pin_memory=self.fabric.device.type == "cuda",
-        )
-        losses: list[float] = []
-        parts: list[Batch] = []
-        for batch in loader:
+        ):
             parts.append(batch)
             self.at.batch += 1
             first = (self.at.batch - 1) // config.accumulate * config.accumulate

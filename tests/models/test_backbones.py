@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder, WindowBlock
+from rrsis_bench.backbones.swin import SwinEncoder, WindowBlock, sine_positions
 from rrsis_bench.errors import UserError
 from tests.models.conftest import BERT, SWIN
 
@@ -258,3 +258,37 @@ def test_a_model_may_change_tokens_between_stages() -> None:
     assert [tuple(x.shape[1:]) for x in walked] == [(16, 16, 16), (8, 8, 32), (4, 4, 64), (2, 2, 128)]
     assert encoder.sides == (16, 8, 4, 2)
     assert encoder.widths == (16, 32, 64, 128)
+
+
+def test_sine_positions_in_loops():
+    height, width, dim = 3, 5, 8
+    found_HWC = sine_positions(height, width, dim)
+    for row in range(height):
+        for column in range(width):
+            for half, place, n in ((0, row, height), (dim // 2, column, width)):
+                for k in range(dim // 4):
+                    angle = (place + 0.5) * 2 * math.pi / n / 10000 ** (k / (dim // 4))
+                    assert found_HWC[row, column, half + k] == pytest.approx(math.sin(angle), abs=1e-5)
+                    assert found_HWC[row, column, half + dim // 4 + k] == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_positions_are_added_to_the_patches_at_any_size() -> None:
+    encoder, plain = SwinEncoder(64, {**SWIN, "positions": "sine"}).eval(), SwinEncoder(64, SWIN).eval()
+    plain.load_state_dict(encoder.state_dict())  # no parameter of its own
+    for height in (64, 48):
+        image_BCHW = torch.randint(0, 256, (1, 3, height, 64), dtype=torch.uint8)
+        added_BHWC = encoder.embed(image_BCHW) - plain.embed(image_BCHW)
+        torch.testing.assert_close(added_BHWC[0], sine_positions(height // 4, 16, 16), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"positions": "learned"}, "none, sine"),
+        ({"positions": "sine", "weights": "hub:any/thing"}, "weights=random"),
+        ({"positions": "sine", "embed_dim": 6, "num_heads": [1, 2, 2, 2]}, "4 divides"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SwinEncoder(64, {**SWIN, **values})
