@@ -12,7 +12,8 @@ from rrsis_bench.data.loader import ViewDataset, collate
 from rrsis_bench.eval.counts import count
 from rrsis_bench.interfaces import Segmenter
 
-TARGET_RGB = (0, 158, 115)  # Okabe-Ito green, blue and vermilion: told apart by colour-blind readers
+# Okabe and Ito's colours, told apart by colour-blind readers; none is common in vegetation, soil or asphalt.
+TARGET_RGB = (204, 121, 167)
 HIT_RGB = (0, 114, 178)
 FALSE_RGB = (213, 94, 0)
 
@@ -50,7 +51,7 @@ def draw(
     align_corners: bool,
     columns: int = 2,
 ) -> Path:
-    """Write one PNG: per sample the image, the target (green), and the prediction (blue right, orange wrong).
+    """Write one PNG: per sample the image, the target (purple), and the prediction (blue right, orange wrong).
 
     Args:
         path: the PNG.
@@ -93,6 +94,8 @@ def draw(
             axis = grid[row, column * 3 + offset]
             axis.imshow(picture)
             axis.set_title(title, fontsize=8)
+            if offset and target_HW.any() and not target_HW.all():
+                axis.contour(target_HW, levels=[0.5], colors="white", linewidths=0.8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

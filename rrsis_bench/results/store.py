@@ -68,7 +68,7 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
         if path.read_text(encoding="utf-8") == text:
             return path
         raise UserError(
-            f"{path} holds another record of this run. Records are immutable: use --force to replace it, "
+            f"{path} holds another record of this run. Records are immutable: use force=true to replace it, "
             "or another seed for another run."
         )
     write_files({**files, path: text.encode("utf-8")})

@@ -43,7 +43,7 @@ def test_a_record_is_immutable(tmp_path, table):
     before = files(tmp_path)
     assert store.write(tmp_path, record, table) == path, "the same record again is no change"
     other = random_table(40, seed=9)
-    with pytest.raises(UserError, match="holds another record of this run.*--force"):
+    with pytest.raises(UserError, match="holds another record of this run.*force=true"):
         store.write(tmp_path, record_of(other), other)
     assert files(tmp_path) == before
     store.write(tmp_path, record_of(other), other, force=True)

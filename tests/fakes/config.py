@@ -1,0 +1,63 @@
+"""Composed configurations for tests: the real conf/ folder, shrunk until a whole run takes seconds."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from rrsis_bench import registry
+
+CONF = registry.ROOT / "conf"
+
+# Every module of the tiny size at a width that trains in milliseconds per step.
+NARROW = (
+    "size.image=32",
+    "size.decoder_width=16",
+    "size.max_tokens=16",
+    "size.swin.embed_dim=8",
+    "size.swin.depths=[1,1,1,1]",
+    "size.swin.num_heads=[1,1,2,2]",
+    "size.swin.window=2",
+    "size.bert.hidden=16",
+    "size.bert.layers=1",
+    "size.bert.heads=2",
+    "size.bert.intermediate=32",
+    "size.bert.vocab_size=200",
+)
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(hydra_compose("config", overrides=list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of these Hydra overrides, as plain containers that a test may change."""
+    return copy.deepcopy(_composed(overrides))
+
+
+def tiny_overrides(tmp_path: Path, root: Path) -> list[str]:
+    """Overrides of a run of seconds on the fake RRSIS-D tree at `root` (8/4/4 references), all output in `tmp_path`."""
+    return [
+        "data=rrsisd",
+        "size=tiny",
+        f"data.root={root}",
+        "data.counts={train: 8, val: 4, test: 4}",
+        f"results.root={tmp_path / 'leaderboards'}",
+        f"runs.root={tmp_path / 'runs'}",
+        "trainer=cpu",
+        "train.epochs=2",
+        "train.batch_size=4",
+        "train.eval_every=1",
+        "train.warmup_steps=1",
+        *NARROW,
+    ]

@@ -1,0 +1,104 @@
+"""A model of a few hundred parameters for the tests of the harness, and a trainer around it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from torch import nn
+
+from rrsis_bench.data import open_split
+from rrsis_bench.data.loader import ViewDataset
+from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.train.events import EventLog
+from rrsis_bench.train.guards import StopRequest
+from rrsis_bench.train.loop import TrainConfig, Trainer
+from rrsis_bench.train.losses import LossConfig
+
+SIDE = 16
+TOKENS = 16
+
+
+class Toy(Segmenter):
+    """Convolutions on the picture, times the mean of the words; every word has an embedding.
+
+    Args:
+        dropout: probability; above 0, every step draws from torch's generator.
+    """
+
+    def __init__(self, dropout: float = 0.0):
+        super().__init__()
+        self.views = {"image": SIDE}
+        self.max_tokens = TOKENS
+        self.words = nn.Embedding(300, 8)
+        self.pixels = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.LayerNorm(8)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(8, 1, 1)
+
+    def forward(self, views, text):
+        image = views["image"].to(self.head.weight.dtype) / 255
+        words = self.dropout(self.norm(self.words(text["input_ids"]).mean(1)))
+        return SegmenterOutput(self.head(torch.relu(self.pixels(image)) * words[..., None, None])[:, 0])
+
+    def no_weight_decay(self, name: str) -> bool:
+        return name.startswith("norm.") or name.endswith("bias")
+
+
+def recipe(**changes: Any) -> TrainConfig:
+    """Three epochs of two steps on eight samples, unless `changes` say otherwise."""
+    values: dict[str, Any] = {
+        "epochs": 3, "batch_size": 4, "eval_every": 1, "lr": 1e-2, "weight_decay": 0.01, "betas": (0.9, 0.98),
+        "schedule": "cosine", "power": 0.9, "min_lr_ratio": 0.0, "warmup_steps": 1, "accumulate": 1, "clip_norm": 1.0,
+        "freeze": (), "black_boxes": False, "loss": LossConfig(ce=1.0, dice=1.0),
+    }  # fmt: skip
+    return TrainConfig(**{**values, **changes})
+
+
+def views_of(root: Path, split: str = "train", *, native_masks: bool = False, **options: Any) -> ViewDataset:
+    """A split of the fake tree at the toy's size; the vocabulary is always that of the training split."""
+    train = open_split("rrsisd", root, "train")
+    tokenizer = build_wordpiece([train[index].expression for index in range(len(train))], 300)
+    dataset = open_split("rrsisd", root, split)
+    return ViewDataset(dataset, {"image": SIDE}, TextPipeline(tokenizer, TOKENS), native_masks=native_masks, **options)
+
+
+def make_trainer(
+    root: Path,
+    run_dir: Path,
+    *,
+    model: Segmenter | None = None,
+    data: ViewDataset | None = None,
+    validate: Callable[[Segmenter], dict[str, float]] | None = None,
+    stop: StopRequest | None = None,
+    identity: dict[str, str] | None = None,
+    console: Console | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Trainer:
+    """A trainer on the fake tree; keywords of the recipe go to it, the rest to the trainer."""
+    trainer = {name: options.pop(name) for name in ("num_workers", "checkpoint_every", "log_every") if name in options}
+    if model is None:
+        torch.manual_seed(seed)
+        model = Toy()
+    return Trainer(
+        Fabric(accelerator="cpu", devices=1, precision="32-true"),
+        model,
+        views_of(root) if data is None else data,
+        validate or (lambda current: {"miou": float(sum(p.detach().abs().sum() for p in current.parameters()))}),
+        selection_metric="miou",
+        config=recipe(**options),
+        seed=seed,
+        run_dir=run_dir,
+        identity=identity or {"train_hash": "same", "seed": str(seed)},
+        events=EventLog(run_dir / "events.jsonl"),
+        stop=stop or StopRequest(),
+        console=console or Console(file=io.StringIO(), width=200),
+        **trainer,
+    )
