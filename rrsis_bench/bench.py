@@ -94,10 +94,10 @@ def bench(config: dict[str, Any], console: Console) -> None:
 
 
 def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
-    """Score a checkpoint on test and record it: ``checkpoint=official:/path/file.pth``, a checkpoint folder, or a run.
+    """Score a checkpoint on test and record it: ``checkpoint=official:/path/file.pth``, a checkpoint or run folder.
 
     Raises:
-        UserError: no ``checkpoint`` was given, or it does not fit the model.
+        UserError: no ``checkpoint`` was given, it does not fit the model, or its vocabulary is not there.
     """
     from rrsis_bench.official import load_official
 
@@ -105,32 +105,38 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
     if not source:
         raise UserError(
             "evaluate needs checkpoint=official:/path/file.pth (a paper's released weights), or "
-            "checkpoint=/path/to/checkpoints/step-... (a checkpoint folder of this suite)."
+            "checkpoint=runs/<run_id> (a finished run), or a checkpoint folder below it."
+        )
+    official = source.startswith("official:")
+    path = Path(source.removeprefix("official:")) if official else checkpoint.best_of(Path(source))
+    vocabulary = path.parent.parent / "vocab.txt"
+    if config["size"]["tokenizer"] == "wordpiece" and (official or not vocabulary.is_file()):
+        raise UserError(
+            "size.tokenizer=wordpiece builds a vocabulary from training expressions, which is not the one that "
+            f"{path} was trained with. Set size.tokenizer=hub:google-bert/bert-base-uncased or a local vocab.txt."
         )
     started, clock = datetime.now(UTC), time.perf_counter()
     setting = Setting.prepare(config, console)
     seed_everything(config["seed"])
-    if source.startswith("official:"):
-        file = Path(source.removeprefix("official:"))
-        model = load_official(config["model"]["name"], file, **config["model"]["args"])
-        weights, selection = checkpoint.sha256(file), None
-        note = f"official checkpoint {file.name}"
+    if official:
+        model = load_official(config["model"]["name"], path, **config["model"]["args"])
+        weights, selection = checkpoint.sha256(path), None
+        note = f"official checkpoint {path.name}"
     else:
-        saved = checkpoint.load(Path(source))
+        saved = checkpoint.load(path)
         model = build.build_model(config)
         try:
             model.load_state_dict(saved.tensors["model"])
         except RuntimeError as error:
             name, reason = config["model"]["name"], " ".join(str(error).split())[:300]
             raise UserError(
-                f"The checkpoint {source} does not fit model={name} with these arguments: {reason} ...\n"
+                f"The checkpoint {path} does not fit model={name} with these arguments: {reason} ...\n"
                 "Give the overrides that it was trained with (config.yaml in its run's folder)."
             ) from error
         weights, selection = checkpoint.sha256(saved.path / "model.safetensors"), setting.protocol.selection_split
         note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
     fabric = build.build_fabric(config["trainer"])
     model = model.to(fabric.device)
-    vocabulary = Path(source).parent.parent / "vocab.txt"
     text = build.build_text(config, model, setting.splits["train"], vocabulary)
     with StopRequest() as stop:
         scores = _score(setting, model, text, fabric, stop, console)
@@ -154,6 +160,7 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
     record = dataclasses.replace(record, epochs=None, selection_split=selection)
     if selection is None:
         record = dataclasses.replace(record, selection_metric=None)
+    keep(setting, record, scores)
     publish(setting, record, scores, console)
 
 

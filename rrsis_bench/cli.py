@@ -137,7 +137,9 @@ def _report(args: argparse.Namespace) -> int:
     if not rows:
         raise UserError(f"{args.root} has no record of {args.data}. Make one: make bench DATA={args.data}")
     if args.markdown:
-        print(show.markdown(rows))
+        print(
+            show.markdown(rows) or f"No row of {args.data} is ranked; the table without --markdown gives the reasons."
+        )
     else:
         show.leaderboard(Console(), rows)
         show.categories(Console(), rows)
