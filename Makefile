@@ -24,7 +24,7 @@ bench: $(STAMP)  ## train, evaluate, write the leaderboards: make bench MODEL=la
 	@$(BIN)/rrsis-bench bench $(RUN)
 
 test: $(STAMP)  ## the fast tests (CPU only, under 4 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB of memory)
 	@$(BIN)/python -m pytest

@@ -109,6 +109,7 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
         )
     official = source.startswith("official:")
     path = Path(source.removeprefix("official:")) if official else checkpoint.best_of(Path(source))
+    saved = None if official else checkpoint.load(path)
     vocabulary = path.parent.parent / "vocab.txt"
     if config["size"]["tokenizer"] == "wordpiece" and (official or not vocabulary.is_file()):
         raise UserError(
@@ -118,12 +119,11 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
     started, clock = datetime.now(UTC), time.perf_counter()
     setting = Setting.prepare(config, console)
     seed_everything(config["seed"])
-    if official:
+    if saved is None:
         model = load_official(config["model"]["name"], path, **config["model"]["args"])
         weights, selection = checkpoint.sha256(path), None
         note = f"official checkpoint {path.name}"
     else:
-        saved = checkpoint.load(path)
         model = build.build_model(config)
         try:
             model.load_state_dict(saved.tensors["model"])
