@@ -37,8 +37,7 @@ def make_record(
 
     config = setting.config
     scored = score_table(scores.table, setting.protocol)
-    sha, dirty = provenance.git_state(registry.ROOT)
-    limits = {split: limit for split, limit in config["limit"].items() if limit is not None}
+    sha, dirty = setting.git
     expected = build.expected_counts(config["data"])
     return Record(
         run_id=setting.run_id,
@@ -51,7 +50,7 @@ def make_record(
         split="test",
         n=len(scores.table),
         n_expected=expected["test"] if expected else None,
-        limit=limits or None,
+        limit=setting.limit or None,
         seed=config["seed"],
         epochs=setting.recipe.epochs,
         train_hash=setting.train_hash,

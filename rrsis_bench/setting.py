@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rrsis_bench import build
+from rrsis_bench import build, provenance, registry
 from rrsis_bench.data.fingerprint import fingerprint
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.interfaces import ReferringDataset
@@ -32,6 +32,8 @@ class Setting:
     run_id: str
     run_dir: Path
     results: Path
+    limit: dict[str, int]  # splits that are not whole, by choice or because the copy is not: split -> samples
+    git: tuple[str | None, bool | None]  # commit and dirt when the run starts: what was edited meanwhile did not run
 
     @classmethod
     def prepare(cls, config: dict[str, Any], console: Console) -> Setting:
@@ -57,7 +59,14 @@ class Setting:
         run_id = hashing.run_id(config, train_hash)
         run_dir = Path(config["runs"]["root"]) / run_id
         results = Path(config["results"]["root"])
-        return cls(config, protocol, recipe, root, splits, content, train_hash, eval_hash, run_id, run_dir, results)
+        limit = {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
+        limit |= {
+            split: found[split] for split, n in (expected or {}).items() if n != found[split] and split not in limit
+        }
+        git = provenance.git_state(registry.ROOT)
+        return cls(
+            config, protocol, recipe, root, splits, content, train_hash, eval_hash, run_id, run_dir, results, limit, git
+        )
 
     def write_manifest(self, status: str, **values: Any) -> None:
         """Say in ``manifest.json`` what this folder holds and how far it came."""
