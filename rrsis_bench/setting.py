@@ -51,8 +51,9 @@ class Setting:
         expected = build.expected_counts(config["data"])
         found = {split: len(dataset) for split, dataset in full.items()}
         if expected and expected != found:
+            counts = ", ".join(f"{split} {found[split]:,} of {n:,}" for split, n in expected.items())
             console.print(
-                f"[yellow]{config['data']['name']} in {root} has {found} samples, a complete copy {expected}: "
+                f"[yellow]{config['data']['name']} in {root} is not a complete copy ({counts} samples): "
                 "the row will not be ranked.[/yellow]"
             )
         train_hash, eval_hash = hashing.hashes(config, content, METRIC_VERSION)
