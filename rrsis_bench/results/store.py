@@ -187,7 +187,7 @@ def write_files(files: dict[Path, bytes]) -> None:
         for path in files:
             os.replace(temporaries[path], path)
         for folder in {path.parent for path in files}:
-            _fsync_folder(folder)
+            fsync(folder)
     except OSError as error:
         raise UserError(f"{error.filename or 'A file'} could not be written: {error.strerror or error}.") from error
     finally:
@@ -196,9 +196,9 @@ def write_files(files: dict[Path, bytes]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file, or a folder's renames, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
