@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,10 +36,10 @@ GALLERY = 12  # predictions drawn per run
 AUGMENTED_SHARE = 0.2  # the LAVT family's black squares fall on a fixed fifth of the training references
 
 
-def bench(config: dict[str, Any], console: Console) -> None:
+def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = ()) -> None:
     """Train, evaluate on test with the language controls, write the record and the tables, show them."""
     started, clock = datetime.now(UTC), time.perf_counter()
-    setting = Setting.prepare(config, console)
+    setting = Setting.prepare(config, console, overrides)
     if setting.finished() and not config["force"]:
         console.print(f"{setting.run_id} is finished already (force=true trains it again).")
         publish(setting, store.read(stored_path(setting)), None, console)
@@ -93,7 +94,7 @@ def bench(config: dict[str, Any], console: Console) -> None:
     publish(setting, record, scores, console)
 
 
-def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
+def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Sequence[str] = ()) -> None:
     """Score a checkpoint on test and record it: ``checkpoint=official:/path/file.pth``, a checkpoint or run folder.
 
     Raises:
@@ -117,7 +118,7 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console) -> None:
             f"{path} was trained with. Set size.tokenizer=hub:google-bert/bert-base-uncased or a local vocab.txt."
         )
     started, clock = datetime.now(UTC), time.perf_counter()
-    setting = Setting.prepare(config, console)
+    setting = Setting.prepare(config, console, overrides)
     seed_everything(config["seed"])
     if saved is None:
         model = load_official(config["model"]["name"], path, **config["model"]["args"])

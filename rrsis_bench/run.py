@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
@@ -48,7 +49,7 @@ def check_names(overrides: list[str]) -> None:
                 raise registry.unknown("dataset", value, names)
 
 
-def _guarded(task: Callable[[dict[str, Any], Console], None]) -> Callable[[DictConfig], None]:
+def _guarded(task: Callable[[dict[str, Any], Console, Sequence[str]], None]) -> Callable[[DictConfig], None]:
     """Turn errors meant for a person into a message and an exit code, without a traceback."""
 
     def call(cfg: DictConfig) -> None:
@@ -56,7 +57,8 @@ def _guarded(task: Callable[[dict[str, Any], Console], None]) -> Callable[[DictC
         try:
             config = OmegaConf.to_container(cfg, resolve=True)
             assert isinstance(config, dict)
-            task({str(key): value for key, value in config.items()}, console)
+            typed = HydraConfig.get().overrides.task
+            task({str(key): value for key, value in config.items()}, console, typed)
         except UserError as error:
             console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
             sys.exit(getattr(error, "exit_code", 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,26 @@ from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.interfaces import ReferringDataset
 from rrsis_bench.results import hashing, store
 from rrsis_bench.train.loop import TrainConfig
+
+# Overrides that name a run, or that change nothing of what was trained: these are no variant of a model.
+_NAMED_ELSEWHERE = (
+    "model", "data", "size", "seed", "trainer", "protocol", "logger", "debug", "ablation", "force", "controls",
+    "checkpoint", "predictions", "runs", "results", "limit", "hydra", "data.", "trainer.", "protocol.", "logger.",
+    "runs.", "results.", "limit.", "hydra.", "model.card.",
+)  # fmt: skip
+
+
+def variant(overrides: Sequence[str]) -> tuple[str, ...]:
+    """What makes a run another than its model's default, of the overrides that the user typed.
+
+    ``model.args.`` is left out of the names: ``["model=csinet", "model.args.gate=false"]`` gives ``("gate=false",)``.
+    """
+    found = []
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0].partition("@")[0]
+        if not any(name == entry or (entry[-1] == "." and name.startswith(entry)) for entry in _NAMED_ELSEWHERE):
+            found.append(override.lstrip("+").removeprefix("model.args."))
+    return tuple(found)
 
 
 @dataclass
@@ -33,11 +54,18 @@ class Setting:
     run_dir: Path
     results: Path
     limit: dict[str, int]  # splits that are not whole, by choice or because the copy is not: split -> samples
+    variant: tuple[str, ...]  # overrides that make the run another than its model's default
     git: tuple[str | None, bool | None]  # commit and dirt when the run starts: what was edited meanwhile did not run
 
     @classmethod
-    def prepare(cls, config: dict[str, Any], console: Console) -> Setting:
-        """Open the data, check the configuration and name the run; bad input stops here, before any training."""
+    def prepare(cls, config: dict[str, Any], console: Console, overrides: Sequence[str] = ()) -> Setting:
+        """Open the data, check the configuration and name the run; bad input stops here, before any training.
+
+        Args:
+            config: the composed configuration.
+            console: for warnings.
+            overrides: what the user typed to compose it, for the row's label.
+        """
         protocol = Protocol.from_mapping(config["protocol"])
         recipe = TrainConfig.from_mapping(config["train"])
         root = build.data_root(config["data"], console)
@@ -66,7 +94,20 @@ class Setting:
         }
         git = provenance.git_state(registry.ROOT)
         return cls(
-            config, protocol, recipe, root, splits, content, train_hash, eval_hash, run_id, run_dir, results, limit, git
+            config,
+            protocol,
+            recipe,
+            root,
+            splits,
+            content,
+            train_hash,
+            eval_hash,
+            run_id,
+            run_dir,
+            results,
+            limit,
+            variant(overrides),
+            git,
         )
 
     def write_manifest(self, status: str, **values: Any) -> None:

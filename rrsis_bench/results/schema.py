@@ -1,17 +1,20 @@
 """The record of a run and the columns of every table: the one place that knows these names.
 
 A record is one immutable JSON file per run. None (``null``, an empty cell) means "not measured", never 0. Quality is in
-percent. `SCHEMA_VERSION` rises with every change of these fields.
+percent. `SCHEMA_VERSION` rises with every change of these fields; `ADDED` says what a record of an older version lacks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rrsis_bench.eval.protocol import Protocol
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None}}
+"""Schema version -> the fields that it brought and what they are in a record that was written before."""
 
 THRESHOLDS = (5, 6, 7, 8, 9)
 """Tenths of IoU at which Pr@X is reported."""
@@ -140,6 +143,7 @@ class Record:
     epochs: int | None  # None for a checkpoint that was not trained here
     train_hash: str  # over the config fields that affect the weights, the seed left out
     eval_hash: str  # over the config fields that affect the scoring
+    variant: list[str]  # overrides that make the run another than its model's default: ["interaction=only_remote"]
 
     # How it was scored
     protocol: Protocol
@@ -149,6 +153,7 @@ class Record:
 
     # Where the weights come from, and what ran
     weights_sha256: str | None  # of the evaluated weights
+    predictions_sha256: str | None  # of the masks, where they came from outside; None where the suite made them
     init_weights: dict[str, str]  # part -> "random", a hub id, or a local file's sha256
     git_sha: str | None
     git_dirty: bool | None  # changes under leaderboards/ do not count
@@ -175,13 +180,13 @@ class Record:
 
 # Columns of the generated tables. A row is one train hash; where its seeds differ, provenance columns list all values.
 
-_ROW = ("rank", "model", "size", "split", "protocol", "n_seeds")
+_ROW = ("rank", "model", "variant", "size", "split", "protocol", "n_seeds")
 _SCORES = tuple(name for metric in INTERVALS for name in (metric, f"{metric}_std"))
 _PROVENANCE = (
     "reason", "notes", "data", "dataset_fingerprint", "n", "n_expected", "limit", "metric_version", "protocol_id",
     "selection_split", "selection_metric", "status", "epochs", "seeds", "run_ids", "train_hash", "eval_hash",
-    "weights_sha256", "init_weights", "model_source", "git_sha", "git_dirty", "package_version", "torch", "cuda",
-    "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "schema_version",
+    "weights_sha256", "predictions_sha256", "init_weights", "model_source", "git_sha", "git_dirty", "package_version",
+    "torch", "cuda", "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "schema_version",
 )  # fmt: skip
 
 LEADERBOARD_COLUMNS = (
@@ -198,8 +203,8 @@ PER_SIZE_COLUMNS = (*_ROW, "scheme", "size_class", "n", *_SCORES, "train_hash", 
 PER_THRESHOLD_COLUMNS = (*_ROW, "threshold", "pr", "pr_std", "pr_lo", "pr_hi", "train_hash", "reason")
 
 EFFICIENCY_COLUMNS = (
-    "model", "size", "data", "params_total", "params_trainable", "gflops", "gflops_batch", "input_size", "latency_ms",
-    "fps", "batch", "device", "precision", "peak_mem_gb", "n_runs", "train_hash",
+    "model", "variant", "size", "data", "params_total", "params_trainable", "gflops", "gflops_batch", "input_size",
+    "latency_ms", "fps", "batch", "device", "precision", "peak_mem_gb", "n_runs", "train_hash",
 )  # fmt: skip
 
 MACRO_ROW = "(macro mean)"

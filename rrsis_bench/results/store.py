@@ -12,6 +12,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES
@@ -20,7 +21,7 @@ from rrsis_bench.eval.metrics import evaluate
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.results import codec
 from rrsis_bench.results.invariants import check_against_counts, check_invariants
-from rrsis_bench.results.schema import SCHEMA_VERSION, CountsFile, Record
+from rrsis_bench.results.schema import ADDED, SCHEMA_VERSION, CountsFile, Record
 
 RECORDS = "records"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -88,10 +89,7 @@ def read(path: Path) -> Record:
         data = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"The record {path} cannot be read: {error}.") from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"The record {path} has schema version {version}; this suite reads version {SCHEMA_VERSION}.")
-    record = codec.decode(Record, data, f"The record {path}")
+    record = codec.decode(Record, _upgraded(data, path), f"The record {path}")
     if (record.data, record.model, record.run_id) != (path.parent.parent.name, path.parent.name, path.stem):
         raise UserError(
             f"{path} holds the record {record.data}/{record.model}/{record.run_id}. A record stands in "
@@ -101,6 +99,18 @@ def read(path: Path) -> Record:
     if record.counts is not None:
         _counts_bytes(path, record.counts)
     return record
+
+
+def _upgraded(data: Any, path: Path) -> Any:
+    """What the JSON of an older schema version is in this one; records themselves are never rewritten."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise UserError(
+            f"The record {path} has schema version {version}; this suite reads versions 1 to {SCHEMA_VERSION}."
+        )
+    for newer in range(version + 1, SCHEMA_VERSION + 1):
+        data = {**data, **ADDED[newer], "schema_version": newer}
+    return data
 
 
 def read_counts(path: Path) -> CountsTable:

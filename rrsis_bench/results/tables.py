@@ -62,6 +62,11 @@ class Row:
         return self.records[0]
 
     @property
+    def label(self) -> str:
+        """The model's name, and what makes the row another than the model's default, for people."""
+        return " ".join([self.head.model, *self.head.variant])
+
+    @property
     def comparable(self) -> tuple[str, ...]:
         """Rows with equal keys may be ranked against each other."""
         head = self.head
@@ -221,6 +226,7 @@ def _identity(row: Row) -> dict[str, Any]:
     return {
         "rank": row.rank,
         "model": head.model,
+        "variant": "; ".join(head.variant),
         "size": head.size,
         "split": head.split,
         "protocol": head.protocol.name,

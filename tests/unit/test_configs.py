@@ -9,6 +9,7 @@ from hydra.errors import ConfigCompositionException
 
 from rrsis_bench import registry
 from rrsis_bench.results.hashing import affects, leaves
+from rrsis_bench.setting import variant
 from rrsis_bench.train.loop import TrainConfig
 from tests.fakes.config import CONF, compose
 
@@ -92,3 +93,9 @@ def test_an_unknown_field_is_refused():
 def test_no_configuration_file_is_left_out_of_these_tests():
     groups = {path.relative_to(CONF).parts[0] for path in Path(CONF).rglob("*.yaml") if path.parent != Path(CONF)}
     assert groups <= {*GROUPS, "recipe", "local"}
+
+
+def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
+    typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
+             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "backbone=swin_s"]  # fmt: skip
+    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "backbone=swin_s")

@@ -14,8 +14,9 @@ from tests.fakes.records import LAVT, random_table, record_of
 # The frozen surface: a change here needs a new SCHEMA_VERSION and a way for old records to load.
 RECORD_FIELDS = [
     "run_id", "status", "model", "model_source", "size", "data", "dataset_fingerprint", "split", "n",
-    "n_expected", "limit", "seed", "epochs", "train_hash", "eval_hash", "protocol", "metric_version",
-    "selection_split", "selection_metric", "weights_sha256", "init_weights", "git_sha", "git_dirty", "versions",
+    "n_expected", "limit", "seed", "epochs", "train_hash", "eval_hash", "variant", "protocol", "metric_version",
+    "selection_split", "selection_metric", "weights_sha256", "predictions_sha256", "init_weights", "git_sha",
+    "git_dirty", "versions",
     "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "metrics", "control",
     "per_category", "per_size", "per_language", "efficiency", "counts", "notes", "rescored_from",
     "schema_version",
@@ -36,12 +37,12 @@ def names(cls):
 
 
 def test_the_schema_is_frozen():
-    assert schema.SCHEMA_VERSION == 1
+    assert schema.SCHEMA_VERSION == 2
     assert names(Record) == RECORD_FIELDS
     assert names(schema.Metrics) == METRIC_FIELDS
     assert names(schema.Efficiency) == EFFICIENCY_FIELDS
-    assert schema.LEADERBOARD_COLUMNS[:8] == (
-        "rank", "model", "size", "split", "protocol", "n_seeds", "miou", "miou_std",
+    assert schema.LEADERBOARD_COLUMNS[:9] == (
+        "rank", "model", "variant", "size", "split", "protocol", "n_seeds", "miou", "miou_std",
     )  # fmt: skip
 
 

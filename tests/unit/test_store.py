@@ -119,6 +119,21 @@ def test_a_run_that_scored_nothing_has_a_record_without_figures(tmp_path, table)
     assert list(files(path.parent)) == [path.name], "integers of a replaced record are gone"
 
 
+def test_a_record_of_schema_version_1_loads_unchanged_on_disk(tmp_path, table):
+    """Version 2 brought the variant and the hash of outside predictions; both follow for an older record."""
+    path = store.write(tmp_path, record_of(table), table)
+    now = store.read(path)
+    old = json.loads(path.read_text())
+    del old["variant"], old["predictions_sha256"]
+    path.write_text(json.dumps(old | {"schema_version": 1}))
+    before = path.read_bytes()
+    assert store.read(path) == now
+    assert path.read_bytes() == before
+    path.write_text(json.dumps(old))
+    with pytest.raises(UserError, match="missing field: variant"):
+        store.read(path)
+
+
 def test_damage_is_found_and_named(tmp_path, table):
     path = store.write(tmp_path, record_of(table), table)
     packed, text = path.with_name(f"{path.stem}.csv.gz"), path.read_text()
@@ -133,7 +148,7 @@ def test_damage_is_found_and_named(tmp_path, table):
     packed.write_bytes(good)
     for bad, message in (
         (text[:200], "cannot be read"),
-        (text.replace('"schema_version": 1', '"schema_version": 0'), "schema version 0; this suite reads version 1"),
+        (text.replace('"schema_version": 2', '"schema_version": 0'), "version 0; this suite reads versions 1 to 2"),
     ):
         path.write_text(bad)
         with pytest.raises(UserError, match=message):

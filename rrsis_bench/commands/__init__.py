@@ -1,0 +1,1 @@
+"""The verbs of ``rrsis-bench``, one module per group; each has `add`, which adds its parsers."""

@@ -1,0 +1,59 @@
+"""The verbs ``bench``, ``evaluate`` and ``list``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rrsis_bench.errors import UserError
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Add the parsers. ``bench`` and ``evaluate`` are handed to Hydra before they are parsed; here for ``--help``."""
+    bench = verbs.add_parser("bench", help="train, evaluate, write the leaderboards (Hydra overrides)")
+    bench.add_argument("overrides", nargs="*", help="model=lavt data=synthetic size=tiny seed=0 train.epochs=5 ...")
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="score a finished run or an official checkpoint (Hydra overrides)",
+        description="Score weights: rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth",
+    )
+    evaluate.add_argument("overrides", nargs="*", help="checkpoint=official:/path | checkpoint=/path/step-... ...")
+    evaluate.add_argument("--rescore", metavar="RUN", help="a run id: derive its metrics from its integers, no model")
+    evaluate.add_argument("--root", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    evaluate.set_defaults(call=_rescore)
+
+    listing = verbs.add_parser("list", help="models and datasets")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
+    listing.set_defaults(call=_list)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from rrsis_bench.listing import collect, show
+
+    found = collect()
+    if args.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
+    return 0
+
+
+def _rescore(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.results import show, store, tables
+
+    path = store.find(args.root, args.rescore)
+    if path is None:
+        raise UserError(f"{args.root} has no record '{args.rescore}'. `rrsis-bench report DATA` lists the run ids.")
+    old = store.read(path)
+    new = store.rescore(old, store.read_counts(path))
+    console = Console()
+    same = new.metrics == old.metrics and new.per_category == old.per_category
+    console.print(
+        f"{old.run_id}: {old.counts.n if old.counts else 0} samples, metric version {new.metric_version}; "
+        + ("the integers give the recorded scores." if same else "the integers give other scores than the record.")
+    )
+    show.leaderboard(console, tables.rows([new]), highlight=new.run_id)
+    return 0 if same else 1
