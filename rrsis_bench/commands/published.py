@@ -1,0 +1,72 @@
+"""The verb for the numbers that papers print: ``published audit`` and ``published show``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+METRICS = ("miou", "oiou", "pr50", "pr60", "pr70", "pr80", "pr90")
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Add the parsers."""
+    published = verbs.add_parser("published", help="the numbers that papers print, and what they tell about themselves")
+    what = published.add_subparsers(dest="what", required=True)
+
+    audit = what.add_parser(
+        "audit",
+        help="check printed averages, shifted category labels and disagreements between papers",
+        description="Recompute, from the CSV files alone: printed averages against the mean of their rows, the "
+        "correlation of category columns between papers per shift of their labels, and the scores of one method that "
+        "papers print differently.",
+    )
+    audit.add_argument("--metric", default="miou", choices=METRICS, help="of the disagreements (default: %(default)s)")
+    audit.add_argument("--json", action="store_true", help="machine-readable, disagreements in all metrics")
+    audit.set_defaults(call=_audit)
+
+    show = what.add_parser("show", help="a dataset's printed numbers with their paper and table")
+    show.add_argument("data", help="dataset")
+    show.add_argument("--split", help="only this split")
+    show.add_argument("--metric", choices=METRICS, help="only this metric, the papers side by side")
+    show.set_defaults(call=_show)
+    for parser in (audit, show):
+        parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="folder (default: %(default)s)")
+
+
+def _audit(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from rich.console import Console
+
+    from rrsis_bench.results import published_audit, published_show
+
+    result = published_audit.audit(args.root)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False))
+    else:
+        published_show.audit(Console(), result, args.metric)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.errors import UserError
+    from rrsis_bench.registry import unknown
+    from rrsis_bench.results import published, published_show
+
+    rows = published.overall(args.root, args.data)
+    if not rows:
+        raise unknown("dataset with published numbers", args.data, published.datasets(args.root) or ["none"])
+    splits = sorted({row.split for row in rows})
+    if args.split not in (None, *splits):
+        raise UserError(f"No paper prints numbers of {args.data} {args.split}. Splits: {', '.join(splits)}")
+    rows = [row for row in rows if args.split in (None, row.split)]
+    if args.metric is None:
+        published_show.rows(Console(), sorted(rows, key=lambda row: (row.split, row.source)))
+    elif any(args.metric in row.scores for row in rows):
+        published_show.matrix(Console(), rows, args.metric)
+    else:
+        raise UserError(f"No paper prints {args.metric} of {args.data}.")
+    return 0
