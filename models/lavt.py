@@ -36,24 +36,9 @@ from rrsis_bench.backbones.swin import SwinEncoder
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
 from rrsis_bench.official import OfficialLayout
 
-from .blocks.attention import PWAM, LanguageGate
+from .blocks.attention import GatedPWAM
 from .blocks.decoder import TopDownDecoder
 from .blocks.official_keys import BLOCK_RENAMES, FAMILY_BUILD_ARGS, FAMILY_IGNORED, FAMILY_PARTS, FAMILY_RENAMES
-
-
-class LAVTStage(nn.Module):
-    """Language pathway of one stage: x + gate(r) * r with r = PWAM(x, words)."""
-
-    def __init__(self, dim: int, text_dim: int) -> None:
-        """Build for `dim` channels."""
-        super().__init__()
-        self.pwam = PWAM(dim, text_dim)
-        self.gate = LanguageGate(dim)
-
-    def forward(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fused tokens and the PWAM output before its gate, both (B, H, W, C)."""
-        r_BNC = self.pwam(x_BHWC.flatten(1, 2), words_BLD, mask_BL)
-        return x_BHWC + self.gate(r_BNC).view_as(x_BHWC), r_BNC.view_as(x_BHWC)
 
 
 class LAVT(Segmenter):
@@ -96,7 +81,7 @@ class LAVT(Segmenter):
         self.backbone = SwinEncoder(self.views["image"], swin)
         self.text_encoder = BertEncoder(bert)
         widths = self.backbone.widths
-        self.stages = nn.ModuleList(LAVTStage(width, self.text_encoder.width) for width in widths)
+        self.stages = nn.ModuleList(GatedPWAM(width, self.text_encoder.width) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.decoder = TopDownDecoder(widths, decoder_width)
 

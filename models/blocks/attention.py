@@ -81,3 +81,18 @@ class LanguageGate(nn.Module):
     def forward(self, r_BNC: Tensor) -> Tensor:
         """Return the gated features (B, N, C)."""
         return torch.tanh(self.outer(F.relu(self.inner(r_BNC)))) * r_BNC
+
+
+class GatedPWAM(nn.Module):
+    """Language pathway of one stage: x + gate(r) * r with r = PWAM(x, words) (LAVT, Section 3.3)."""
+
+    def __init__(self, dim: int, text_dim: int) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features."""
+        super().__init__()
+        self.pwam = PWAM(dim, text_dim)
+        self.gate = LanguageGate(dim)
+
+    def forward(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fused tokens and the PWAM output before its gate, both (B, H, W, C)."""
+        r_BNC = self.pwam(x_BHWC.flatten(1, 2), words_BLD, mask_BL)
+        return x_BHWC + self.gate(r_BNC).view_as(x_BHWC), r_BNC.view_as(x_BHWC)

@@ -1,4 +1,4 @@
-"""The top-down decoder of LAVT, used by its descendants as well."""
+"""The top-down decoder of LAVT, used by its descendants as well; RMSIN puts rotated convolutions into it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .rotated import AdaptiveRotatedConv
+
 
 class ConvStep(nn.Module):
     """Upsample, concatenate with the finer map, then twice convolution 3 x 3, BatchNorm and ReLU."""
 
-    def __init__(self, in_dim: int, hidden: int) -> None:
-        """Build for `in_dim` concatenated channels and `hidden` channels out."""
+    def __init__(self, in_dim: int, hidden: int, *, rotated: bool = False) -> None:
+        """Build for `in_dim` concatenated channels and `hidden` channels out.
+
+        `rotated` makes the second convolution an adaptive rotated one (RMSIN).
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(in_dim, hidden, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
-        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        self.conv2 = (
+            AdaptiveRotatedConv(hidden, hidden) if rotated else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        )
         self.bn2 = nn.BatchNorm2d(hidden)
 
     def forward(self, coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
@@ -32,17 +39,25 @@ class ConvStep(nn.Module):
 class TopDownDecoder(nn.Module):
     """Merges the stages from coarse to fine and classifies every position into background and foreground."""
 
-    def __init__(self, widths: Sequence[int], hidden: int | None = None) -> None:
-        """Build for stage outputs of `widths` channels, fine to coarse, and `hidden` inside (None: half the last)."""
+    def __init__(self, widths: Sequence[int], hidden: int | None = None, *, rotated: bool = False) -> None:
+        """Build the steps and the two-class head.
+
+        Args:
+            widths: channels of the stage outputs, fine to coarse.
+            hidden: channels inside; None is half the last stage's width.
+            rotated: the second convolution of every step is an adaptive rotated one (RMSIN).
+        """
         super().__init__()
         hidden = hidden or widths[-1] // 2
         in_dims = [widths[-1]] + [hidden] * (len(widths) - 2)
         finer = reversed(widths[:-1])
-        self.steps = nn.ModuleList(ConvStep(in_dim + fine, hidden) for in_dim, fine in zip(in_dims, finer, strict=True))
+        self.steps = nn.ModuleList(
+            ConvStep(in_dim + fine, hidden, rotated=rotated) for in_dim, fine in zip(in_dims, finer, strict=True)
+        )
         self.head = nn.Conv2d(hidden, 2, 1)
 
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return (B, h, w) foreground minus background logits at the finest stage's size.
+    def features(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return (B, hidden, h, w) at the finest stage's size: everything before the head.
 
         Args:
             stages: (B, C_i, H_i, W_i), fine to coarse.
@@ -50,5 +65,13 @@ class TopDownDecoder(nn.Module):
         x_BCHW = stages[-1]
         for step, fine_BCHW in zip(self.steps, reversed(stages[:-1]), strict=True):
             x_BCHW = step(x_BCHW, fine_BCHW)
-        background_Bhw, foreground_Bhw = self.head(x_BCHW).unbind(1)
+        return x_BCHW
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return (B, h, w) foreground minus background logits at the finest stage's size.
+
+        Args:
+            stages: (B, C_i, H_i, W_i), fine to coarse.
+        """
+        background_Bhw, foreground_Bhw = self.head(self.features(stages)).unbind(1)
         return foreground_Bhw - background_Bhw

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.blocks.attention import PWAM, LanguageGate, PixelWordAttention, instance_norm
+from models.blocks.attention import PWAM, GatedPWAM, LanguageGate, PixelWordAttention, instance_norm
 from models.blocks.decoder import TopDownDecoder
 from models.blocks.fiam import FIAM, Phrase
+from models.blocks.rotated import AdaptiveRotatedConv, RotationRouting, rotate_kernels
 from models.blocks.scale_gate import ScaleAwareGate
 from models.blocks.tmem import TMEM, TextAwareBlock
 
@@ -119,6 +120,16 @@ def test_language_gate() -> None:
     assert close(block(r), torch.stack([plain_gate(block, sample) for sample in r]))
 
 
+def test_gated_pwam() -> None:
+    block, x, (text, mask) = GatedPWAM(C, D), tokens().view(B, H, W, C), words()
+    fused, pwam = block(x, text, mask)
+    for sample in range(B):
+        x_NC = x[sample].reshape(N, C)
+        r_NC = plain_pwam(block.pwam, x_NC, text[sample], mask[sample])
+        assert close(pwam[sample].reshape(N, C), r_NC)
+        assert close(fused[sample].reshape(N, C), x_NC + plain_gate(block.gate, r_NC))
+
+
 @pytest.mark.parametrize("modulation", [True, False])
 @pytest.mark.parametrize("position", [True, False])
 @pytest.mark.parametrize("target", [True, False])
@@ -172,17 +183,21 @@ def plain_batch_norm(norm, x_CHW: Tensor) -> Tensor:
 
 
 def plain_conv(conv, x_CHW: Tensor) -> Tensor:
-    """A convolution of stride 1 with 'same' zero padding, one output position at a time."""
-    out_dim, _, size, _ = conv.weight.shape
-    _, height, width = x_CHW.shape
-    padded = torch.zeros(x_CHW.shape[0], height + size - 1, width + size - 1)
+    """A convolution with zero padding of half its kernel, one output position and one group at a time."""
+    (out_dim, group_in, size, _), step = conv.weight.shape, conv.stride[0]
+    in_dim, height, width = x_CHW.shape
+    group_out = out_dim // conv.groups
     start = size // 2
+    padded = torch.zeros(in_dim, height + 2 * start, width + 2 * start)
     padded[:, start : start + height, start : start + width] = x_CHW
-    out = torch.empty(out_dim, height, width)
-    for row in range(height):
-        for col in range(width):
-            patch = padded[:, row : row + size, col : col + size]
-            out[:, row, col] = (conv.weight * patch).sum((1, 2, 3))
+    out = torch.empty(out_dim, -(-height // step), -(-width // step))
+    for row in range(out.shape[1]):
+        for col in range(out.shape[2]):
+            patch = padded[:, step * row : step * row + size, step * col : step * col + size]
+            for group in range(conv.groups):
+                kernels = conv.weight[group * group_out : (group + 1) * group_out]
+                seen = patch[group * group_in : (group + 1) * group_in]
+                out[group * group_out : (group + 1) * group_out, row, col] = (kernels * seen).sum((1, 2, 3))
     return out if conv.bias is None else out + conv.bias[:, None, None]
 
 
@@ -211,7 +226,7 @@ def plain_resize(x_CHW: Tensor, height: int, width: int, *, align_corners: bool)
 def unusual_statistics(module) -> None:
     """BatchNorm that is no identity."""
     for norm in module.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             for value in (norm.running_mean, norm.weight.data, norm.bias.data):
                 value.copy_(torch.randn_like(value))
             norm.running_var.copy_(0.5 + torch.rand_like(norm.running_var))
@@ -280,19 +295,110 @@ def test_tmem() -> None:
             start += width
 
 
+def plain_rotation(kernel_33: Tensor, angle: float) -> Tensor:
+    """One kernel: every cell reads bilinearly between four others, from a place that is moved into the kernel."""
+    out = torch.empty(3, 3)
+    for row in (-1, 0, 1):
+        for col in (-1, 0, 1):
+            down = 1 + min(max(row * math.cos(angle) + col * math.sin(angle), -1.0), 1.0)
+            along = 1 + min(max(col * math.cos(angle) - row * math.sin(angle), -1.0), 1.0)
+            top, left = min(int(down), 1), min(int(along), 1)
+            down, along = down - top, along - left
+            upper = (1 - along) * kernel_33[top, left] + along * kernel_33[top, left + 1]
+            lower = (1 - along) * kernel_33[top + 1, left] + along * kernel_33[top + 1, left + 1]
+            out[row + 1, col + 1] = (1 - down) * upper + down * lower
+    return out
+
+
+def test_rotated_kernels() -> None:
+    angles = [0.0, 0.3, -0.3, math.radians(40), -math.radians(40), 2.0]
+    weight = torch.randn(4, 2, 3, 3)
+    got = rotate_kernels(weight, torch.tensor(angles))
+    for sample, angle in enumerate(angles):
+        for out in range(4):
+            for channel in range(2):
+                assert close(got[sample, out, channel], plain_rotation(weight[out, channel], angle))
+    assert got[0].equal(weight)
+    assert close(rotate_kernels(weight, torch.tensor([math.pi / 2]))[0], weight.rot90(1, (2, 3)))
+
+
+def busy_routing(module) -> None:
+    """Routing heads whose angles and gates differ between images, as they do after training."""
+    for routing in module.modules():
+        if isinstance(routing, RotationRouting):
+            for layer in (routing.depthwise, routing.gate, routing.angle):
+                torch.nn.init.normal_(layer.weight)
+            for value in (routing.gate.bias, routing.norm.weight, routing.norm.bias):
+                torch.nn.init.normal_(value)
+
+
+def plain_routing(block: RotationRouting, x_CHW: Tensor) -> tuple[float, float]:
+    dim, height, width = x_CHW.shape
+    filtered = plain_conv(block.depthwise, x_CHW).reshape(dim, height * width).T
+    pooled = torch.clamp(plain_layer_norm(block.norm, filtered), min=0).mean(0)
+    raw_gate = float(block.gate.weight[0] @ pooled + block.gate.bias[0])
+    raw_angle = float(block.angle.weight[0] @ pooled)
+    return 1 / (1 + math.exp(-raw_gate)), math.radians(40) * raw_angle / (1 + abs(raw_angle))
+
+
+def plain_rotated_conv(block: AdaptiveRotatedConv, x_CHW: Tensor) -> Tensor:
+    gate, angle = plain_routing(block.routing, x_CHW)
+    plain = torch.nn.Conv2d(x_CHW.shape[0], block.weight.shape[1], 3, bias=False)
+    for out, kernels in enumerate(block.weight[0]):
+        for channel, kernel in enumerate(kernels):
+            plain.weight[out, channel] = gate * plain_rotation(kernel, angle)
+    return plain_conv(plain, x_CHW)
+
+
+def test_adaptive_rotated_convolution() -> None:
+    block = AdaptiveRotatedConv(5, 3).eval()
+    busy_routing(block)
+    x = torch.randn(4, 5, 4, 3) + 3 * torch.randn(4, 5, 1, 1)
+    gates, angles = block.routing(x)
+    for sample in range(4):
+        assert (float(gates[sample]), float(angles[sample])) == pytest.approx(plain_routing(block.routing, x[sample]))
+    assert angles.std() > 0.05, "one angle for all proves nothing"
+    assert angles.min() < 0 < angles.max()
+    wanted = torch.stack([plain_rotated_conv(block, sample) for sample in x])
+    assert close(block(x), wanted)
+
+
+def test_routing_drops_features_in_training_only() -> None:
+    """Gate and angle each lose their own fifth of the pooled features."""
+    routing = RotationRouting(400)
+    torch.nn.init.ones_(routing.gate.weight)
+    torch.nn.init.ones_(routing.angle.weight)
+    torch.nn.init.zeros_(routing.gate.bias)
+    seen = {}
+    for head in ("gate", "angle"):
+        getattr(routing, head).register_forward_pre_hook(lambda _, args, head=head: seen.update({head: args[0]}))
+    x = torch.randn(1, 400, 6, 6)
+    routing.eval()(x)
+    kept = seen["gate"]
+    assert kept.equal(seen["angle"])
+    routing.train()(x)
+    dropped = {head: value == 0 for head, value in seen.items()}
+    assert all(0.1 < float(zeros.double().mean()) < 0.3 for zeros in dropped.values())
+    assert not dropped["gate"].equal(dropped["angle"])
+    assert torch.allclose(seen["gate"][~dropped["gate"]] * 0.8, kept[~dropped["gate"]])
+
+
+@pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("hidden", [None, 3])
-def test_decoder(hidden: int | None) -> None:
+def test_decoder(hidden: int | None, rotated: bool) -> None:
     widths, sizes = [2, 4, 6, 8], [(9, 7), (5, 4), (3, 2), (2, 1)]
-    block = TopDownDecoder(widths, hidden).eval()
+    block = TopDownDecoder(widths, hidden, rotated=rotated).eval()
     unusual_statistics(block)
+    busy_routing(block)
     stages = [torch.randn(B, width, *size) for width, size in zip(widths, sizes, strict=True)]
-    got = block(stages)
+    got, features = block(stages), block.features(stages)
     for sample in range(B):
         x_CHW = stages[3][sample]
         for step, stage in zip(block.steps, (2, 1, 0), strict=True):
-            fine = stages[stage][sample]
-            x_CHW = torch.cat([plain_resize(x_CHW, *sizes[stage], align_corners=True), fine])
-            for conv, norm in ((step.conv1, step.bn1), (step.conv2, step.bn2)):
-                x_CHW = torch.clamp(plain_batch_norm(norm, plain_conv(conv, x_CHW)), min=0)
+            x_CHW = torch.cat([plain_resize(x_CHW, *sizes[stage], align_corners=True), stages[stage][sample]])
+            x_CHW = torch.clamp(plain_batch_norm(step.bn1, plain_conv(step.conv1, x_CHW)), min=0)
+            second = plain_rotated_conv(step.conv2, x_CHW) if rotated else plain_conv(step.conv2, x_CHW)
+            x_CHW = torch.clamp(plain_batch_norm(step.bn2, second), min=0)
+        assert close(features[sample], x_CHW)
         classes = plain_conv(block.head, x_CHW)
         assert close(got[sample], classes[1] - classes[0])

@@ -48,6 +48,21 @@ STAGE_PAIRS = {
         "modulation.shrink.weight": "fc1.weight",
         "modulation.expand.bias": "fc2.bias",
     },
+    "rmsin": {
+        "pwam.attention.key.bias": "fusion.image_lang_att.f_key.0.bias",
+        "gate.inner.weight": "res_gate.0.weight",
+        "gate.outer.weight": "res_gate.2.weight",
+        "visual_gate.inner.weight": "visual_gate.0.weight",
+        "visual_gate.outer.weight": "visual_gate.2.weight",
+        "repblock.first.point.weight": "visual_residual.repblock.brb_1x1.conv.weight",
+        "repblock.first.spatial_bn.weight": "visual_residual.repblock.brb_3x3.bn2.weight",
+        "repblock.first.identity_bn.bias": "visual_residual.repblock.brb_identity.bias",
+        "repblock.second.point_bn.bias": "visual_residual.repblock.brb_1x1_2.bn.bias",
+        "repblock.second.inner.weight": "visual_residual.repblock.brb_3x3_2.conv1.weight",
+        "repblock.second.inner_bn.running_var": "visual_residual.repblock.brb_3x3_2.bn1.running_var",
+        "repblock.second.spatial.weight": "visual_residual.repblock.brb_3x3_2.conv2.weight",
+        "repblock.second.identity_bn.running_mean": "visual_residual.repblock.brb_identity_2.running_mean",
+    },
 }
 NECK_PAIRS = {
     "lavt": {},
@@ -61,10 +76,37 @@ NECK_PAIRS = {
         "tmem.gates.1.wide_bn.weight": "backbone.tmem.fusion.1.bn2.weight",
         "tmem.gates.3.gate.bias": "backbone.tmem.fusion.3.global_act.bias",
     },
+    "rmsin": {
+        "cim.down.bias": "backbone.cim.down_channel.bias",
+        "cim.up.weight": "backbone.cim.up_channel.weight",
+        "cim.bn.running_var": "backbone.cim.bn.running_var",
+        "cim.blocks.0.attention1.bn.weight": "backbone.cim.block.0.csa1.m.bn1.weight",
+        "cim.blocks.0.attention1.stride2.weight": "backbone.cim.block.0.csa1.m.DWConv1.0.weight",
+        "cim.blocks.0.attention1.stride2_bn.bias": "backbone.cim.block.0.csa1.m.DWConv1.1.bias",
+        "cim.blocks.0.attention2.stride3.bias": "backbone.cim.block.0.csa2.m.DWConv2.0.bias",
+        "cim.blocks.0.attention2.stride3_bn.weight": "backbone.cim.block.0.csa2.m.DWConv2.1.weight",
+        "cim.blocks.0.attention1.qkv.weight": "backbone.cim.block.0.csa1.m.attention.qkv.c.weight",
+        "cim.blocks.0.attention2.qkv_bn.running_mean": "backbone.cim.block.0.csa2.m.attention.qkv.bn.running_mean",
+        "cim.blocks.0.attention1.local.weight": "backbone.cim.block.0.csa1.m.attention.parallel_conv.1.weight",
+        "cim.blocks.0.attention1.tokens.weight": "backbone.cim.block.0.csa1.m.attention.proj.weight",
+        "cim.blocks.0.attention2.out.bias": "backbone.cim.block.0.csa2.m.attention.to_out.bias",
+        "cim.blocks.0.attention1.out_bn.running_mean": "backbone.cim.block.0.csa1.m.bn4.running_mean",
+        "cim.blocks.0.attention2.mix.weight": "backbone.cim.block.0.csa2.m.conv.weight",
+        "cim.blocks.0.scale_ff.scales.0.bn1.weight": "backbone.cim.block.0.intra_ff.m.ff1.m.bn1.weight",
+        "cim.blocks.0.scale_ff.scales.3.local.weight": "backbone.cim.block.0.intra_ff.m.ff4.m.conv2.weight",
+        "cim.blocks.0.ff.expand.weight": "backbone.cim.block.0.ff.m.conv1.weight",
+        "cim.blocks.0.ff.shrink.bias": "backbone.cim.block.0.ff.m.conv3.bias",
+        "cim.gates.2.local_bn.bias": "backbone.cim.fusion.2.bn1.bias",
+        "decoder.steps.0.conv2.weight": "classifier.conv2_4.weight",
+        "decoder.steps.1.conv2.routing.depthwise.weight": "classifier.conv2_3.rounting_func.dwc.weight",
+        "decoder.steps.1.conv2.routing.norm.bias": "classifier.conv2_3.rounting_func.norm.norm.bias",
+        "decoder.steps.2.conv2.routing.gate.bias": "classifier.conv2_2.rounting_func.fc_alpha.bias",
+        "decoder.steps.2.conv2.routing.angle.weight": "classifier.conv2_2.rounting_func.fc_theta.weight",
+    },
 }
 
 
-@pytest.fixture(scope="module", params=["lavt", "fianet"])
+@pytest.fixture(scope="module", params=["lavt", "fianet", "rmsin"])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -15,6 +15,7 @@ from tests.fakes.official_checkpoint import GOLDEN, official_state_dict
 CASES = [
     pytest.param(("fianet", {"num_tmem": 3}), id="fianet"),  # ten seconds and 4 GB: one of the family runs every time
     pytest.param(("lavt", {}), id="lavt", marks=pytest.mark.slow),
+    pytest.param(("rmsin", {}), id="rmsin", marks=pytest.mark.slow),
 ]
 
 
