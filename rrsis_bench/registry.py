@@ -150,5 +150,5 @@ def card(entry: ModelEntry) -> dict[str, Any]:
         raise UserError(f"The model '{entry.name}' has no configuration: write {entry.conf}.")
     size = OmegaConf.load(ROOT / "conf" / "size" / "paper.yaml")
     model = OmegaConf.create({"size": size, "model": OmegaConf.load(entry.conf)}).model
-    views = OmegaConf.select(model, "args.views")
+    views = OmegaConf.select(model, "args.views") or OmegaConf.select(model, "card.views")  # a model may derive them
     return {**model.get("card", {}), "views": None if views is None else OmegaConf.to_container(views, resolve=True)}

@@ -33,8 +33,9 @@ BERT = {
 SIDE = 64
 TOKENS = 12
 TINY: dict[str, dict[str, Any]] = {
-    name: {"views": {"image": SIDE}, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT} for name in ("lavt", "fianet")
-}
+    name: {"views": {"image": SIDE}, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}
+    for name in ("lavt", "fianet", "rmsin")
+} | {"csinet": {"close": SIDE, "n_view": 2, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}}
 
 
 def build_tiny(name: str, **overrides: Any) -> Segmenter:
@@ -44,7 +45,7 @@ def build_tiny(name: str, **overrides: Any) -> Segmenter:
 
 
 def make_inputs(samples: int = 3, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Views and text of a batch; every sample has another length, object and position."""
+    """Views (those of every model) and text of a batch; every sample has another length, object and position."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (samples, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     ids = torch.randint(1, BERT["vocab_size"], (samples, TOKENS), generator=generator)
@@ -55,7 +56,8 @@ def make_inputs(samples: int = 3, seed: int = 0) -> tuple[dict[str, Tensor], dic
         masks[1, row, 1 + row % 3 : 3 + row % 3] = 1
         masks[2, row, 5 : 6 + row % 4] = 1
     text = dict(zip(("attention_mask", "object_mask", "position_mask"), masks, strict=True))
-    return {"image": image}, {"input_ids": ids, **text}
+    views = {"image": image, "close": image, "remote": image[..., ::2, ::2]}
+    return views, {"input_ids": ids, **text}
 
 
 @pytest.fixture(params=sorted(TINY))

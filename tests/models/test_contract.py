@@ -15,6 +15,8 @@ from rrsis_bench.errors import UserError
 NORMALISED_AWAY = r".*attention\.out\.bias$"
 DEAD = {
     "lavt": rf"stages\.3\.gate\.|{NORMALISED_AWAY}",
+    "rmsin": rf"stages\.3\.(gate|visual_gate|repblock)\.|{NORMALISED_AWAY}",
+    "csinet": r"(?!)",  # every parameter learns
     "fianet": rf"stages\.3\.(context_gate|object|position|modulation)\.|{NORMALISED_AWAY}",
 }
 
@@ -34,7 +36,7 @@ def test_every_parameter_learns_but_the_named_ones(name, tiny, inputs) -> None:
     model(*inputs(3)).logits.square().mean().backward()
     dead = {parameter for parameter, value in model.named_parameters() if value.grad is None}
     assert dead == {parameter for parameter, _ in model.named_parameters() if re.match(DEAD[name], parameter)}
-    assert dead
+    assert dead or name == "csinet"
 
 
 def test_fused_stage_output_leaves_go_embedding_dead(tiny, inputs) -> None:
@@ -51,7 +53,7 @@ def test_a_sample_does_not_see_its_neighbours(name, tiny, inputs) -> None:
     with torch.no_grad():
         together = model(views, text).logits
         alone = [
-            model({"image": views["image"][[row]]}, {key: value[[row]] for key, value in text.items()}).logits
+            model(*({key: value[[row]] for key, value in part.items()} for part in (views, text))).logits
             for row in range(4)
         ]
     assert torch.allclose(together, torch.cat(alone), rtol=0, atol=1e-10)
@@ -63,7 +65,7 @@ def test_language_and_image_both_matter(name, tiny, inputs) -> None:
     with torch.no_grad():
         before = model(views, text).logits
         other_words = model(views, {**text, "input_ids": text["input_ids"].flip(1)}).logits
-        other_image = model({"image": views["image"].flip(0)}, text).logits
+        other_image = model({view: pixels.flip(0) for view, pixels in views.items()}, text).logits
     assert (before - other_words).abs().max() > 1e-4
     assert (before - other_image).abs().max() > 1e-4
 
@@ -139,6 +141,7 @@ def test_double_works_on_uint8_views_and_agrees_with_float(name, tiny, inputs) -
 def test_same_seed_same_numbers(name, tiny, inputs) -> None:
     first, second = (tiny(name) for _ in range(2))
     for model in (first, second):
+        torch.manual_seed(1)  # dropout in a rotated decoder
         model(*inputs(2)).logits.square().mean().backward()
     for (parameter, one), (_, two) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         assert one.equal(two), parameter
@@ -155,12 +158,16 @@ def test_state_dict_round_trip(name, tiny, inputs) -> None:
         assert other(*inputs(2)).logits.equal(model(*inputs(2)).logits)
 
 
+@pytest.mark.parametrize("name", ["lavt", "fianet", "rmsin"])
 def test_other_input_sizes(name, tiny) -> None:
-    """A side that no patch, window or stage divides, at construction and afterwards."""
+    """A side that no patch, window or stage divides, at construction and afterwards (CSINet refuses it)."""
     model = tiny(name, views={"image": 75}).eval()
     text = {key: torch.ones(1, 12, dtype=torch.int64) for key in ("input_ids", "attention_mask", *model.phrase_masks)}
+    sizes = [(75, 75, (1, 19, 19)), (90, 61, (1, 23, 16))]
+    if name == "rmsin":  # its neck belongs to one grid: tests/models/test_rmsin.py
+        del sizes[1]
     with torch.no_grad():
-        for height, width, expected in ((75, 75, (1, 19, 19)), (90, 61, (1, 23, 16))):
+        for height, width, expected in sizes:
             image = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
             logits = model({"image": image}, text).logits
             assert logits.shape == expected
@@ -173,8 +180,13 @@ def test_weight_decay_follows_the_authors(name, tiny) -> None:
     assert "backbone.patch_embed.norm.weight" in spared
     assert "backbone.layers.1.blocks.1.attn.relative_position_bias_table" in spared
     assert "backbone.layers.2.downsample.norm.bias" in spared
-    assert "norms.0.weight" in spared
-    assert not any(parameter.startswith(("text_encoder.", "decoder.")) for parameter in spared)
+    assert "norms.0.weight" in spared or name == "csinet"
+    assert not any(parameter.startswith("text_encoder.") for parameter in spared)
+    assert {parameter for parameter in spared if parameter.startswith("decoder.")} == {
+        parameter
+        for parameter, _ in model.named_parameters()
+        if name == "csinet" and ".norm." in parameter and parameter.startswith("decoder.attention.")
+    }
     assert not any(parameter.endswith(("qkv.weight", "proj.weight", "fc1.bias")) for parameter in spared)
     if name == "fianet":
         assert "tmem.blocks.0.norm1.weight" in spared
@@ -187,6 +199,8 @@ def test_paper_defaults_are_the_paper_size(name) -> None:
     random = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
     sizes = {
         "lavt": [({}, 227_739_514)],
+        "rmsin": [({}, 240_037_163)],
+        "csinet": [({}, 286_034_810)],
         "fianet": [
             ({"num_tmem": 1, "go_embedding": True}, 251_918_706),
             ({"num_tmem": 3, "go_embedding": True}, 256_168_626),

@@ -13,7 +13,7 @@ from rrsis_bench.setting import variant
 from rrsis_bench.train.loop import TrainConfig
 from tests.fakes.config import CONF, compose
 
-GROUPS = ("model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "debug")
+GROUPS = ("model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbone", "debug")
 
 
 def names(group: str) -> list[str]:
@@ -37,7 +37,7 @@ def test_composes_and_every_field_is_marked(case):
     for field in leaves(config):
         affects(field)
     TrainConfig.from_mapping(config["train"])
-    assert config["model"]["args"]["views"]
+    assert config["model"]["args"].get("views") or config["model"]["card"]["views"]
     assert config["model"]["name"] in registry.entries()
 
 
