@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def data_root(data: Mapping[str, Any], console: Console) -> Path:
     if not data["scenes"]:
         return root
     spec = scene_spec(data["scenes"])
-    root = root / hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:8]
+    root = root / hashlib.sha256(json.dumps(spec.options(), sort_keys=True).encode()).hexdigest()[:8]
     if not is_complete(spec, root, data["format"]):
         console.print(f"Writing synthetic scenes to {root} (once)")
         synthesize(spec, root, data["format"])
@@ -70,10 +69,10 @@ def expected_counts(data: Mapping[str, Any]) -> dict[str, int] | None:
     return dict(data["counts"]) if data["counts"] else None
 
 
-def open_data(config: Mapping[str, Any], root: Path) -> dict[str, ReferringDataset]:
-    """All three splits, cut to ``limit`` where it is set."""
+def open_data(config: Mapping[str, Any], root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
+    """The splits `names`, cut to ``limit`` where it is set."""
     splits: dict[str, ReferringDataset] = {}
-    for split in SPLITS:
+    for split in names:
         dataset = open_split(config["data"]["format"], root, split)
         limit = config["limit"][split]
         splits[split] = FirstSamples(dataset, limit) if limit else dataset

@@ -30,6 +30,13 @@ def _add_synthesize(data: argparse._SubParsersAction) -> None:
     synth.add_argument("--multi-target", **share, help="share of expressions that denote several objects")
     synth.add_argument("--no-target", **share, help="share of expressions that denote nothing")
     synth.add_argument("--languages", default="en", help="en, zh or en,zh (default: %(default)s)")
+    synth.add_argument(
+        "--object-scale",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="below 1: smaller objects and more of them, 0.4 in data=synthetic_small (default: %(default)s)",
+    )
     synth.set_defaults(call=_synthesize)
 
 
@@ -46,6 +53,7 @@ def _synthesize(args: argparse.Namespace) -> int:
         multi_target=args.multi_target,
         no_target=args.no_target,
         languages=tuple(args.languages.split(",")),
+        object_scale=args.object_scale,
     )
     synthesize(spec, args.out, args.format)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -31,6 +30,7 @@ from rrsis_bench.data.synthetic.language import NOUNS, realise
 from rrsis_bench.data.synthetic.semantics import Query
 from rrsis_bench.data.synthetic.spec import RRSISD_CATEGORIES, SPLITS
 from rrsis_bench.errors import UserError
+from tests.fakes.scenes import scenes_hash, understand
 
 TINY = SceneSpec(train=18, val=2, test=3, size=96, expressions_per_image=2, seed=5)
 
@@ -189,6 +189,8 @@ def test_two_processes_that_fill_one_cache_agree(
         ({"multi_target": 0.6, "no_target": 0.6}, "no_target"),
         ({"languages": ("en", "de")}, "languages"),
         ({"languages": ()}, "languages"),
+        ({"object_scale": 0.1}, "object_scale"),
+        ({"object_scale": 1.1}, "object_scale"),
     ],
 )
 def test_impossible_specs_are_refused_by_field(change: dict[str, object], names: str) -> None:
@@ -286,76 +288,11 @@ def test_every_kind_of_expression_occurs(scenes: list[Scene]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ meaning
 
-PLACE_WORDS = {"upper": "top", "lower": "bottom", "center": "middle"}
-RELATION_WORDS = {
-    "to the left of the": "left",
-    "on the left of the": "left",
-    "to the right of the": "right",
-    "on the right of the": "right",
-    "above the": "top",
-    "on the upper side of the": "top",
-    "below the": "bottom",
-    "on the lower side of the": "bottom",
-}
-NOUN_OF = {words["en"]: category for category, words in NOUNS.items()}
-
-
-def _understand(text: str, scene: Scene) -> list[int]:
-    """Answer an English expression from its words alone, in the plainest way and without margins."""
-    size = DEFAULT_SPEC.size
-    centres = []
-    for item in scene.objects:
-        rows, columns = np.nonzero(item.mask_HW)
-        centres.append(((columns.min() + columns.max() + 1) / 2 / size, (rows.min() + rows.max() + 1) / 2 / size))
-
-    relation = next((words for words in RELATION_WORDS if re.search(f" {words} (?!image)", text)), None)
-    main, _, anchor = text.partition(f" {relation} ") if relation else (text, "", "")
-    noun = next(name for name in NOUN_OF if re.search(rf"\b{name}s?\b", main))
-    chosen = [k for k, item in enumerate(scene.objects) if item.category == NOUN_OF[noun]]
-    area = [int(item.mask_HW.sum()) for item in scene.objects]
-    distance = {
-        "left": lambda k: centres[k][0],
-        "right": lambda k: 1 - centres[k][0],
-        "top": lambda k: centres[k][1],
-        "bottom": lambda k: 1 - centres[k][1],
-    }
-    before, _, after = main.partition(noun)
-    for colour in ("red", "blue", "white", "yellow", "green", "black", "gray"):
-        if colour in before.split():
-            chosen = [k for k in chosen if scene.objects[k].colour == colour]
-    if "largest" in before:
-        return [max(chosen, key=lambda k: area[k])]
-    if "smallest" in before:
-        return [min(chosen, key=lambda k: area[k])]
-    for side in distance:
-        if f"{side}most" in before:
-            return [min(chosen, key=distance[side])]
-    for rank, word in enumerate(("second", "third"), start=1):
-        if word in before:
-            return [sorted(chosen, key=distance[after.split()[-1]])[rank]]
-    if relation:
-        (start,) = [k for k, item in enumerate(scene.objects) if item.category == NOUN_OF[anchor]]
-        out = []
-        for k in chosen:
-            dx, dy = centres[k][0] - centres[start][0], centres[k][1] - centres[start][1]
-            way = RELATION_WORDS[relation]
-            along = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}[way]
-            across = abs(dy) if way in ("left", "right") else abs(dx)
-            if along > 0.07 and across < 1.5 * along:
-                out.append(k)
-        return out
-    words = [PLACE_WORDS.get(word, word) for word in after.split()]
-    if "middle" in words:
-        return [k for k in chosen if max(abs(c - 0.5) for c in centres[k]) < 0.175]
-    sides = [side for side in distance if side in words]
-    limit = 0.5 if len(sides) < 2 else 0.46
-    return [k for k in chosen if all(distance[side](k) < limit for side in sides)]
-
 
 def test_expressions_are_unambiguous_by_an_independent_reading(scenes: list[Scene]) -> None:
     for number, scene in enumerate(scenes):
         for expression in scene.expressions:
-            assert tuple(_understand(expression.text, scene)) == expression.targets, (number, expression.text)
+            assert tuple(understand(expression.text, scene)) == expression.targets, (number, expression.text)
 
 
 def test_multi_target_and_no_target_shares() -> None:
@@ -370,7 +307,7 @@ def test_multi_target_and_no_target_shares() -> None:
             for k in e.targets:
                 union_HW |= scene.objects[k].mask_HW
             assert np.array_equal(scene.target_HW(e), union_HW)
-            assert _understand(e.text, scene) == list(e.targets), e.text
+            assert understand(e.text, scene) == list(e.targets), e.text
             number = re.search(r"\b(two|three|four)\b", e.text)
             if number:
                 assert len(e.targets) == ("two", "three", "four").index(number.group()) + 2
@@ -408,29 +345,14 @@ def test_chinese_says_the_same_as_english() -> None:
 # ------------------------------------------------------------------------------------------------------------- frozen
 
 
-def _fingerprint(counts: dict[str, int]) -> str:
-    """Hash pictures (before JPEG), masks and expressions of the first scenes of each split."""
-    digest = hashlib.sha256()
-    for split, count in counts.items():
-        for index in range(count):
-            scene = render_scene(DEFAULT_SPEC, split, index)
-            digest.update(scene.image_HW3.tobytes())
-            for item in scene.objects:
-                digest.update(f"{item.category} {item.colour} {item.box}".encode())
-                digest.update(np.packbits(item.mask_HW).tobytes())
-            for e in scene.expressions:
-                digest.update(f"{e.text} {e.targets} {e.category}".encode())
-    return digest.hexdigest()
-
-
 def test_default_scenes_are_frozen() -> None:
     assert SceneSpec(train=1200, val=60, test=150, size=192, expressions_per_image=3, seed=0) == DEFAULT_SPEC
-    assert _fingerprint(dict.fromkeys(SPLITS, 12)) == FROZEN_SAMPLE
+    assert scenes_hash(DEFAULT_SPEC, dict.fromkeys(SPLITS, 12)) == FROZEN_SAMPLE
 
 
 @pytest.mark.slow
 def test_all_default_scenes_are_frozen() -> None:
-    assert _fingerprint({split: DEFAULT_SPEC.scenes(split) for split in SPLITS}) == FROZEN_ALL
+    assert scenes_hash(DEFAULT_SPEC, {split: DEFAULT_SPEC.scenes(split) for split in SPLITS}) == FROZEN_ALL
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rrsis_bench.data.synthetic.language import NOUNS, realise
+from rrsis_bench.data.synthetic.language import NOUNS, NUMBERS, realise
 from rrsis_bench.data.synthetic.semantics import PLACES, RELATIONS, SIDES, Query, SceneObject, denotes
 from rrsis_bench.data.synthetic.spec import SceneSpec
 
@@ -147,7 +147,7 @@ def _say(
         return None
     for _ in range(8):
         query, targets = _draw(pool, rng)
-        if query.plural and rng.integers(3) == 0:
+        if query.plural and rng.integers(3) == 0 and len(targets) in NUMBERS:
             query = replace(query, number=len(targets))
         text = realise(query, language, rng)
         if all(item.text != text for item in out):

@@ -44,7 +44,16 @@ _PLACES_ZH = {
 }
 _RELATIONS_ZH = {"left of": "左侧", "right of": "右侧", "above": "上方", "below": "下方"}
 _SIDES_ZH = {"left": "左", "right": "右", "top": "上", "bottom": "下"}
-_NUMBERS = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四"), 5: ("five", "五"), 6: ("six", "六")}
+# How many objects an expression may say there are; of more, nobody would give the number.
+NUMBERS = {
+    2: ("two", "两"),
+    3: ("three", "三"),
+    4: ("four", "四"),
+    5: ("five", "五"),
+    6: ("six", "六"),
+    7: ("seven", "七"),
+    8: ("eight", "八"),
+}
 _RANKS = {2: ("second", "二"), 3: ("third", "三"), 4: ("fourth", "四")}
 _PLACES_EN: dict[str, tuple[str, ...]] = {
     "left": ("on the left", "on the left side", "on the left of the image"),
@@ -83,7 +92,7 @@ def _english(query: Query, rng: np.random.Generator) -> str:
     noun = NOUNS[query.category]["en"]
     if query.plural:
         noun = _plural(noun)
-        article = f"the {_NUMBERS[query.number][0]} " if query.number else _pick(rng, ("all the ", "all ", "the "))
+        article = f"the {NUMBERS[query.number][0]} " if query.number else _pick(rng, ("all the ", "all ", "the "))
     else:
         article = "the "
     if query.colour:
@@ -107,7 +116,7 @@ def _chinese(query: Query, rng: np.random.Generator) -> str:
     if query.colour:
         noun = _COLOURS_ZH[query.colour] + noun
     if query.plural:
-        noun = f"{_NUMBERS[query.number][1]}{measure}{noun}" if query.number else f"所有{noun}"
+        noun = f"{NUMBERS[query.number][1]}{measure}{noun}" if query.number else f"所有{noun}"
     if query.kind == "size":
         return ("最大的" if query.size == "largest" else "最小的") + noun
     if query.kind == "extreme" and query.side:

@@ -71,7 +71,7 @@ def lay_streets(stage: Stage, frame: Frame) -> None:
     for turn in (0, 90)[: stage.count(1, 2)]:
         side = Frame(frame.angle + turn)
         v = stage.uniform(0.36, 0.5) * (1, -1)[stage.count(0, 1)]
-        width = stage.uniform(0.045, 0.06)
+        width = stage.uniform(0.045, 0.06) * stage.detail
         ground.fill("concrete", ground.mask_HW([strip(side.at(-0.9, v), side.at(0.9, v), width * 1.5)], 0.4))
         ground.fill("asphalt", ground.mask_HW([strip(side.at(-0.9, v), side.at(0.9, v), width)], 0.4))
         keep_clear(stage, side.band(v - width * 0.7, v + width * 0.7))
@@ -158,8 +158,9 @@ def lay_bund(stage: Stage, frame: Frame, tank: SceneObject) -> None:
         ("concrete", "soil", "meadow")[stage.count(0, 2)], ground.mask_HW([place.band(-half, half, -half, half)], 0.3)
     )
     corners = place.band(-half, half, -half, half)
-    walls = [strip(corners[k - 1], corners[k], 0.012) for k in range(4)]
+    thick = 0.012 * stage.detail
+    walls = [strip(corners[k - 1], corners[k], thick) for k in range(4)]
     sun_x, sun_y = stage.canvas.sun
-    shade = [[(px + sun_x * 0.012, py + sun_y * 0.012) for px, py in wall] for wall in walls]
+    shade = [[(px + sun_x * thick, py + sun_y * thick) for px, py in wall] for wall in walls]
     ground.tint(ground.mask_HW(shade), (70, 66, 62), 0.5)
     ground.tint(ground.mask_HW(walls), (190, 184, 172), 0.85)

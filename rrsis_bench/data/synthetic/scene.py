@@ -17,6 +17,8 @@ from rrsis_bench.data.synthetic.stage import Stage
 from rrsis_bench.errors import UserError
 
 _ATTEMPTS = 60
+# Objects of a scene at most: of the default's size, and of smaller ones.
+_MOST, _MOST_SMALL = 7, 16
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,13 @@ def render_scene(spec: SceneSpec, split: str, index: int) -> Scene:
         raise IndexError(f"split {split!r} has {spec.scenes(split)} scenes, there is no scene {index}")
     place = (spec.seed, SPLITS.index(split), index)
     setting = _setting(*place)
+    most = _MOST if spec.object_scale == 1.0 else _MOST_SMALL
     for attempt in range(1, _ATTEMPTS + 1):
         rng = _generator(*place, attempt)
-        stage = Stage(rng, spec.size)
+        stage = Stage(rng, spec.size, spec.object_scale)
         setting(stage)
         objects = tuple(stage.objects)
-        if not 3 <= len(objects) <= 7:
+        if not 3 <= len(objects) <= most:
             continue
         expressions = write_expressions(objects, spec, rng)
         if expressions is not None:

@@ -200,7 +200,7 @@ def road(stage: Stage) -> None:
         lay_town(stage, frame)
     else:
         plough_fields(stage, frame.angle)
-    width = stage.uniform(0.2, 0.3)
+    width = stage.uniform(0.2, 0.3) * stage.detail
     first, second = (stage.uniform(-0.34, -0.2), stage.uniform(0.2, 0.34)) if stage.chance(0.6) else (0.0, None)
     lanes = [frame.band(first - width * 0.46, first + width * 0.46)]
     verges = [frame.band(first - width * 0.62, first + width * 0.62)]
@@ -227,8 +227,8 @@ def parking(stage: Stage) -> None:
     ground.fill("asphalt", ground.mask_HW([lot], 0.4))
     lines = []
     for v in (-0.44, -0.13, 0.13, 0.44):
-        reach = 0.15 if v < 0 else -0.15
-        lines += [strip(frame.at(u, v), frame.at(u, v + reach), 0.006) for u in every(0.13, -0.8, end)]
+        reach = (0.15 if v < 0 else -0.15) * stage.detail
+        lines += [strip(frame.at(u, v), frame.at(u, v + reach), 0.006) for u in every(0.13 * stage.detail, -0.8, end)]
     ground.tint(ground.mask_HW(lines), MARKING, 0.7)
     n = several(stage)
     turn = aligned(stage, frame.angle + 90, 3)

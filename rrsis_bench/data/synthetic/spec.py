@@ -52,6 +52,8 @@ class SceneSpec:
         multi_target: share of expressions that denote several objects; their mask is the union.
         no_target: share of expressions that no object of the scene satisfies; their mask is empty.
         languages: languages of the expressions, drawn per expression with equal chances.
+        object_scale: lengths of objects, as a share of the default's. Below 1 a scene has more objects, a few of them
+            stay large, and no object shrinks below what its shape needs to be recognised (see `stage.Kind.least`).
     """
 
     train: int
@@ -63,6 +65,7 @@ class SceneSpec:
     multi_target: float = 0.0
     no_target: float = 0.0
     languages: tuple[str, ...] = ("en",)
+    object_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that no scene can be made from.
@@ -90,6 +93,11 @@ class SceneSpec:
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             raise UserError(f"synthetic scenes: languages is {self.languages}; choose from {', '.join(LANGUAGES)}.")
+        if not 0.2 <= self.object_scale <= 1.0:
+            raise UserError(
+                f"synthetic scenes: object_scale is {self.object_scale}; give a share between 0.2 and 1, "
+                "1 for objects of the default's size."
+            )
 
     def scenes(self, split: str) -> int:
         """Return the number of scenes of `split`; raises UserError for another name than train, val or test."""
@@ -97,14 +105,20 @@ class SceneSpec:
             raise UserError(f"synthetic scenes: no split named {split!r}; choose from {', '.join(SPLITS)}.")
         return int(getattr(self, split))
 
+    def options(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values.
+
+        ``object_scale`` is left out at 1, where it changes nothing: caches written before it existed stay what they
+        are.
+        """
+        values = {**asdict(self), "languages": list(self.languages)}
+        if self.object_scale == 1.0:
+            del values["object_scale"]
+        return values
+
     def to_json(self, fmt: str) -> dict[str, Any]:
         """Return what a cache is recognised by: the fields, the format and the generator's version."""
-        return {
-            "generator_version": GENERATOR_VERSION,
-            "format": fmt,
-            **asdict(self),
-            "languages": list(self.languages),
-        }
+        return {"generator_version": GENERATOR_VERSION, "format": fmt, **self.options()}
 
 
 DEFAULT_SPEC = SceneSpec(train=1200, val=60, test=150, size=192, expressions_per_image=3, seed=0)

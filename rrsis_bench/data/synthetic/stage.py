@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,17 +15,31 @@ from rrsis_bench.data.synthetic.semantics import SceneObject
 from rrsis_bench.data.synthetic.terrain import Ground
 
 GRID = 96
+# Share of the groups of scaled-down objects that keep one of the default's size.
+_STAYS_LARGE = 0.4
 Drawer = Callable[[Pen, np.random.Generator, Colour], None]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one category is drawn: its width per length, the colours it comes in, and whether they are named."""
+    """How one category is drawn.
+
+    Attributes:
+        draw: draws it from above.
+        aspect: width per length.
+        colours: the colours it comes in, and their tones.
+        named: expressions tell its colours apart.
+        least: length in pixels below which a scaled-down one is no longer recognised; 0 for one that is never scaled.
+        landmark: length at most, as a share of the image's side, of the first of a group where objects are scaled
+            down: it dominates its scene. None for a category whose first one is like the others.
+    """
 
     draw: Drawer
     aspect: float
     colours: dict[str, tuple[Colour, ...]]
     named: bool = True
+    least: int = 0
+    landmark: float | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -37,6 +52,7 @@ KINDS: dict[str, Kind] = {
             "red": ((168, 64, 56),),
             "black": ((54, 56, 61),),
         },
+        least=18,
     ),
     "ship": Kind(
         craft.ship,
@@ -47,6 +63,7 @@ KINDS: dict[str, Kind] = {
             "blue": ((60, 106, 164),),
             "yellow": ((212, 174, 74),),
         },
+        least=16,
     ),
     "vehicle": Kind(
         craft.vehicle,
@@ -58,6 +75,7 @@ KINDS: dict[str, Kind] = {
             "yellow": ((226, 186, 42),),
             "black": ((34, 35, 40),),
         },
+        least=10,
     ),
     "storagetank": Kind(
         works.storagetank,
@@ -68,23 +86,39 @@ KINDS: dict[str, Kind] = {
             "green": ((74, 128, 88),),
             "red": ((158, 74, 58),),
         },
+        least=9,
     ),
     "tenniscourt": Kind(
-        fields.tenniscourt, 0.52, {"blue": ((58, 98, 166),), "green": ((48, 124, 84),), "red": ((178, 84, 60),)}
+        fields.tenniscourt,
+        0.52,
+        {"blue": ((58, 98, 166),), "green": ((48, 124, 84),), "red": ((178, 84, 60),)},
+        least=14,
     ),
     "basketballcourt": Kind(
-        fields.basketballcourt, 0.58, {"blue": ((62, 108, 170),), "green": ((62, 134, 90),), "red": ((184, 80, 62),)}
+        fields.basketballcourt,
+        0.58,
+        {"blue": ((62, 108, 170),), "green": ((62, 134, 90),), "red": ((184, 80, 62),)},
+        least=14,
     ),
     "groundtrackfield": Kind(
-        fields.groundtrackfield, 0.54, {"red": ((176, 86, 66), (162, 76, 62)), "blue": ((64, 106, 164),)}
+        fields.groundtrackfield,
+        0.54,
+        {"red": ((176, 86, 66), (162, 76, 62)), "blue": ((64, 106, 164),)},
+        least=22,
+        landmark=0.8,
     ),
-    "baseballfield": Kind(fields.baseballfield, 1.34, {"green": ((92, 128, 66),)}, named=False),
+    "baseballfield": Kind(fields.baseballfield, 1.34, {"green": ((92, 128, 66),)}, named=False, least=14),
     "stadium": Kind(
-        fields.stadium, 0.8, {"white": ((214, 214, 210), (200, 204, 206)), "gray": ((150, 152, 156),)}, named=False
+        fields.stadium,
+        0.8,
+        {"white": ((214, 214, 210), (200, 204, 206)), "gray": ((150, 152, 156),)},
+        named=False,
+        least=24,
+        landmark=0.72,
     ),
     "bridge": Kind(works.bridge, 0.3, {"gray": ((122, 120, 118), (146, 142, 136), (98, 98, 102))}, named=False),
-    "chimney": Kind(works.chimney, 0.34, {"red": ((176, 62, 50),), "gray": ((116, 112, 110),)}),
-    "windmill": Kind(works.windmill, 0.84, {"white": ((240, 240, 238),)}, named=False),
+    "chimney": Kind(works.chimney, 0.34, {"red": ((176, 62, 50),), "gray": ((116, 112, 110),)}, least=26),
+    "windmill": Kind(works.windmill, 0.84, {"white": ((240, 240, 238),)}, named=False, least=34),
 }
 ROOFS: tuple[Colour, ...] = (
     (146, 96, 76),
@@ -104,11 +138,15 @@ class Stage:
     Args:
         rng: the scene's own generator.
         size: side of the image in pixels.
+        object_scale: lengths of objects as a share of what settings ask for; see `SceneSpec`.
     """
 
-    def __init__(self, rng: np.random.Generator, size: int) -> None:
+    def __init__(self, rng: np.random.Generator, size: int, object_scale: float = 1.0) -> None:
         self.rng = rng
         self.size = size
+        self.object_scale = object_scale
+        # What surrounds small objects is drawn smaller too, but less: a tree must not become a dot.
+        self.detail = math.sqrt(object_scale)
         cos, sin = direction(float(rng.integers(0, 360)))
         length = float(rng.integers(50, 110)) / 100
         self.canvas = Canvas(size, (cos * length, sin * length))
@@ -199,18 +237,22 @@ class Stage:
         Args:
             category: a key of KINDS.
             region: bool (GRID, GRID), where footprints may lie.
-            sizes: lengths.
+            sizes: lengths; `object_scale` below 1 makes them smaller and more.
             angles: draws headings in degrees; any heading by default.
             spread: keep objects of the category in different parts of the image where there is room.
             margin: distance to everything else.
             wakes: ships under way trail foam.
         """
         kind = KINDS[category]
+        if self.object_scale < 1.0:
+            sizes = self._scaled(kind, sizes)
+        # Landmarks and crowds find room less often.
+        tries = 40 if self.object_scale == 1.0 else 120
         colours = self.colour_names(category, len(sizes))
         placed: list[Point] = []
         cells = np.argwhere(region)
         for length, name in zip(sizes, colours, strict=True):
-            for attempt in range(40):
+            for attempt in range(tries):
                 row, column = (int(value) for value in cells[int(self.rng.integers(len(cells)))])
                 x, y = (column + 0.5) / GRID, (row + 0.5) / GRID
                 away = 0.0 if not spread else 0.34 - 0.006 * attempt
@@ -228,6 +270,19 @@ class Stage:
                 self.add(category, name, Pen(self.canvas, x, y, angle, length))
                 break
         return len(placed)
+
+    def _scaled(self, kind: Kind, sizes: Sequence[float]) -> list[float]:
+        """Scale lengths down; a group of several grows in number, and one of its first may stay large."""
+        asked = list(sizes)
+        if len(asked) > 1:
+            asked += [asked[self.count(0, len(asked) - 1)] for _ in range(self.count(1, len(asked) + 2))]
+        least = kind.least / self.size
+        out = [max(length * self.object_scale, min(length, least)) for length in asked]
+        if kind.landmark is not None:
+            out[0] = kind.landmark * self.uniform(0.9, 1.0)
+        elif self.chance(_STAYS_LARGE):
+            out[0] = asked[0]
+        return out
 
     def add(self, category: str, colour: str, pen: Pen, draw: Drawer | None = None) -> None:
         """Draw an object with a drawer of its own or its category's, and keep its mask."""
@@ -277,7 +332,8 @@ class Stage:
         cells = np.argwhere(region & ~taken_GG)
         if not len(cells):
             return
-        for _ in range(n):
+        low, high = low * self.detail, high * self.detail
+        for _ in range(round(n / self.object_scale)):
             row, column = (int(value) for value in cells[int(self.rng.integers(len(cells)))])
             x, y = (column + self.uniform(0, 1)) / GRID, (row + self.uniform(0, 1)) / GRID
             length, angle = self.uniform(low, high), heading()
