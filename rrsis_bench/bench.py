@@ -22,9 +22,9 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.metrics import evaluate as score_table
 from rrsis_bench.eval.scoring import Scores, score_split
 from rrsis_bench.interfaces import Segmenter
-from rrsis_bench.publish import keep, make_record, publish, stored_path
+from rrsis_bench.publish import keep, make_record, origin_of, publish, stored_path
 from rrsis_bench.results import gallery, hashing, store
-from rrsis_bench.results.schema import Status
+from rrsis_bench.results.schema import Record, Status
 from rrsis_bench.setting import Setting
 from rrsis_bench.train import checkpoint
 from rrsis_bench.train.events import EventLog, WandbMirror
@@ -32,7 +32,6 @@ from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
 
-GALLERY = 12  # predictions drawn per run
 AUGMENTED_SHARE = 0.2  # the LAVT family's black squares fall on a fixed fifth of the training references
 
 
@@ -42,6 +41,11 @@ def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = (
     setting = Setting.prepare(config, console, overrides)
     if setting.finished() and not config["force"]:
         console.print(f"{setting.run_id} is finished already (force=true trains it again).")
+        if setting.predictions and not setting.predictions.is_file():
+            console.print(
+                "[yellow]Its predictions were not saved: they are while it is scored. Score it again by "
+                f"`rrsis-bench evaluate` with the same overrides and checkpoint={setting.run_dir}.[/yellow]"
+            )
         publish(setting, store.read(stored_path(setting)), None, console)
         return
     if config["force"] and setting.run_dir.exists():
@@ -65,18 +69,11 @@ def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = (
             saved = checkpoint.load(best)
             model.load_state_dict(saved.tensors["model"])
             scores = _score(setting, model, text, fabric, stop, console)
-            record = make_record(
-                setting,
-                model,
-                fabric,
-                scores,
-                started=started,
-                wall_s=time.perf_counter() - clock,
-                weights_sha256=checkpoint.sha256(best / "model.safetensors"),
-                notes=_text_notes(text),
-            )
+            wall_s = time.perf_counter() - clock
+            origin = origin_of(setting, model, fabric, checkpoint.sha256(best / "model.safetensors"))
+            record = make_record(setting, origin, scores, started=started, wall_s=wall_s, notes=_text_notes(text))
             keep(setting, record, scores)
-            _draw(setting, fabric, model, text)
+            _draw(setting, fabric, model, text, record, scores)
         status = "finished"
         events.write("test", step=saved.step, miou=record.metrics.miou, oiou=record.metrics.oiou)
         setting.write_manifest("finished", weights_sha256=record.weights_sha256, best=best.name, train_s=trained)
@@ -138,9 +135,7 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
         note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
     fabric = build.build_fabric(config["trainer"])
     model = model.to(fabric.device)
-    text = build.build_text(config, model, setting.splits["train"], vocabulary)
-    with StopRequest() as stop:
-        scores = _score(setting, model, text, fabric, stop, console)
+    text = build.build_text(config, model, setting.data.splits["train"], vocabulary)
     train_hash = hashing.digest({"weights": weights, "model": config["model"]["name"]})
     setting = dataclasses.replace(
         setting,
@@ -148,33 +143,30 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
         eval_hash=hashing.digest({"train": train_hash, "evaluation": setting.eval_hash}),
         run_id=f"{setting.run_id.rpartition('-')[0]}-{setting.protocol.name}-{weights[:8]}",
     )
-    record = make_record(
-        setting,
-        model,
-        fabric,
-        scores,
-        started=started,
-        wall_s=time.perf_counter() - clock,
-        weights_sha256=weights,
-        notes=[note, *_text_notes(text)],
+    with StopRequest() as stop:
+        scores = _score(setting, model, text, fabric, stop, console)
+    wall_s = time.perf_counter() - clock
+    origin = dataclasses.replace(
+        origin_of(setting, model, fabric, weights),
+        epochs=None,
+        selection_split=selection,
+        selection_metric=None if selection is None else setting.protocol.selection_metric,
     )
-    record = dataclasses.replace(record, epochs=None, selection_split=selection)
-    if selection is None:
-        record = dataclasses.replace(record, selection_metric=None)
+    record = make_record(setting, origin, scores, started=started, wall_s=wall_s, notes=[note, *_text_notes(text)])
     keep(setting, record, scores)
     publish(setting, record, scores, console)
 
 
 def _sizes(setting: Setting) -> str:
-    return ", ".join(f"{split} {len(dataset):,}" for split, dataset in setting.splits.items())
+    return ", ".join(f"{split} {len(dataset):,}" for split, dataset in setting.data.splits.items())
 
 
 def _build(setting: Setting, console: Console) -> tuple[Segmenter, TextPipeline]:
     """Seed, then build model and text pipeline; says how many expressions are cut."""
     seed_everything(setting.config["seed"])
     model = build.build_model(setting.config)
-    text = build.build_text(setting.config, model, setting.splits["train"], setting.run_dir / "vocab.txt")
-    for split, dataset in setting.splits.items():  # all of them now: a refusal must not wait until after training
+    text = build.build_text(setting.config, model, setting.data.splits["train"], setting.run_dir / "vocab.txt")
+    for split, dataset in setting.data.splits.items():  # all of them now: a refusal must not wait until after training
         report = text.report(build.expressions_of(dataset))
         if report.truncated:
             console.print(
@@ -188,9 +180,9 @@ def _score(
     setting: Setting, model: Segmenter, text: TextPipeline, fabric: Fabric, stop: StopRequest, console: Console
 ) -> Scores:
     """The test split and its language controls, as the configuration says."""
-    return score_split(
+    scores = score_split(
         model,
-        setting.splits["test"],
+        setting.data.splits["test"],
         text,
         setting.protocol,
         fabric,
@@ -199,7 +191,11 @@ def _score(
         controls=setting.config["controls"],
         stop=stop,
         console=console,
+        save=setting.predictions,
     )
+    if setting.predictions:
+        console.print(f"Predictions: {setting.predictions}", soft_wrap=True)
+    return scores
 
 
 def _text_notes(text: TextPipeline) -> list[str]:
@@ -207,12 +203,14 @@ def _text_notes(text: TextPipeline) -> list[str]:
     return [] if text.tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {text.tagger} tagger"]
 
 
-def _draw(setting: Setting, fabric: Fabric, model: Segmenter, text: TextPipeline) -> None:
-    """A picture of predictions, spread over the test split, for a person to look at."""
-    data = ViewDataset(setting.splits["test"], model.views, text, native_masks=True)
-    path = setting.run_dir / "predictions" / "gallery.png"
-    chosen = gallery.spread(len(data), GALLERY)
-    gallery.draw(path, model, data, chosen, fabric, align_corners=setting.protocol.align_corners)
+def _draw(
+    setting: Setting, fabric: Fabric, model: Segmenter, text: TextPipeline, record: Record, scores: Scores
+) -> None:
+    """The run's gallery, for a person to look at."""
+    split = setting.data.splits["test"]
+    data = ViewDataset(split, model.views, text, native_masks=True)
+    predict = gallery.predictor(model, data, fabric, align_corners=setting.protocol.align_corners)
+    gallery.write(setting.run_dir / gallery.NAME, record, scores.table, split, predict)
 
 
 def _train(
@@ -228,7 +226,7 @@ def _train(
     config, trainer = setting.config, setting.config["trainer"]
     views = partial(ViewDataset, cache=trainer["cache_gb"] > 0, cache_bytes=int(trainer["cache_gb"] * 2**30))
     train = views(
-        setting.splits["train"],
+        setting.data.splits["train"],
         model.views,
         text,
         native_masks=False,
@@ -236,7 +234,7 @@ def _train(
         augment=black_boxes if setting.recipe.black_boxes else None,
         augment_share=AUGMENTED_SHARE,
     )
-    selection = setting.splits[setting.protocol.selection_split]
+    selection = setting.data.splits[setting.protocol.selection_split]
     val = views(selection, model.views, text, native_masks=True)
 
     def validate(current: Segmenter) -> dict[str, float]:

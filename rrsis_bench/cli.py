@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rrsis_bench.commands import boards, data, runs
+from rrsis_bench.commands import boards, data, page, published, runs, score
 from rrsis_bench.errors import UserError
 
-GROUPS = (runs, boards, data)
+GROUPS = (runs, score, boards, page, published, data)
 
 
 def main(argv: list[str] | None = None) -> int:

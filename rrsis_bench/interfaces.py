@@ -39,6 +39,8 @@ class Sample:
         n_targets: objects that the expression denotes; 0 for a no-target expression, None where unknown.
         read_image: returns uint8 (H, W, 3), RGB.
         read_mask: returns bool (H, W) at native size, which may differ from the image's size.
+        read_rle: returns the same mask as COCO's compressed run-length encoding, ``{"size": [H, W], "counts": bytes}``;
+            None where the dataset does not store it that way. Only a shortcut: whoever reads masks works without it.
     """
 
     sample_id: str
@@ -49,6 +51,7 @@ class Sample:
     n_targets: int | None
     read_image: Callable[[], np.ndarray]
     read_mask: Callable[[], np.ndarray]
+    read_rle: Callable[[], dict[str, Any]] | None = None
 
 
 class ReferringDataset(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,66 +11,95 @@ from typing import Any
 from lightning.fabric import Fabric
 from rich.console import Console
 
-from rrsis_bench import build, provenance, registry
+from rrsis_bench import provenance, registry
 from rrsis_bench.eval.metrics import evaluate as score_table
 from rrsis_bench.eval.protocol import METRIC_VERSION
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results import show, store, tables
-from rrsis_bench.results.schema import Record
+from rrsis_bench.results.schema import Efficiency, Record, Split
 from rrsis_bench.setting import Setting
 from rrsis_bench.train import checkpoint
 
 
-def make_record(
-    setting: Setting,
-    model: Segmenter,
-    fabric: Fabric,
-    scores: Scores,
-    *,
-    started: datetime,
-    wall_s: float,
-    weights_sha256: str,
-    notes: Sequence[str] = (),
-) -> Record:
-    """The record of a scored model; what was not measured stays None."""
+@dataclass(frozen=True)
+class Origin:
+    """What made the masks of a record; the fields are the record's."""
+
+    model: str
+    model_source: str
+    size: str
+    seed: int
+    epochs: int | None
+    variant: list[str]
+    selection_split: Split | None
+    selection_metric: str | None
+    weights_sha256: str | None
+    predictions_sha256: str | None
+    init_weights: dict[str, str]
+    device: str
+    device_name: str | None
+    world_size: int
+    precision: str
+    efficiency: Efficiency
+
+
+def origin_of(setting: Setting, model: Segmenter, fabric: Fabric, weights_sha256: str) -> Origin:
+    """The origin of masks that `model` makes here, trained as the configuration says; measures what it costs."""
     from rrsis_bench.eval.efficiency import measure
 
     config = setting.config
-    scored = score_table(scores.table, setting.protocol)
-    sha, dirty = setting.git
-    expected = build.expected_counts(config["data"])
-    return Record(
-        run_id=setting.run_id,
-        status="finished",
+    return Origin(
         model=config["model"]["name"],
         model_source=registry.find(config["model"]["name"]).source,
         size=config["size"]["name"],
-        data=config["data"]["name"],
-        dataset_fingerprint=setting.fingerprint,
-        split="test",
-        n=len(scores.table),
-        n_expected=expected["test"] if expected else None,
-        limit=setting.limit or None,
         seed=config["seed"],
         epochs=setting.recipe.epochs,
-        train_hash=setting.train_hash,
-        eval_hash=setting.eval_hash,
         variant=list(setting.variant),
-        protocol=setting.protocol,
-        metric_version=METRIC_VERSION,
         selection_split=setting.protocol.selection_split,
         selection_metric=setting.protocol.selection_metric,
         weights_sha256=weights_sha256,
         predictions_sha256=None,
         init_weights=_initial_weights(config["model"]["args"]),
-        git_sha=sha,
-        git_dirty=dirty,
-        versions=provenance.versions(),
         device=fabric.device.type,
         device_name=provenance.device_name(fabric.device),
         world_size=fabric.world_size,
         precision=config["trainer"]["precision"],
+        efficiency=measure(model, fabric.device),
+    )
+
+
+def make_record(
+    setting: Setting,
+    origin: Origin,
+    scores: Scores,
+    *,
+    started: datetime,
+    wall_s: float,
+    split: Split = "test",
+    notes: Sequence[str] = (),
+) -> Record:
+    """The record of a scored split; what was not measured stays None."""
+    scored = score_table(scores.table, setting.protocol)
+    sha, dirty = setting.git
+    expected = setting.data.expected
+    return Record(
+        **vars(origin),
+        run_id=setting.run_id,
+        status="finished",
+        data=setting.config["data"]["name"],
+        dataset_fingerprint=setting.data.fingerprint,
+        split=split,
+        n=len(scores.table),
+        n_expected=expected[split] if expected else None,
+        limit=setting.data.limit or None,
+        train_hash=setting.train_hash,
+        eval_hash=setting.eval_hash,
+        protocol=setting.protocol,
+        metric_version=METRIC_VERSION,
+        git_sha=sha,
+        git_dirty=dirty,
+        versions=provenance.versions(),
         started_utc=started.isoformat(timespec="seconds"),
         wall_s=round(wall_s, 1),
         metrics=scored.metrics,
@@ -77,7 +107,6 @@ def make_record(
         per_category=scored.per_category,
         per_size=scored.per_size,
         per_language=scored.per_language,
-        efficiency=measure(model, fabric.device),
         notes=list(notes),
     )
 
@@ -124,6 +153,7 @@ def publish(setting: Setting, record: Record, scores: Scores | None, console: Co
         table = scores.table if scores is not None else store.read_counts(stored_path(setting))
         store.write(setting.results, record, table, force=setting.config["force"])
     tables.regenerate(setting.results)
-    rows = [row for row in tables.rows(store.read_all(setting.results)) if row.head.data == record.data]
+    found = [entry for entry in store.read_all(setting.results) if entry.data == record.data]
+    rows = tables.rows(found, setting.results)
     show.leaderboard(console, rows, highlight=record.run_id)
     show.categories(console, rows)

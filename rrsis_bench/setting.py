@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from rrsis_bench import build, provenance, registry
 from rrsis_bench.data.fingerprint import fingerprint
+from rrsis_bench.errors import UserError
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.interfaces import ReferringDataset
 from rrsis_bench.results import hashing, store
 from rrsis_bench.train.loop import TrainConfig
+
+PREDICTIONS = ("none", "save")
 
 # Overrides that name a run, or that change nothing of what was trained: these are no variant of a model.
 _NAMED_ELSEWHERE = (
@@ -38,22 +42,78 @@ def variant(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenData:
+    """An opened dataset, with what a record says about it.
+
+    Attributes:
+        root: its folder.
+        splits: those that were asked for.
+        expected: split -> samples of a complete copy; None where nothing is known.
+        limit: splits that are not whole, by choice or because the copy is not: split -> samples.
+        fingerprint: content hash over all splits; None where another split than those asked for cannot be read.
+    """
+
+    root: Path
+    splits: dict[str, ReferringDataset]
+    expected: dict[str, int] | None
+    limit: dict[str, int]
+    fingerprint: str | None
+
+    @classmethod
+    def open(
+        cls, config: dict[str, Any], console: Console, root: Path | None = None, names: Sequence[str] = build.SPLITS
+    ) -> OpenData:
+        """Open the splits `names`; warns where the copy is not complete.
+
+        Args:
+            config: the composed configuration.
+            console: for warnings.
+            root: the dataset's folder; None: where ``data.root`` says, synthetic scenes being written on first use.
+            names: the splits to open.
+
+        Raises:
+            UserError: one of them cannot be read; or any other, where all are asked for.
+        """
+        root = build.data_root(config["data"], console) if root is None else root
+        splits = build.open_data(config, root, names)
+        unlimited = {**config, "limit": dict.fromkeys(build.SPLITS)}
+        full = build.open_data(unlimited, root, names) if any(config["limit"].values()) else splits
+        try:
+            content = fingerprint(config["data"]["format"], root, Path(config["runs"]["root"]) / ".fingerprints")
+        except UserError as error:
+            if set(names) == set(build.SPLITS):
+                raise
+            console.print(
+                f"[yellow]The dataset's fingerprint is unknown:[/yellow] {escape(str(error))}", soft_wrap=True
+            )
+            content = None
+        expected = build.expected_counts(config["data"])
+        found = {split: len(dataset) for split, dataset in full.items()}
+        short = {split: n for split, n in (expected or {}).items() if split in found and n != found[split]}
+        if short:
+            counts = ", ".join(
+                f"{split} {found[split]:,} of {n:,}" for split, n in (expected or {}).items() if split in found
+            )
+            console.print(
+                f"[yellow]{config['data']['name']} in {root} is not a complete copy ({counts} samples): "
+                "the row will not be ranked.[/yellow]"
+            )
+        limit = {split: found[split] for split in short}
+        limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
+        return cls(root, splits, expected, limit, content)
+
+
 @dataclass
 class Setting:
-    """What every run needs before a model is built; made from the configuration alone."""
+    """What every record needs before anything is scored, and where it goes."""
 
     config: dict[str, Any]
     protocol: Protocol
-    recipe: TrainConfig
-    root: Path
-    splits: dict[str, ReferringDataset]
-    fingerprint: str
+    data: OpenData
     train_hash: str
     eval_hash: str
     run_id: str
-    run_dir: Path
-    results: Path
-    limit: dict[str, int]  # splits that are not whole, by choice or because the copy is not: split -> samples
     variant: tuple[str, ...]  # overrides that make the run another than its model's default
     git: tuple[str | None, bool | None]  # commit and dirt when the run starts: what was edited meanwhile did not run
 
@@ -67,48 +127,40 @@ class Setting:
             overrides: what the user typed to compose it, for the row's label.
         """
         protocol = Protocol.from_mapping(config["protocol"])
-        recipe = TrainConfig.from_mapping(config["train"])
-        root = build.data_root(config["data"], console)
-        splits = build.open_data(config, root)
-        full = (
-            splits
-            if not any(config["limit"].values())
-            else build.open_data({**config, "limit": dict.fromkeys(build.SPLITS)}, root)
-        )
-        content = fingerprint(config["data"]["format"], root, Path(config["runs"]["root"]) / ".fingerprints")
-        expected = build.expected_counts(config["data"])
-        found = {split: len(dataset) for split, dataset in full.items()}
-        if expected and expected != found:
-            counts = ", ".join(f"{split} {found[split]:,} of {n:,}" for split, n in expected.items())
-            console.print(
-                f"[yellow]{config['data']['name']} in {root} is not a complete copy ({counts} samples): "
-                "the row will not be ranked.[/yellow]"
+        TrainConfig.from_mapping(config["train"])  # `recipe` is asked for much later
+        if config["predictions"] not in PREDICTIONS:
+            raise UserError(f"predictions={config['predictions']} is not one of: {', '.join(PREDICTIONS)}.")
+        if config["predictions"] == "save" and protocol.resolution != "native":
+            raise UserError(
+                f"predictions=save writes masks at native size, but protocol '{protocol.name}' compares them at the "
+                f"model's input size (protocol.resolution={protocol.resolution}). Use protocol=native."
             )
-        train_hash, eval_hash = hashing.hashes(config, content, METRIC_VERSION)
+        data = OpenData.open(config, console)
+        assert data.fingerprint is not None, "all splits were asked for"
+        train_hash, eval_hash = hashing.hashes(config, data.fingerprint, METRIC_VERSION)
         run_id = hashing.run_id(config, train_hash)
-        run_dir = Path(config["runs"]["root"]) / run_id
-        results = Path(config["results"]["root"])
-        limit = {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
-        limit |= {
-            split: found[split] for split, n in (expected or {}).items() if n != found[split] and split not in limit
-        }
         git = provenance.git_state(registry.ROOT)
-        return cls(
-            config,
-            protocol,
-            recipe,
-            root,
-            splits,
-            content,
-            train_hash,
-            eval_hash,
-            run_id,
-            run_dir,
-            results,
-            limit,
-            variant(overrides),
-            git,
-        )
+        return cls(config, protocol, data, train_hash, eval_hash, run_id, variant(overrides), git)
+
+    @property
+    def recipe(self) -> TrainConfig:
+        """How the model is trained."""
+        return TrainConfig.from_mapping(self.config["train"])
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of everything that the run writes but its row."""
+        return Path(self.config["runs"]["root"]) / self.run_id
+
+    @property
+    def results(self) -> Path:
+        """The leaderboards' folder."""
+        return Path(self.config["results"]["root"])
+
+    @property
+    def predictions(self) -> Path | None:
+        """Where the masks of the test split are kept; None where they are not asked for."""
+        return self.run_dir / "predictions" / "test.jsonl" if self.config["predictions"] == "save" else None
 
     def write_manifest(self, status: str, **values: Any) -> None:
         """Say in ``manifest.json`` what this folder holds and how far it came."""

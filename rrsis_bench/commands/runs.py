@@ -16,7 +16,8 @@ def add(verbs: argparse._SubParsersAction) -> None:
     evaluate = verbs.add_parser(
         "evaluate",
         help="score a finished run or an official checkpoint (Hydra overrides)",
-        description="Score weights: rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth",
+        description="Score weights: rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth "
+        "(predictions=save keeps the masks in runs/<run_id>/predictions/test.jsonl, as `rrsis-bench score` reads them)",
     )
     evaluate.add_argument("overrides", nargs="*", help="checkpoint=official:/path | checkpoint=/path/step-... ...")
     evaluate.add_argument("--rescore", metavar="RUN", help="a run id: derive its metrics from its integers, no model")
@@ -55,5 +56,5 @@ def _rescore(args: argparse.Namespace) -> int:
         f"{old.run_id}: {old.counts.n if old.counts else 0} samples, metric version {new.metric_version}; "
         + ("the integers give the recorded scores." if same else "the integers give other scores than the record.")
     )
-    show.leaderboard(console, tables.rows([new]), highlight=new.run_id)
+    show.leaderboard(console, tables.rows([new], args.root), highlight=new.run_id)
     return 0 if same else 1

@@ -155,6 +155,7 @@ class RRSISD(ReferringDataset):
             n_targets=int(masks.area(rle) > 0),
             read_image=partial(read_rgb, str(images_dir(self.root) / self._files[index])),
             read_mask=partial(masks.decode, rle),
+            read_rle=partial(dict, rle),
         )
 
     def fingerprint_rows(self) -> Iterator[FingerprintRow]:

@@ -6,13 +6,14 @@ is a ratio of two sums over samples, so a resample only needs the sums per pictu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 RESAMPLES = 10_000
 LEVEL = 95.0
-_CHUNK = 1 << 21  # drawn pictures per chunk: 16 MB of counts
+_CHUNK = 1 << 22  # drawn pictures per chunk: 32 MB of counts
+_CACHED = 1 << 18  # drawn pictures at a time: counted in a core's cache
 
 Ratio = tuple[np.ndarray, np.ndarray]
 """Numerator and denominator per sample, (N,) each; the metric is sum over sum."""
@@ -33,12 +34,12 @@ def intervals(
         metric -> (low, high) in the units of the ratio; None where there are fewer than two pictures, or where the
         denominator is zero in every replicate.
     """
-    index_N, n_images = _clusters(image_ids)
+    index_N, n_images = clusters(image_ids)
     if n_images < 2 or not ratios:
         return dict.fromkeys(ratios)
     columns = [np.asarray(side, dtype=np.float64) for ratio in ratios.values() for side in ratio]
     sums_KM = np.stack([np.bincount(index_N, weights=column, minlength=n_images) for column in columns], axis=1)
-    totals_RM = _resampled_sums(sums_KM, resamples, np.random.default_rng(seed))
+    totals_RM = np.concatenate([times_RK @ sums_KM for times_RK in draws(n_images, resamples, seed)])
     tail = (100.0 - LEVEL) / 2
     out: dict[str, tuple[float, float] | None] = {}
     for position, name in enumerate(ratios):
@@ -52,22 +53,33 @@ def intervals(
     return out
 
 
-def _clusters(image_ids: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Number the pictures in order of first appearance: (N,) indices and how many there are."""
+def clusters(image_ids: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Number the pictures in order of first appearance: (N,) int64 indices and how many there are."""
     numbers: dict[str, int] = {}
     index_N = np.array([numbers.setdefault(image_id, len(numbers)) for image_id in image_ids], dtype=np.int64)
     return index_N, len(numbers)
 
 
-def _resampled_sums(sums_KM: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw K pictures with replacement `resamples` times; (resamples, M) sums over the drawn ones."""
-    n_images = len(sums_KM)
+def draws(n_images: int, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each picture is drawn in each resample, in chunks of resamples.
+
+    Args:
+        n_images: K pictures; each resample draws K of them with replacement.
+        resamples: how many resamples all chunks have together.
+        seed: of the generator. Whoever passes equal numbers gets the same resamples.
+
+    Yields:
+        float64 (R, K); whole numbers, every row sums to K.
+    """
+    rng = np.random.default_rng(seed)
     per_chunk = max(1, _CHUNK // n_images)
-    chunks = []
+    at_once = max(1, _CACHED // n_images)
     for start in range(0, resamples, per_chunk):
         size = min(per_chunk, resamples - start)
-        drawn_RK = rng.integers(n_images, size=(size, n_images), dtype=np.int32)
-        drawn_RK += (np.arange(size, dtype=np.int32) * n_images)[:, None]
-        times_RK = np.bincount(drawn_RK.ravel(), minlength=size * n_images).reshape(size, n_images)
-        chunks.append(times_RK.astype(np.float64) @ sums_KM)
-    return np.concatenate(chunks)
+        times_RK = np.empty((size, n_images))
+        for first in range(0, size, at_once):
+            rows_RK = times_RK[first : first + at_once]
+            drawn_RK = rng.integers(n_images, size=rows_RK.shape, dtype=np.int32)
+            drawn_RK += (np.arange(len(rows_RK), dtype=np.int32) * n_images)[:, None]
+            rows_RK[:] = np.bincount(drawn_RK.ravel(), minlength=rows_RK.size).reshape(rows_RK.shape)
+        yield times_RK

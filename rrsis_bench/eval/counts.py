@@ -13,12 +13,14 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rrsis_bench.data.masks import Spans, overlap
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,8 +101,22 @@ class SampleCounts:
             return "the native area exceeds height x width"
         return None
 
+    @classmethod
+    def of(cls, sample: Sample, native: tuple[int, int, int], counts: Counts) -> SampleCounts:
+        """Label integers with a sample's ids, category and language.
+
+        Args:
+            sample: what was predicted.
+            native: height, width and foreground pixels of the target at native size.
+            counts: pixels at the size that the protocol scores.
+        """
+        return cls(
+            sample.sample_id, sample.image_id, sample.category, sample.language, sample.n_targets, *native, *counts
+        )
+
 
 COLUMNS = tuple(entry.name for entry in fields(SampleCounts))
+_VALUES = attrgetter(*COLUMNS)
 _OPTIONAL_TEXT = frozenset({"category"})
 _OPTIONAL_INT = frozenset({"n_targets"})
 _TEXT = frozenset({"sample_id", "image_id", "language"})
@@ -118,11 +134,15 @@ def score(
         native_HW: bool, the target at native size; None where `target_HW` is the native one.
     """
     whole_HW = target_HW if native_HW is None else native_HW
-    return SampleCounts(
-        sample.sample_id, sample.image_id, sample.category, sample.language, sample.n_targets,
-        int(whole_HW.shape[0]), int(whole_HW.shape[1]), int(np.count_nonzero(whole_HW)),
-        *count(pred_HW, target_HW),
-    )  # fmt: skip
+    native = (int(whole_HW.shape[0]), int(whole_HW.shape[1]), int(np.count_nonzero(whole_HW)))
+    return SampleCounts.of(sample, native, count(pred_HW, target_HW))
+
+
+def score_spans(sample: Sample, size: tuple[int, int], pred: Spans, target: Spans) -> SampleCounts:
+    """What `score` gives for two masks at native `size` (H, W), from their spans; no mask is decoded."""
+    intersection = overlap(pred, target)
+    counts = Counts(intersection, pred.area + target.area - intersection, pred.area, target.area)
+    return SampleCounts.of(sample, (*size, target.area), counts)
 
 
 @dataclass
@@ -183,7 +203,7 @@ class CountsTable:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(["" if value is None else value for value in astuple(row)] for row in self.rows)
+        writer.writerows(["" if value is None else value for value in _VALUES(row)] for row in self.rows)
         packed = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
             file.write(text.getvalue().encode("utf-8"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 
 from rrsis_bench.data.loader import ViewDataset, make_loader
 from rrsis_bench.eval.counts import CountsTable, score
 from rrsis_bench.eval.protocol import Protocol
-from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.interfaces import Sample, Segmenter
 
 
 @torch.no_grad()
@@ -24,6 +25,7 @@ def evaluate(
     num_workers: int = 0,
     indices: Sequence[int] | None = None,
     on_batch: Callable[[int], None] | None = None,
+    on_mask: Callable[[Sample, np.ndarray], None] | None = None,
 ) -> CountsTable:
     """Score every sample of `data` once and return its integers.
 
@@ -36,6 +38,7 @@ def evaluate(
         num_workers: loader processes.
         indices: the samples to score, all by default.
         on_batch: called with the number of samples done, for progress and orderly stops.
+        on_mask: called with every sample and its predicted mask, bool at the size that the protocol scores, in order.
     """
     model.eval()
     table = CountsTable()
@@ -52,6 +55,8 @@ def evaluate(
             batch.samples, masks, batch.masks, batch.target_BSS, strict=True
         ):
             pred_HW = mask_HW.cpu().numpy()
+            if on_mask:
+                on_mask(sample, pred_HW)
             if protocol.resolution == "native":
                 table.add(score(sample, pred_HW, native_HW))
             else:

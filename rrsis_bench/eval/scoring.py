@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lightning.fabric import Fabric
 from rich.console import Console
@@ -15,6 +17,7 @@ from rrsis_bench.eval import controls as control
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
 from rrsis_bench.results.schema import CONTROLS, ControlScores
@@ -55,8 +58,12 @@ def score_split(
     controls: bool,
     stop: StopRequest,
     console: Console,
+    save: Path | None = None,
 ) -> Scores:
-    """Evaluate the real expressions and, where asked, every language control that the split allows."""
+    """Evaluate the real expressions and, where asked, every language control that the split allows.
+
+    `save` is a file for the masks of the real expressions, in the form that `rrsis-bench score` reads.
+    """
     replaced = replaced_expressions(dataset) if controls else {}
     total = len(dataset) + sum(sum(entry is not None for entry in texts) for texts in replaced.values())
     with Progress(console=console) as progress:
@@ -66,7 +73,7 @@ def score_split(
             progress.advance(bar, done)
             stop.raise_if_requested()
 
-        def run(name: str, texts: Sequence[str | None] | None) -> CountsTable:
+        def run(name: str, texts: Sequence[str | None] | None, writer: PredictionWriter | None = None) -> CountsTable:
             progress.update(bar, description=f"evaluate {name}")
             indices = None if texts is None else [index for index, entry in enumerate(texts) if entry is not None]
             # A sample without a replacement keeps its own expression here and is left out by `indices`.
@@ -85,9 +92,11 @@ def score_split(
                 num_workers=num_workers,
                 indices=indices,
                 on_batch=advance,
+                on_mask=writer.add if writer else None,
             )
 
-        scores = Scores(run("test", None))
+        with PredictionWriter(save) if save else contextlib.nullcontext() as writer:
+            scores = Scores(run(dataset.split, None, writer))
         for name, texts in replaced.items():
             metrics = score_table(table := run(name, texts), protocol, resamples=0).metrics
             scores.controls[name] = ControlScores(len(table), metrics.miou, metrics.oiou)

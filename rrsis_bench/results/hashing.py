@@ -57,6 +57,7 @@ FIELDS: dict[str, Affects] = {
     "seed": Affects.NOTHING,  # part of the run id; a table row averages over seeds
     "checkpoint": Affects.NOTHING,  # `evaluate` hashes the weights themselves
     "controls": Affects.NOTHING,
+    "predictions": Affects.NOTHING,
     "force": Affects.NOTHING,
     "logger": Affects.NOTHING,
     "runs": Affects.NOTHING,

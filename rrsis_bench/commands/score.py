@@ -1,0 +1,62 @@
+"""The verb ``score``: masks of another system, into the leaderboards."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """\
+Score masks that another system predicted, and enter them into the leaderboards.
+
+PREDICTIONS is a file of JSON Lines,
+  {"sample_id": "00012", "rle": {"size": [800, 800], "counts": "<COCO's compressed string, or a list of runs>"}}
+or a folder of PNG masks (one grey channel, 0 and 255 or 0 and 1) named <sample id>.png, every character of the id
+other than letters, digits and _.-~ percent-encoded (sample a/b is a%2Fb.png).
+There must be exactly one mask per sample of the split, at the sample's native size. Every problem is listed."""
+
+
+def add(verbs: argparse._SubParsersAction) -> None:
+    """Add the parser."""
+    score = verbs.add_parser(
+        "score",
+        help="score another system's masks (JSON Lines with RLE, or PNG files)",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    splits = ("train", "val", "test")
+    score.add_argument("--data", required=True, help="dataset, as in conf/data")
+    score.add_argument("--root", type=Path, help="its folder (default: conf/data/<name>.yaml)")
+    score.add_argument("--split", default="test", choices=splits, help="the split predicted (default: %(default)s)")
+    score.add_argument("--predictions", type=Path, required=True, help="a JSON Lines file or a folder of PNG masks")
+    score.add_argument("--name", required=True, help="the system's name in the tables")
+    score.add_argument("--protocol", default="native", help="as in conf/protocol (default: %(default)s)")
+    score.add_argument(
+        "--selected-on",
+        choices=splits,
+        help="the split that picked the system's checkpoint; without it, or with test, the row is not ranked",
+    )
+    score.add_argument("--results", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    score.add_argument("--force", action="store_true", help="replace another record of the same predictions")
+    score.add_argument(
+        "overrides", nargs="*", help="data.counts='{train: 8, val: 4, test: 4}' protocol.strict=true ..."
+    )
+    score.set_defaults(call=_score)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench import score
+
+    config = score.configure(args.data, args.protocol, args.overrides)
+    config["results"]["root"], config["force"] = str(args.results), args.force
+    score.score(
+        config,
+        Console(),
+        name=args.name,
+        predictions=args.predictions,
+        split=args.split,
+        root=args.root,
+        selected_on=args.selected_on,
+    )
+    return 0
