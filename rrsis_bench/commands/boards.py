@@ -1,52 +1,174 @@
-"""The verbs that show leaderboards: ``compare`` and ``report``."""
+"""The verbs that show leaderboards: ``leaderboard``, ``compare``, ``report`` and ``cite``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrsis_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rrsis_bench.results.tables import Row
+
+ROOT = Path("leaderboards")
+RESAMPLES = 10_000  # that of `rrsis_bench.eval.bootstrap`, which --help does not import
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
     """Add the parsers."""
-    compare = verbs.add_parser("compare", help="two rows of a leaderboard and their differences")
-    compare.add_argument("a", help="model name or run id")
-    compare.add_argument("b", help="model name or run id")
-    compare.add_argument("--data", required=True, help="dataset of the leaderboard")
-    compare.add_argument("--root", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    board = verbs.add_parser(
+        "leaderboard",
+        help="a dataset's rows, ranked within one protocol, with intervals",
+        description="A dataset's rows. The rank is 1 + the number of rows whose mIoU is significantly higher (paired "
+        "test on the samples, Holm's correction over all pairs), so rows that the data cannot tell apart share a rank.",
+    )
+    board.add_argument("data", help="dataset")
+    board.add_argument("--split", choices=["train", "val", "test"], help="only this split")
+    board.add_argument("--protocol", help="only this protocol (conf/protocol)")
+    board.add_argument("--with-published", action="store_true", help="also the numbers printed in papers, unranked")
+    board.add_argument(
+        "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
+    )
+    board.add_argument(
+        "--by", choices=["size", "category", "threshold", "control"],
+        help="in the terminal: mIoU of all rows per size class, category or language control; Pr@X per threshold",
+    )  # fmt: skip
+    board.set_defaults(call=_leaderboard)
+
+    compare = verbs.add_parser(
+        "compare",
+        help="two rows of a leaderboard, or two leaderboard files, and their differences",
+        description="Two rows of a leaderboard with a paired test of their differences, or two leaderboard files: "
+        "rrsis-bench compare lavt fianet --data rrsisd | rrsis-bench compare old.csv new.csv",
+    )
+    compare.add_argument("a", help="model, model with its variant in quotes, run id; or a .csv file")
+    compare.add_argument("b", help="likewise")
+    compare.add_argument("--data", help="dataset of the leaderboard")
+    compare.add_argument("--split", choices=["train", "val", "test"], help="only rows of this split")
+    compare.add_argument("--protocol", help="only rows of this protocol")
+    compare.add_argument("--resamples", type=_positive, default=RESAMPLES, metavar="N", help="default: %(default)s")
+    compare.add_argument("--format", default="table", choices=["table", "csv", "md"], help="default: %(default)s")
+    compare.add_argument("--data-root", type=Path, help="the dataset's folder, for the expressions")
     compare.set_defaults(call=_compare)
 
     report = verbs.add_parser("report", help="write the tables anew from the records and show one")
     report.add_argument("data", help="dataset of the leaderboard")
-    report.add_argument("--root", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(call=_report)
+    for parser in (board, compare, report):
+        parser.add_argument("--root", type=Path, default=ROOT, help="results.root (default: %(default)s)")
+
+    cite = verbs.add_parser("cite", help="BibTeX of a model's paper, a dataset's paper and this suite")
+    cite.add_argument("model", help="model")
+    cite.add_argument("data", help="dataset")
+    cite.set_defaults(call=_cite)
+
+
+def _leaderboard(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.results import formats, published, show
+
+    if args.by and args.format != "table":
+        raise UserError(
+            f"--by is for the terminal; with --format {args.format}, leave it out. The files "
+            f"{args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these figures."
+        )
+    rows = _rows(args.root, args.data)
+    printed = published.overall(args.root, args.data, args.split) if args.with_published else []
+    if not rows and not printed:
+        raise _nothing(args.root, args.data)
+    chosen = [
+        row for row in rows
+        if args.split in (None, row.head.split) and args.protocol in (None, row.head.protocol.name)
+    ]  # fmt: skip
+    if rows and not chosen and not printed:
+        there = ", ".join(dict.fromkeys(f"{row.head.split} under {row.head.protocol.name}" for row in rows))
+        raise UserError(f"{args.root} has no such row of {args.data}. There are rows on: {there}.")
+    if args.format == "csv":
+        print(formats.table_csv(chosen, printed), end="")
+    elif args.format == "md":
+        print(formats.markdown(chosen, printed, unranked=True), end="")
+    elif args.format == "latex":
+        print(formats.latex(chosen, printed), end="")
+    elif args.by:
+        show.breakdown(Console(), chosen, args.by)
+    else:
+        show.leaderboard(Console(), chosen, published=printed)
+    return 0
 
 
 def _compare(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import compare, show
+    from rrsis_bench.results import compare, show_compare
+    from rrsis_bench.results.diff_files import compare_files
+    from rrsis_bench.results.expressions import expressions
 
-    show.comparison(Console(), compare.compare(args.root, args.a, args.b, args.data))
+    as_files = [name.endswith(".csv") for name in (args.a, args.b)]
+    if any(as_files):
+        if not all(as_files):
+            raise UserError(
+                "A leaderboard file can only be compared with another one: name two .csv files, or two rows."
+            )
+        found = compare_files(Path(args.a), Path(args.b))
+        if args.format == "table":
+            show_compare.files(Console(), found)
+        else:
+            print((show_compare.files_csv if args.format == "csv" else show_compare.files_markdown)(found), end="")
+        return 0
+    if args.data is None:
+        raise UserError("Which leaderboard? Give --data DATASET (or two .csv files).")
+    result = compare.compare(
+        args.root, args.a, args.b, args.data, split=args.split, protocol=args.protocol, resamples=args.resamples,
+        expressions=lambda record: expressions(record, args.data_root),
+    )  # fmt: skip
+    if args.format == "table":
+        show_compare.comparison(Console(), result)
+    else:
+        text = show_compare.comparison_csv if args.format == "csv" else show_compare.comparison_markdown
+        print(text(result), end="")
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import show, store, tables
+    from rrsis_bench.results import formats, show, tables
 
     tables.regenerate(args.root)
-    rows = [row for row in tables.rows(store.read_all(args.root)) if row.head.data == args.data]
+    rows = _rows(args.root, args.data)
     if not rows:
-        raise UserError(f"{args.root} has no record of {args.data}. Make one: make bench DATA={args.data}")
+        raise _nothing(args.root, args.data)
     if args.markdown:
-        print(
-            show.markdown(rows) or f"No row of {args.data} is ranked; the table without --markdown gives the reasons."
-        )
+        missing = f"No row of {args.data} is ranked; the table without --markdown gives the reasons."
+        print(formats.markdown(rows) or missing)
     else:
         show.leaderboard(Console(), rows)
         show.categories(Console(), rows)
     return 0
+
+
+def _cite(args: argparse.Namespace) -> int:
+    from rrsis_bench.results.cite import cite
+
+    print(cite(args.model, args.data), end="")
+    return 0
+
+
+def _rows(root: Path, data: str) -> list[Row]:
+    from rrsis_bench.results import store, tables
+
+    return tables.rows([record for record in store.read_all(root) if record.data == data], root)
+
+
+def _nothing(root: Path, data: str) -> UserError:
+    return UserError(f"{root} has no record of {data}. Make one: make bench DATA={data}")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value

@@ -1,9 +1,8 @@
-"""Leaderboards and comparisons for people: tables in the terminal, Markdown for the README."""
+"""Leaderboards in the terminal; as many columns as its width holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from itertools import groupby
+from collections.abc import Mapping, Sequence, Set
 
 from rich import box
 from rich.console import Console
@@ -12,148 +11,167 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rrsis_bench.results.compare import Comparison, Difference
-from rrsis_bench.results.schema import PRECISIONS
+from rrsis_bench.results.formats import AS_PRINTED, SHOWN_CONTROLS, encoders, groups, half_interval, number, params
+from rrsis_bench.results.published import PublishedRow
+from rrsis_bench.results.schema import CONTROLS, PRECISIONS
 from rrsis_bench.results.tables import Row
 
 # Columns given up, in this order, until the leaderboard fits the terminal.
 _OPTIONAL_COLUMNS = (("pr60", "pr80"), ("seeds", "params"), ("category_only",), ("size",), ("pr50", "pr70", "pr90"))
+_CAPTION = (
+    "rank: 1 + the number of significantly better rows; ± half the 95% interval; shuffled, category: mIoU with another "
+    "image's text, with the category's name only"
+)
+CONTROL_LABELS = {
+    "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
+    "category_only": "category only",
+}  # fmt: skip
 LABELS = {
     "miou": "mIoU", "oiou": "oIoU", "macro_miou": "mIoU, mean over categories",
     **{name: f"Pr@0.{name[2]}" for name in PRECISIONS},
     "shuffled_text": "mIoU, shuffled text", "same_image_other_expression": "mIoU, another expression",
     "category_only": "mIoU, category only",
 }  # fmt: skip
-_SHOWN_CONTROLS = ("shuffled_text", "category_only")
-_CAPTION = "± half the 95% interval; shuffled, category: mIoU with another image's text, with the category's name only"
+BREAKDOWNS = ("size", "category", "threshold", "control")
+"""What mIoU can be shown by; `threshold` shows Pr@X."""
 
 
-def leaderboard(console: Console, rows: Sequence[Row], highlight: str | None = None) -> None:
-    """Print the leaderboard of a dataset: one table per comparable group, then the unranked rows.
+def leaderboard(
+    console: Console, rows: Sequence[Row], highlight: str | None = None, published: Sequence[PublishedRow] = ()
+) -> None:
+    """Print the leaderboard of a dataset: one table per comparable group, then the unranked rows, then printed numbers.
 
     Args:
         console: where to print; columns are left out until the table fits its width.
         rows: what `tables.rows` returned.
         highlight: a run id whose row is set in bold.
+        published: rows of papers, for a table of their own.
     """
-    for title, members in _ranked_groups(rows):
+    for title, members in groups(rows):
         dropped: set[str] = set()
-        table = _board(members, title, dropped, highlight)
+        table = _board(members, dropped, highlight)
         for names in _OPTIONAL_COLUMNS:
             if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
                 break
             dropped.update(names)
-            table = _board(members, title, dropped, highlight)
-        console.print(table)
+            table = _board(members, dropped, highlight)
+        print_table(console, title, table, _CAPTION)
     unranked = [row for row in rows if row.rank is None]
     if unranked:
-        console.print(_unranked(unranked, highlight))
+        print_table(console, "not ranked", _unranked(unranked, highlight))
+    if published:
+        notes = dict.fromkeys(f"{row.source}: {note}" for row in published for note in row.notes.split("; ") if note)
+        print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
 
 
 def categories(console: Console, rows: Sequence[Row], limit: int = 5) -> None:
     """Print mIoU per category of the first `limit` ranked rows (of all rows where none is ranked), best in bold."""
     shown = [row for row in rows if row.rank is not None] or list(rows)
     shown = [row for row in shown if row.comparable == shown[0].comparable and row.head.per_category][:limit]
-    if not shown:
+    if shown:
+        _by_category(console, shown)
+
+
+def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
+    """Print mIoU of all rows per size class, category or language control, or Pr@X per threshold.
+
+    Args:
+        console: where to print.
+        rows: what `tables.rows` returned; each comparable group has tables of its own, unranked rows too.
+        by: one of `BREAKDOWNS`.
+    """
+    for key in dict.fromkeys(row.comparable for row in rows):
+        members = [row for row in rows if row.comparable == key]
+        if by == "category":
+            _by_category(console, members)
+            continue
+        head = members[0].head
+        title = f"{head.data} {head.split}, protocol {head.protocol.name}: "
+        paths: dict[str, tuple[str, ...]]
+        if by == "threshold":
+            paths = {f"Pr@0.{name[2]}": ("metrics", name) for name in PRECISIONS}
+            _classes(console, title + "share of samples with IoU of at least X", members, paths)
+        elif by == "control":
+            controls = {CONTROL_LABELS[name]: ("control", name, "miou") for name in CONTROLS}
+            paths = {"mIoU": ("metrics", "miou"), **controls}
+            _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, paths)
+        else:
+            for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the picture")):
+                names = dict.fromkeys(name for row in members for name in row.names("per_size", scheme))
+                _classes(
+                    console,
+                    f"{title}mIoU by {words}",
+                    members,
+                    {
+                        f"{name}\nn={_n(members, 'per_size', scheme, name)}": ("per_size", scheme, name, "miou")
+                        for name in names
+                    },
+                )
+
+
+def _classes(console: Console, title: str, rows: Sequence[Row], paths: Mapping[str, tuple[str, ...]]) -> None:
+    """One line per row, one column per class, the best ranked value of each column in bold."""
+    table = plain_table()
+    table.add_column("#", justify="right")
+    table.add_column("model", overflow="fold", min_width=12)
+    for name in paths:
+        table.add_column(escape(name), justify="right")
+    columns = [_best_bold([row.mean(*path) for row in rows]) for path in paths.values()]
+    for index, row in enumerate(rows):
+        rank = "" if row.rank is None else str(row.rank)
+        table.add_row(rank, escape(row.label), *(column[index] for column in columns))
+    print_table(console, title, table)
+
+
+def _by_category(console: Console, rows: Sequence[Row]) -> None:
+    """One line per category, one column per row; several tables where the terminal is too narrow for all rows."""
+    names = list(dict.fromkeys(name for row in rows for name in row.names("per_category")))
+    if not names:
         return
-    table = _table(f"{shown[0].head.data}: mIoU per category")
-    table.add_column("category", overflow="fold")
-    table.add_column("n", justify="right", style="dim")
-    for row in shown:
-        table.add_column(f"{row.head.model}\n[dim]{row.head.size}[/dim]", justify="right")
-    for name in dict.fromkeys(name for row in shown for name in row.names("per_category")):
-        sizes = {n for row in shown for n in row.values("per_category", name, "n") if n is not None}
-        values = [row.mean("per_category", name, "miou") for row in shown]
-        table.add_row(escape(name), "/".join(map(str, sorted(sizes))), *_best_bold(values))
-    table.add_section()
-    table.add_row("mean over categories", "", *_best_bold([row.mean("metrics", "macro_miou") for row in shown]))
-    console.print(table)
-
-
-def comparison(console: Console, result: Comparison) -> None:
-    """Print two rows and their differences, overall, per category and per size class."""
-    a, b = result.a, result.b
-    head = a.head
-    table = _table(f"{head.data} {head.split}, protocol {head.protocol.name}, n = {head.n}")
-    table.add_column("", overflow="fold")
-    for row in (a, b):
-        table.add_column(_heading(row, with_hash=a.head.model == b.head.model), justify="right")
-    table.add_column("difference", justify="right")
-    table.add_row("rank", *("none" if row.rank is None else str(row.rank) for row in (a, b)), "")
-    remarks = [f"{row.head.run_id} is not ranked: {row.reason}" for row in (a, b) if row.reason]
-    table.caption = escape("\n".join(remarks)) or None
-    for section in (result.overall, result.per_size, result.per_category):
+    heads = [_head(row) for row in rows]
+    width = max(max(len(part) for part in head.splitlines()) for head in heads) + 2
+    first = max(20, *(len(name) for name in names)) + 8
+    per_table = max(1, (console.width - first) // width)
+    values = {name: _best_bold([row.mean("per_category", name, "miou") for row in rows]) for name in names}
+    macro = _best_bold([row.mean("metrics", "macro_miou") for row in rows])
+    for start in range(0, len(rows), per_table):
+        some = slice(start, start + per_table)
+        table = plain_table()
+        table.add_column("category", overflow="fold")
+        table.add_column("n", justify="right", style="dim")
+        for row, head in zip(rows[some], heads[some], strict=True):
+            table.add_column(f"{escape(head)}\n[dim]{escape(row.head.size)}[/dim]", justify="right")
+        for name in names:
+            table.add_row(escape(name), _n(rows, "per_category", name), *values[name][some])
         table.add_section()
-        for difference in section:
-            table.add_row(
-                LABELS.get(difference.name, escape(difference.name)),
-                _number(difference.a, 2),
-                _number(difference.b, 2),
-                _gap(difference),
-            )
-    console.print(table)
+        table.add_row("mean over categories", "", *macro[some])
+        print_table(console, f"{rows[0].head.data}: mIoU per category", table)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The ranked rows as Markdown tables, one per comparable group, for the README."""
-    parts = []
-    for title, members in _ranked_groups(rows):
-        header = [
-            "#",
-            "Model",
-            "Size",
-            "Seeds",
-            "mIoU",
-            "oIoU",
-            *(f"Pr@0.{name[2]}" for name in PRECISIONS),
-            "Shuffled text",
-            "Category only",
-            "Params (M)",
-        ]
-        lines = [
-            f"**{title}**",
-            "",
-            "| " + " | ".join(header) + " |",
-            "|" + "|".join(["---:", "---", "---", *["---:"] * (len(header) - 3)]) + "|",
-        ]
-        for row in members:
-            half = _half_interval(row)
-            miou = _number(row.mean("metrics", "miou"), 2) + (f" ± {half:.2f}" if half is not None else "")
-            cells = [
-                str(row.rank),
-                row.head.model,
-                row.head.size,
-                str(len(row.records)),
-                miou,
-                *(_number(row.mean("metrics", name), 2) for name in ("oiou", *PRECISIONS)),
-                *(_number(row.mean("control", name, "miou"), 2) for name in _SHOWN_CONTROLS),
-                _params(row),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n" if parts else ""
+def _head(row: Row) -> str:
+    """Model and variant, one below the other."""
+    return "\n".join([row.head.model, *row.head.variant])
 
 
-def _ranked_groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    ranked = [row for row in rows if row.rank is not None]
-    keys = list(dict.fromkeys(row.comparable for row in ranked))
-    for key, members in groupby(ranked, key=lambda row: row.comparable):
-        data, split, protocol, scoring_id, version, fingerprint = key
-        group = list(members)
-        title = f"{data} {split}, protocol {protocol}, n = {group[0].head.n}"
-        if sum(other[:3] == key[:3] for other in keys) > 1:  # tell apart what the title alone would not
-            title += f" (rules {scoring_id}, metric version {version}, data {fingerprint[:8] or 'unknown'})"
-        yield title, group
+def _n(rows: Sequence[Row], *path: str) -> str:
+    return "/".join(map(str, sorted({n for row in rows for n in row.values(*path, "n") if n is not None})))
 
 
-def _board(rows: Sequence[Row], title: str, dropped: Set[str], highlight: str | None) -> Table:
+def _board(rows: Sequence[Row], dropped: Set[str], highlight: str | None) -> Table:
     columns = {"rank": "#", "model": "model", "size": "size", "miou": "mIoU", "oiou": "oIoU"}
     columns |= {name: f"P@.{name[2]}" for name in PRECISIONS}
     columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params", "seeds": "seeds"}
-    table = _table(title, caption=_CAPTION)
+    table = plain_table()
     shown = [name for name in columns if name not in dropped]
+    variants = any(row.head.variant for row in rows)
     for name in shown:
-        table.add_column(columns[name], justify="left" if name in ("model", "size") else "right", no_wrap=True)
+        left, folds = name in ("model", "size"), name == "model" and variants
+        table.add_column(
+            columns[name],
+            justify="left" if left else "right",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
     for row in rows:
         cells = _board_cells(row)
         table.add_row(*(cells[name] for name in shown), style=_row_style(row, highlight))
@@ -161,26 +179,26 @@ def _board(rows: Sequence[Row], title: str, dropped: Set[str], highlight: str | 
 
 
 def _board_cells(row: Row) -> dict[str, str | Text]:
-    miou = Text(_number(row.mean("metrics", "miou"), 2), style="bold green" if row.rank == 1 else "bold")
-    half = _half_interval(row)
+    miou = Text(number(row.mean("metrics", "miou")), style="bold green" if row.rank == 1 else "bold")
+    half, deviation = half_interval(row), row.std("metrics", "miou")
     if half is not None:
         miou.append(f" ±{half:.2f}", style="dim not bold")
-    params = _params(row)
+    millions = params(row)
     return {
         "rank": str(row.rank),
-        "model": escape(row.head.model),
+        "model": escape(row.label),
         "size": escape(row.head.size),
         "miou": miou,
-        "oiou": _number(row.mean("metrics", "oiou"), 2),
-        **{name: _number(row.mean("metrics", name), 1) for name in PRECISIONS},
-        **{name: _number(row.mean("control", name, "miou"), 1) for name in _SHOWN_CONTROLS},
-        "params": f"{params} M" if params else "",
-        "seeds": str(len(row.records)),
+        "oiou": number(row.mean("metrics", "oiou")),
+        **{name: number(row.mean("metrics", name), 1) for name in PRECISIONS},
+        **{name: number(row.mean("control", name, "miou"), 1) for name in SHOWN_CONTROLS},
+        "params": f"{millions} M" if millions else "",
+        "seeds": str(len(row.records)) + ("" if deviation is None else f" (sd {deviation:.2f})"),
     }
 
 
 def _unranked(rows: Sequence[Row], highlight: str | None) -> Table:
-    table = _table("not ranked")
+    table = plain_table()
     for name in ("model", "size", "split", "protocol"):
         table.add_column(name, overflow="fold")
     table.add_column("mIoU", justify="right")
@@ -188,24 +206,41 @@ def _unranked(rows: Sequence[Row], highlight: str | None) -> Table:
     table.add_column("reason", overflow="fold", style="yellow")
     for row in rows:
         head = row.head
-        names = map(escape, (head.model, head.size, head.split, head.protocol.name))
-        scores = (_number(row.mean("metrics", "miou"), 2), _number(row.mean("control", "shuffled_text", "miou"), 1))
+        names = map(escape, (row.label, head.size, head.split, head.protocol.name))
+        scores = (number(row.mean("metrics", "miou")), number(row.mean("control", "shuffled_text", "miou"), 1))
         table.add_row(*names, *scores, escape(row.reason), style=_row_style(row, highlight))
     return table
 
 
-def _table(title: str, caption: str | None = None) -> Table:
-    return Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        caption=caption,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        header_style="bold cyan",
-    )
+def _printed(rows: Sequence[PublishedRow], *, narrow: bool) -> Table:
+    table = plain_table()
+    table.add_column("method", overflow="fold")
+    if not narrow:
+        table.add_column("encoders", overflow="fold", style="dim")
+    table.add_column("split")
+    shown = ("miou", "oiou", *(("pr50", "pr70", "pr90") if narrow else PRECISIONS))
+    for name in shown:
+        table.add_column({"miou": "mIoU", "oiou": "oIoU"}.get(name, f"P@.{name[2]}"), justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for row in rows:
+        words = [row.method] if narrow else [row.method, encoders(row)]
+        scores = (number(row.scores.get(name)) for name in shown)
+        table.add_row(*map(escape, words), escape(row.split), *scores, escape(row.source))
+    return table
+
+
+def plain_table() -> Table:
+    """A table in the style of the suite."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold cyan")
+
+
+def print_table(console: Console, title: str, table: Table, caption: str = "") -> None:
+    """Print a table between its title and its caption, which may be wider than it."""
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    if caption:
+        console.print(Text(caption, style="dim"))
+        console.print()
 
 
 def _row_style(row: Row, highlight: str | None) -> str:
@@ -215,33 +250,6 @@ def _row_style(row: Row, highlight: str | None) -> str:
 def _best_bold(values: Sequence[float | None]) -> list[str]:
     best = max((value for value in values if value is not None), default=None) if len(values) > 1 else None
     return [
-        f"[bold green]{value:.1f}[/bold green]" if value is not None and value == best else _number(value, 1)
+        f"[bold green]{value:.1f}[/bold green]" if value is not None and value == best else number(value, 1)
         for value in values
     ]
-
-
-def _gap(difference: Difference) -> Text:
-    if difference.gap is None:
-        return Text("")
-    gap = round(difference.gap, 2)
-    return Text(f"{gap + 0.0:+.2f}", style="green" if gap > 0 else "red" if gap < 0 else "dim")
-
-
-def _half_interval(row: Row) -> float | None:
-    low, high = row.mean("metrics", "miou_lo"), row.mean("metrics", "miou_hi")
-    return None if low is None or high is None else (high - low) / 2
-
-
-def _params(row: Row) -> str:
-    params = row.mean("efficiency", "params_total")
-    return "" if params is None else f"{params / 1e6:.2f}"
-
-
-def _heading(row: Row, *, with_hash: bool) -> str:
-    seeds = ", ".join(str(record.seed) for record in row.records)
-    lines = [row.head.model, f"{row.head.size}, seed {seeds}", *([row.head.train_hash[:8]] if with_hash else [])]
-    return "\n".join(map(escape, lines))
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"

@@ -1,8 +1,10 @@
 """The leaderboards: CSV files that are a pure function of the records.
 
-A row is one train hash under one protocol: mean and standard deviation over its seeds. Rows are ranked by mIoU among
-those that can be compared: same split, protocol, metric version and dataset fingerprint. A record that cannot be
-trusted as a result stands in a row of its own at the end, without a rank and with the reason.
+A row is one train hash under one protocol: mean and standard deviation over its seeds. Rows are ranked among those that
+can be compared: same split, protocol, metric version and dataset fingerprint. The rank is 1 + the number of rows with a
+significantly higher mIoU (`significance`), so rows that the data cannot tell apart share one. In a table, rows stand
+in the order of their mIoU. A record that cannot be trusted as a result stands in a row of its own at the end, without a
+rank and with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results import store
+from rrsis_bench.results import significance, store
 from rrsis_bench.results.schema import (
     CONTROLS,
     EFFICIENCY_COLUMNS,
@@ -49,7 +51,7 @@ class Row:
     Attributes:
         records: one per seed, by seed.
         reason: why the row is not ranked; empty where it is.
-        rank: 1 is best; equal mIoU shares a rank; None where the row is not ranked.
+        rank: 1 + the number of significantly better rows; None where the row is not ranked.
     """
 
     records: tuple[Record, ...]
@@ -127,6 +129,8 @@ def unranked_reason(record: Record) -> str:
         reasons.append("split size unknown")
     elif record.n != record.n_expected:
         reasons.append(f"{record.n} of {record.n_expected} samples")
+    if record.dataset_fingerprint is None:
+        reasons.append("dataset fingerprint unknown")
     if record.git_dirty is None:
         reasons.append("no git revision")
     elif record.git_dirty:
@@ -136,11 +140,17 @@ def unranked_reason(record: Record) -> str:
     return "; ".join(reasons)
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
+def rows(records: Iterable[Record], root: Path) -> list[Row]:
     """Group records into rows, rank them, and order them as the tables show them.
 
+    Args:
+        records: of any datasets.
+        root: the leaderboards folder, which holds the integers that the ranks are tested on; read only where a
+            comparable group has two rows or more.
+
     Raises:
-        UserError: one train hash has two records of the same seed; they cannot both count.
+        UserError: one train hash has two records of the same seed (they cannot both count), or the integers of a
+            ranked record are missing or damaged.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
@@ -169,17 +179,19 @@ def rows(records: Iterable[Record]) -> list[Row]:
                 )
         grouped.append(Row(tuple(members), reason))
     grouped.sort(key=_order)
-    return [dataclasses.replace(row, rank=_rank(row, grouped)) for row in grouped]
+    return _ranked(grouped, root)
 
 
 def regenerate(root: Path) -> list[Path]:
-    """Write every table below `root` anew from its records, and return their paths.
+    """Write every table below `root`, and the report page, anew from its records, and return their paths.
 
     Tables of datasets that have no record any more are deleted.
 
     Raises:
         UserError: a record is not sound, or the disk refused; every table is then the old or the new one, never torn.
     """
+    from rrsis_bench.results import page  # builds on the rows of this module
+
     records = store.read_all(root)
     by_data: dict[str, list[Record]] = {}
     for record in records:
@@ -187,12 +199,13 @@ def regenerate(root: Path) -> list[Path]:
     files: dict[Path, bytes] = {}
     everything: list[Row] = []
     for data in sorted(by_data):
-        ranked = rows(by_data[data])
+        ranked = rows(by_data[data], root)
         everything += ranked
         for suffix, columns in _PER_DATA.items():
             files[root / f"{data}{suffix}.csv"] = _csv(columns, _CONTENT[suffix](ranked))
     if records:
         files[root / EFFICIENCY] = _csv(EFFICIENCY_COLUMNS, _efficiency(everything))
+        files[root / page.INDEX] = page.build(root, everything)
     store.write_files(files)
     for marker in root.glob("*_per_threshold.csv"):
         if marker not in files:
@@ -200,7 +213,8 @@ def regenerate(root: Path) -> list[Path]:
             for suffix in _PER_DATA:
                 (root / f"{stale}{suffix}.csv").unlink(missing_ok=True)
     if not records:
-        (root / EFFICIENCY).unlink(missing_ok=True)
+        for name in (EFFICIENCY, page.INDEX):
+            (root / name).unlink(missing_ok=True)
     return list(files)
 
 
@@ -213,12 +227,18 @@ def _order(row: Row) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _rank(row: Row, everything: Sequence[Row]) -> int | None:
-    miou = row.mean("metrics", "miou")
-    if row.reason or miou is None:
-        return None
-    rivals = [other for other in everything if not other.reason and other.comparable == row.comparable]
-    return 1 + sum((rival.mean("metrics", "miou") or 0.0) > miou for rival in rivals)
+def _ranked(ordered: Sequence[Row], root: Path) -> list[Row]:
+    """The rows with their ranks, in the same order."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(ordered):
+        if not row.reason and row.mean("metrics", "miou") is not None:
+            groups.setdefault(row.comparable, []).append(index)
+    out = list(ordered)
+    for members in groups.values():
+        beaten_by = significance.better([ordered[index].records for index in members], root)
+        for index, winners in zip(members, beaten_by, strict=True):
+            out[index] = dataclasses.replace(ordered[index], rank=1 + len(winners))
+    return out
 
 
 def _identity(row: Row) -> dict[str, Any]:
@@ -236,7 +256,8 @@ def _identity(row: Row) -> dict[str, Any]:
     }
 
 
-def _leaderboard(ranked: Sequence[Row]) -> Iterable[dict[str, Any]]:
+def leaderboard_cells(ranked: Sequence[Row]) -> Iterable[dict[str, Any]]:
+    """The cells of ``<data>.csv``, column -> text, one mapping per row."""
     renamed: dict[str, tuple[str, ...]] = {
         "protocol_id": ("protocol", "scoring_id"), "seeds": ("seed",), "run_ids": ("run_id",),
         "package_version": ("versions", "rrsis_bench"), "torch": ("versions", "torch"), "cuda": ("versions", "cuda"),
@@ -289,7 +310,7 @@ def _per_threshold(ranked: Sequence[Row]) -> Iterable[dict[str, Any]]:
 
 
 _CONTENT: dict[str, Callable[[Sequence[Row]], Iterable[dict[str, Any]]]] = {
-    "": _leaderboard,
+    "": leaderboard_cells,
     "_per_category": _per_category,
     "_per_threshold": _per_threshold,
     "_per_size": _per_size,

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from rrsis_bench.registry import ROOT
-from rrsis_bench.results import show, store, tables
+from rrsis_bench.results import formats, store, tables
 
 
 def test_readme_table_follows_from_the_committed_records():
@@ -17,8 +17,8 @@ def test_readme_table_follows_from_the_committed_records():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- leaderboard:(\w+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL)
     assert block is not None
-    rows = [row for row in tables.rows(records) if row.head.data == block[1]]
-    assert block[2].strip() == show.markdown(rows).strip()
+    rows = [row for row in tables.rows(records, ROOT / "leaderboards") if row.head.data == block[1]]
+    assert block[2].strip() == formats.markdown(rows).strip()
 
 
 def test_readme_names_only_make_targets_that_exist():
