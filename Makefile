@@ -10,7 +10,7 @@ RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(A
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all lint data compare report clean
+.PHONY: help bench test test-all perf lint data compare report clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: $(STAMP)  ## the fast tests (CPU only, under 4 minutes on 2 cores)
 test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB of memory)
 	@$(BIN)/python -m pytest
 
+perf: $(STAMP)  ## timings, each beside the plain way in the same run
+	@$(BIN)/python -m pytest tests/perf -m slow -s
+
 lint: $(STAMP)  ## ruff, its formatter and the type check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -36,9 +39,9 @@ data: $(STAMP)  ## verify the dataset: make data DATA=rrsisd
 	@$(BIN)/rrsis-bench data verify $(DATA) $(ARGS)
 
 compare: $(STAMP)  ## two rows of a leaderboard: make compare A=lavt B=fianet
-	@$(BIN)/rrsis-bench compare $(A) $(B) --data $(DATA)
+	@$(BIN)/rrsis-bench compare $(A) $(B) --data $(DATA) $(ARGS)
 
-report: $(STAMP)  ## the leaderboard in the terminal, its files written anew from the records
+report: $(STAMP)  ## tables and leaderboards/index.html written anew from the records, and one shown
 	@$(BIN)/rrsis-bench report $(DATA)
 
 clean:  ## runs, caches and the virtual environment; never the leaderboards
