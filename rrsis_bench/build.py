@@ -63,17 +63,22 @@ def data_root(data: Mapping[str, Any], console: Console) -> Path:
 
 def expected_counts(data: Mapping[str, Any]) -> dict[str, int] | None:
     """Samples per split that a complete copy has, or None where nothing is known."""
-    if data["scenes"]:
-        spec = data["scenes"]
-        return {split: spec[split] * spec["expressions_per_image"] for split in SPLITS}
-    return dict(data["counts"]) if data["counts"] else None
+    if data["counts"]:
+        return dict(data["counts"])
+    spec = data["scenes"]
+    return {split: spec[split] * spec["expressions_per_image"] for split in SPLITS} if spec else None
+
+
+def data_options(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``data.options`` hands to the format's reader; most datasets have none."""
+    return dict(data.get("options") or {})
 
 
 def open_data(config: Mapping[str, Any], root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
     """The splits `names`, cut to ``limit`` where it is set."""
     splits: dict[str, ReferringDataset] = {}
     for split in names:
-        dataset = open_split(config["data"]["format"], root, split)
+        dataset = open_split(config["data"]["format"], root, split, data_options(config["data"]))
         limit = config["limit"][split]
         splits[split] = FirstSamples(dataset, limit) if limit else dataset
     return splits

@@ -61,11 +61,13 @@ class ReferringDataset(ABC):
         name: the dataset's registry name, such as ``"rrsisd"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         category_names: every category of the dataset, in the dataset's own order; empty where it has none.
+        notes: what a user has to know about how the files were read, one line each; shown when a run opens the data.
     """
 
     name: str
     split: str
     category_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:

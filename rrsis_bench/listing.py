@@ -9,6 +9,9 @@ import yaml
 
 from rrsis_bench import registry
 
+WIDE = 100
+"""Columns of a terminal from which on the datasets' licences are listed."""
+
 
 def collect(root: Path = registry.ROOT) -> dict[str, list[dict[str, Any]]]:
     """Cards of all models (with source and views) and datasets (with where to get them), by name."""
@@ -51,12 +54,15 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
             model["name"], model.get("title", ""), model.get("venue", ""), parameters, views, model["source"]
         )
     datasets = Table(title="Datasets", title_justify="left", title_style="bold")
-    for column in ("name", "dataset", "train/val/test", "where to get it"):
-        datasets.add_column(column, overflow="fold")
+    licences = console.width >= WIDE
+    for column in ("name", "dataset", "train/val/test", *(["licence"] if licences else []), "where to get it"):
+        datasets.add_column(column, overflow="fold", no_wrap=column in ("name", "train/val/test"))
     for dataset in found["datasets"]:
         counts = dataset["counts"]
         sizes = "/".join(f"{counts[split]:,}" for split in ("train", "val", "test")) if counts else ""
-        datasets.add_row(dataset["name"], dataset.get("title", ""), sizes, dataset.get("get", ""))
+        licence = [dataset.get("licence", "")] if licences else []
+        datasets.add_row(dataset["name"], dataset.get("title", ""), sizes, *licence, dataset.get("get", ""))
     console.print(models)
     console.print(datasets)
+    console.print("Licence, layout, known defects of one:  rrsis-bench data info <name>")
     console.print("Train and evaluate one:  make bench MODEL=<name> DATA=<name>")

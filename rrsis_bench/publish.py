@@ -107,7 +107,8 @@ def make_record(
         per_category=scored.per_category,
         per_size=scored.per_size,
         per_language=scored.per_language,
-        notes=list(notes),
+        per_target=scored.per_target,
+        notes=[*notes, *(setting.config["data"].get("notes") or [])],
     )
 
 

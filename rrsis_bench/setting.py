@@ -79,8 +79,11 @@ class OpenData:
         splits = build.open_data(config, root, names)
         unlimited = {**config, "limit": dict.fromkeys(build.SPLITS)}
         full = build.open_data(unlimited, root, names) if any(config["limit"].values()) else splits
+        for note in (note for dataset in full.values() for note in dataset.notes):
+            console.print(escape(note), soft_wrap=True, highlight=False)
         try:
-            content = fingerprint(config["data"]["format"], root, Path(config["runs"]["root"]) / ".fingerprints")
+            hashes = Path(config["runs"]["root"]) / ".fingerprints"
+            content = fingerprint(config["data"]["format"], root, hashes, build.data_options(config["data"]))
         except UserError as error:
             if set(names) == set(build.SPLITS):
                 raise

@@ -31,8 +31,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
         "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
     )
     board.add_argument(
-        "--by", choices=["size", "category", "threshold", "control"],
-        help="in the terminal: mIoU of all rows per size class, category or language control; Pr@X per threshold",
+        "--by", choices=["size", "category", "threshold", "control", "targets", "language"],
+        help="in the terminal: mIoU of all rows per size class, category, language control, number of targets (with "
+        "N-acc and T-acc) or language; Pr@X per threshold",
     )  # fmt: skip
     board.set_defaults(call=_leaderboard)
 

@@ -1,4 +1,4 @@
-"""The verb ``data``: write or check a dataset."""
+"""The verb ``data``: describe, check, count, convert or write a dataset."""
 
 from __future__ import annotations
 
@@ -6,20 +6,58 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rrsis_bench.data import FORMATS
+from rrsis_bench.errors import UserError
+
 
 def add(verbs: argparse._SubParsersAction) -> None:
     """Add the parsers."""
-    data = verbs.add_parser("data", help="write or check a dataset").add_subparsers(dest="what", required=True)
-    _add_synthesize(data)
-    verify = data.add_parser("verify", help="list every defect of a dataset in one pass; exit code 1 on errors")
-    verify.add_argument("name", help="dataset, as in conf/data")
-    verify.add_argument("--root", type=Path, help="its folder (default: conf/data/<name>.yaml)")
+    parser = verbs.add_parser("data", help="describe, check, count, convert or write a dataset")
+    data = parser.add_subparsers(dest="what", required=True)
+    info = _named(data, "info", "the card, the layout on disk, and what lies at the root")
+    info.add_argument("--fingerprint", action="store_true", help="make it even where gigabytes have to be read")
+    info.set_defaults(call=_info)
+    verify = _named(data, "verify", "list every defect of a dataset in one pass; exit code 1 on errors")
     verify.set_defaults(call=_verify)
+    stats = _named(data, "stats", "count categories, target sizes, expression lengths, shared pictures")
+    stats.add_argument(
+        "--model", help="count word-pieces as this model reads them (default: the suite's default model)"
+    )
+    stats.add_argument("--size", help="paper or tiny: whose tokenizer (default: the dataset's; paper needs BERT's)")
+    stats.add_argument("--max-tokens", type=int, metavar="N", help="another token limit than the model's")
+    stats.add_argument("--out", type=Path, metavar="FILE.png", help="draw a figure too")
+    stats.set_defaults(call=_stats)
+    _add_convert(data)
+    _add_synthesize(data)
+
+
+def _named(data: argparse._SubParsersAction, verb: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = data.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("name", help="dataset, as in conf/data")
+    parser.add_argument("--root", type=Path, help="its folder (default: conf/data/<name>.yaml)")
+    return parser
+
+
+def _add_convert(data: argparse._SubParsersAction) -> None:
+    convert = data.add_parser(
+        "convert",
+        help="bring a known dataset into the plain format of data=custom",
+        description="Write a dataset in the plain format of data=custom: JSON Lines with the masks as run lengths. "
+        "Pictures become hard links where the file system allows it, else copies.",
+    )
+    convert.add_argument("format", help=f"the layout to read: {', '.join(FORMATS)}")
+    convert.add_argument("--root", type=Path, required=True, help="its folder")
+    convert.add_argument(
+        "--to", choices=["custom"], default="custom", help="the layout to write (default: %(default)s)"
+    )
+    convert.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
+    convert.set_defaults(call=_convert)
 
 
 def _add_synthesize(data: argparse._SubParsersAction) -> None:
     synth = data.add_parser("synthesize", help="write procedural aerial scenes in a dataset's exact layout")
-    synth.add_argument("--format", default="rrsisd", choices=["rrsisd"], help="layout (default: %(default)s)")
+    # Which layouts can be written is known to the writer, whose import takes seconds: it checks the name.
+    synth.add_argument("--format", default="rrsisd", help="layout, such as nwpu_refer (default: %(default)s)")
     synth.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
     for split, count in (("train", 1200), ("val", 60), ("test", 150)):
         synth.add_argument(f"--{split}", type=int, default=count, metavar="N", help="scenes (default: %(default)s)")
@@ -59,6 +97,19 @@ def _synthesize(args: argparse.Namespace) -> int:
     return 0
 
 
+def _info(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.data.info import show_card, show_found
+    from rrsis_bench.listing import data_config
+
+    console = Console()
+    config = data_config(args.name)
+    show_card(config, console)
+    root = args.root or _default_root(config)
+    return 0 if show_found(config, root, _expected(config, args.root), console, deep=args.fingerprint) else 1
+
+
 def _verify(args: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -71,6 +122,55 @@ def _verify(args: argparse.Namespace) -> int:
     report = verify(config["format"], root, config["counts"], console=console)
     print_report(report, console)
     return 1 if report.errors else 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.data import SPLITS, open_split, stats, stats_setup
+
+    console = Console()
+    if args.out is not None and args.out.suffix.lower() != ".png":
+        raise UserError(f"--out {args.out}: the figure is a PNG; give a name that ends in .png.")
+    setup = stats_setup.configure(args.name, args.model, args.size)
+    config = setup["data"]
+    root = args.root or _default_root(config)
+    datasets = {split: open_split(config["format"], root, split, config.get("options")) for split in SPLITS}
+    limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
+    found = stats.collect(args.name, root, datasets, limit, console)
+    stats.show(found, console)
+    if args.out is not None:
+        from rrsis_bench.data.stats_figure import write
+
+        write(found, args.out)
+        console.print(f"Figure: {args.out}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.data.convert import convert
+
+    console = Console()
+    done = convert(args.format, args.root, args.out, console)
+    samples = ", ".join(f"{split} {n:,}" for split, n in done.samples.items())
+    console.print(f"{args.out}: {samples} samples on {done.pictures:,} pictures", soft_wrap=True, highlight=False)
+    if done.linked:
+        console.print(
+            f"{done.linked:,} pictures are hard links to the files in {args.root}: do not edit them in place."
+        )
+    console.print(f"Use it: data=custom data.root={args.out}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _expected(config: dict[str, Any], root: Path | None) -> dict[str, int] | None:
+    """Samples per split of a complete copy; of synthetic scenes only where they lie at their own root."""
+    if config["counts"] or not config["scenes"]:
+        return config["counts"]
+    from rrsis_bench.build import expected_counts
+
+    return expected_counts(config) if root is None else None
 
 
 def _default_root(config: dict[str, Any]) -> Path:

@@ -1,24 +1,28 @@
 """Datasets, found by the name of their on-disk format: one module per format, imported on first use.
 
-A format module ``rrsis_bench/data/<format>.py`` has ``open_split(root, split) -> ReferringDataset`` and
-``verify(root, expected_counts) -> VerifyReport``; nothing has to be registered.
+A format module ``rrsis_bench/data/<format>.py`` has ``open_split(root, split) -> ReferringDataset`` (its keyword-only
+arguments are the format's ``data.options``) and ``LAYOUT``, its files as a tree;
+``rrsis_bench/data/verify_<format>.py`` has ``verify_<format>(root, expected_counts, console) -> VerifyReport``. Beside
+its name in `FORMATS` nothing has to be registered.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import ReferringDataset
 
-FORMATS = ("rrsisd", "refsegrs", "risbench", "nwpu_refer")
+FORMATS = ("rrsisd", "refsegrs", "risbench", "nwpu_refer", "custom")
 SPLITS = ("train", "val", "test")
 
 
@@ -37,18 +41,25 @@ def format_module(fmt: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{fmt}")
 
 
-def open_split(fmt: str, root: Path, split: str) -> ReferringDataset:
+def open_split(fmt: str, root: Path, split: str, options: Mapping[str, Any] | None = None) -> ReferringDataset:
     """Open one split of a dataset in the named on-disk format.
 
     Args:
         fmt: a name of `known_formats`, such as ``"rrsisd"``.
         root: the dataset's folder.
         split: ``"train"``, ``"val"`` or ``"test"``.
+        options: ``data.options``, the keyword-only arguments of the format's ``open_split``; most formats have none.
 
     Raises:
-        UserError: unknown format or split, or a dataset that is missing or unreadable.
+        UserError: unknown format, split or option, or a dataset that is missing or unreadable.
     """
     if split not in SPLITS:
         raise UserError(f"There is no split '{split}'; the splits are {', '.join(SPLITS)}.")
-    dataset: ReferringDataset = format_module(fmt).open_split(Path(root), split)
+    opener = format_module(fmt).open_split
+    known = [name for name, field in inspect.signature(opener).parameters.items() if field.kind is field.KEYWORD_ONLY]
+    unknown = [str(name) for name in options or {} if name not in known]
+    if unknown:
+        has = f"has: {', '.join(known)}" if known else "has none"
+        raise UserError(f"Unknown data.options: {', '.join(unknown)}. The format '{fmt}' {has}.")
+    dataset: ReferringDataset = opener(Path(root), split, **(options or {}))
     return dataset

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from rrsis_bench.data import SPLITS, open_split
 from rrsis_bench.errors import UserError
@@ -24,14 +24,15 @@ class FingerprintRow:
         sample_id: the sample's id.
         expression: its text.
         category: its category or None.
-        mask: bytes that determine the mask, such as its size and run-length counts.
+        mask: bytes that determine the mask, such as its size and run-length counts; or the file that holds it, whose
+            hash is kept between runs like the picture's.
         image: the picture file.
     """
 
     sample_id: str
     expression: str
     category: str | None
-    mask: bytes
+    mask: bytes | Path
     image: Path
 
 
@@ -42,7 +43,7 @@ class Fingerprinted(Protocol):
         """One row per sample."""
 
 
-def fingerprint(fmt: str, root: Path, cache_dir: Path | None = None) -> str:
+def fingerprint(fmt: str, root: Path, cache_dir: Path | None = None, options: Mapping[str, Any] | None = None) -> str:
     """Sha256 (hex) over ids, expressions, categories, masks, and the picture files' sizes and sha256, over all splits.
 
     The order of the samples within their files does not matter; where the dataset lies and when its files were written
@@ -52,18 +53,19 @@ def fingerprint(fmt: str, root: Path, cache_dir: Path | None = None) -> str:
         fmt: on-disk format, such as ``"rrsisd"``.
         root: the dataset's folder.
         cache_dir: where the pictures' hashes are kept between runs, by path, size and modification time; None: nowhere.
+        options: ``data.options``; what they leave out or merge makes other samples, and so another fingerprint.
 
     Raises:
         UserError: the dataset cannot be read.
     """
-    rows = [
-        (split, row) for split in SPLITS for row in cast(Fingerprinted, open_split(fmt, root, split)).fingerprint_rows()
-    ]
-    hashes = hash_files({row.image for _, row in rows}, cache_dir)
+    datasets = [(split, cast(Fingerprinted, open_split(fmt, root, split, options))) for split in SPLITS]
+    rows = [(split, row) for split, dataset in datasets for row in dataset.fingerprint_rows()]
+    files = {row.image for _, row in rows} | {row.mask for _, row in rows if isinstance(row.mask, Path)}
+    hashes = hash_files(files, cache_dir)
     total = hashlib.sha256(f"{fmt} 1\n".encode())
     for split, row in sorted(rows, key=lambda pair: (pair[0], pair[1].sample_id)):
         size, digest = hashes[row.image]
-        mask = hashlib.sha256(row.mask).hexdigest()
+        mask = hashes[row.mask][1] if isinstance(row.mask, Path) else hashlib.sha256(row.mask).hexdigest()
         fields = [split, row.sample_id, row.expression, row.category, mask, size, digest]
         total.update(json.dumps(fields, ensure_ascii=True).encode() + b"\n")
     return total.hexdigest()

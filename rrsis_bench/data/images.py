@@ -1,28 +1,232 @@
-"""Reading pictures."""
+"""Reading pictures and masks from files that nobody vouches for.
+
+What happens to a file that is not a plain 8-bit RGB picture:
+
+=====================================  =================================================================================
+grey, 1 bit, palette                   read as RGB: the colours that the file shows
+an alpha channel (RGBA, LA, PA)        dropped; the stored colours are what models see. `check_picture` says so
+rotation tag (EXIF orientation)        ignored: masks are drawn on the stored pixels. `check_picture` says so
+16 bits or floats per channel          refused: which values become black and white is the user's choice
+CMYK, Lab, HSV                         refused: without the colour profile the colours would be a guess
+more than `MAX_PIXELS`                 refused from the header, before a pixel is decoded (a decompression bomb)
+several pages or frames                the first one
+empty, cut off, not a picture          refused
+another format than `PICTURE_FORMATS`  refused; of all that Pillow opens, some start other programs (EPS)
+=====================================  =================================================================================
+
+A mask file is a grey PNG of 8 bits or 1 bit with two levels, 0 and 255 or 0 and 1; everything else is refused, a
+palette too: it stores colours, and which of them is the target is not said.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
 
 from rrsis_bench.errors import UserError
+
+MAX_PIXELS = 16384 * 16384 // 3
+"""About 89 million: 0.25 GiB as RGB, and the size above which Pillow takes a picture for a decompression bomb."""
+
+PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")
+MASK_FORMATS = ("PNG",)
+
+_MODES = {"1", "L", "P", "RGB", "YCbCr"}
+_ALPHA_MODES = {"RGBA", "RGBX", "LA", "PA", "RGBa", "La"}
+_UPRIGHT = 1
+_LEVELS = ({0, 255}, {0, 1})
+_UNREADABLE = (  # what Pillow raises on damaged files
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, struct.error,
+    zlib.error,
+)  # fmt: skip
+
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # refused below, instead of read with a warning
+
+
+class _RefusedError(Exception):
+    """A file that will not be read.
+
+    Attributes:
+        kind: a short fixed name, as in the findings of a check.
+        advice: what to do about it.
+    """
+
+    def __init__(self, kind: str, reason: str, advice: str):
+        super().__init__(reason)
+        self.kind, self.advice = kind, advice
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCheck:
+    """What decoding one picture completely showed.
+
+    Attributes:
+        size: width, height in pixels; None where it cannot be read.
+        sha256: of the file; empty where it cannot be read.
+        kind: the defect's short name; empty where there is none.
+        message: the defect, to be put after the file's name.
+        quirks: (kind, message) of what is read but not as it may seem: ``alpha``, ``exif_rotation``.
+    """
+
+    size: tuple[int, int] | None = None
+    sha256: str = ""
+    kind: str = ""
+    message: str = ""
+    quirks: tuple[tuple[str, str], ...] = ()
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
     """Decode a picture completely to uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: the file is missing, empty, truncated or no picture, with its name.
+        UserError: the file is missing, or refused by the module's rules, with its name and what to do.
+    """
+    return read_pixels(path, "picture", PICTURE_FORMATS, _rgb)
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Decode a mask file to bool (H, W).
+
+    Raises:
+        UserError: the file is missing, or not a mask by the module's rules, with its name and what to do.
+    """
+    return read_pixels(path, "mask", MASK_FORMATS, _two_levels)
+
+
+def read_pixels(
+    path: str | Path, what: str, formats: tuple[str, ...], pixels: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """Open a file by the module's rules and decode it completely.
+
+    Args:
+        path: the file.
+        what: it is for a person, such as ``"picture"``.
+        formats: Pillow's names of those that may be opened.
+        pixels: from the opened file to an array; a ValueError is a reason for refusal.
+
+    Raises:
+        UserError: the file is missing or refused, with its name and what to do.
     """
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+        with open(path, "rb") as file:
+            return _decode(file, formats, pixels)
     except FileNotFoundError:
-        raise UserError(f"The picture {path} is missing.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"The picture {path} cannot be decoded ({error}). Fetch the file again.") from None
+        raise UserError(f"The {what} {path} is missing.") from None
+    except _RefusedError as error:
+        raise UserError(f"The {what} {path} {error}. {error.advice}") from None
+    except OSError as error:
+        raise UserError(f"The {what} {path} cannot be read ({error.strerror or error}).") from None
+
+
+def check_picture(path: str | Path) -> PictureCheck:
+    """Decode one picture completely and say what it is, or what is wrong with it; raises nothing for a bad file."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return PictureCheck(kind="missing_image", message="is missing")
+    except OSError as error:
+        return PictureCheck(kind="unreadable_image", message=f"cannot be read ({error.strerror or error})")
+    seen: dict[str, Any] = {}
+
+    def note(image: Image.Image) -> np.ndarray:
+        seen.update(size=image.size, quirks=_quirks(image))
+        return _rgb(image)
+
+    try:
+        _decode(io.BytesIO(data), PICTURE_FORMATS, note)
+    except _RefusedError as error:
+        return PictureCheck(kind=error.kind, message=str(error))
+    return PictureCheck(sha256=hashlib.sha256(data).hexdigest(), **seen)
+
+
+def check_pictures(paths: Iterable[Path], console: Console | None = None) -> dict[Path, PictureCheck]:
+    """`check_picture` of each path once, on all cores: Pillow and hashlib work outside the interpreter lock.
+
+    Args:
+        paths: the files.
+        console: where a progress bar is shown, or None.
+    """
+    wanted = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        checked: Iterable[PictureCheck] = pool.map(check_picture, wanted)
+        if console is not None:
+            checked = track(checked, "decoding pictures", total=len(wanted), console=console, transient=True)
+        return dict(zip(wanted, checked, strict=True))
+
+
+def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Decode an open file; raises _RefusedError for whatever will not be read."""
+    again = "Fetch the file again."
+    if not file.read(1):
+        raise _RefusedError("empty_image", "has 0 bytes", again)
+    file.seek(0)
+    try:
+        # Pillow's JPEG reader opens MPO, which has no reader of its own.
+        with Image.open(file, formats=[name for name in formats if name != "MPO"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            if image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in image.tile):
+                raise _RefusedError(
+                    "unsupported_image", f"has more than 8 bits per channel ({image.mode})", "Scale it to 8 bits."
+                )
+            if image.mode not in _MODES | _ALPHA_MODES:
+                raise _RefusedError(
+                    "unsupported_image", f"has the colours {image.mode}", "Convert it to RGB by its profile."
+                )
+            return pixels(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
+        raise _RefusedError("oversize_image", reason, "Cut or shrink it.") from None
+    except UnidentifiedImageError:
+        reason = f"is not a picture, lacks even its header, or is none of {', '.join(formats)}"
+        raise _RefusedError("truncated_image", reason, again) from None
+    except _UNREADABLE as error:
+        raise _RefusedError("truncated_image", f"cannot be decoded ({error})", again) from None
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert("RGB"))
+
+
+def _quirks(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    """What is read, but not as it may seem."""
+    found = []
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        found.append(("alpha", "has an alpha channel, which is dropped"))
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+    except _UNREADABLE:  # the pixels do not depend on the tags
+        turned = _UPRIGHT
+    if turned != _UPRIGHT:
+        found.append(("exif_rotation", "has a rotation tag, which is ignored: masks are drawn on the stored pixels"))
+    return tuple(found)
+
+
+def _two_levels(image: Image.Image) -> np.ndarray:
+    """The foreground of a mask file, bool (H, W)."""
+    advice = "Save it as a grey PNG of 8 bits with the levels 0 and 255."
+    if image.mode not in ("1", "L"):
+        raise _RefusedError("unreadable_mask", f"is no grey picture but {image.mode}", advice)
+    level_HW = np.array(image.convert("L"))
+    levels = set(np.flatnonzero(np.bincount(level_HW.reshape(-1), minlength=256)).tolist())
+    if not any(levels <= allowed for allowed in _LEVELS):
+        shown = ", ".join(map(str, sorted(levels)[:4])) + (" ..." if len(levels) > 4 else "")
+        raise _RefusedError("unreadable_mask", f"has the grey levels {shown}, expected 0 and 255 or 0 and 1", advice)
+    return level_HW > 0
 
 
 def resize_bilinear(image_HWC: np.ndarray, side: int) -> np.ndarray:

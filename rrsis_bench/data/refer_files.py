@@ -59,16 +59,32 @@ def require_layout(root: Path) -> None:
 
 def read_refs(root: Path) -> list[dict[str, Any]]:
     """Read the list of references; raises UserError for an unsafe, damaged or differently shaped file."""
-    path = refs_path(root)
+    return read_refs_file(refs_path(root), "RRSIS-D's refs(unc).p")
+
+
+def read_refs_file(path: Path, what: str) -> list[dict[str, Any]]:
+    """Read a list of references from any dataset's pickle; `what` names the file that it should be.
+
+    Raises:
+        UserError: the file is missing, unsafe, damaged or differently shaped.
+    """
     refs = load_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise UserError(f"{path} does not hold a list of references (dicts). Is it RRSIS-D's refs(unc).p?")
+        raise UserError(f"{path} does not hold a list of references (dicts). Is it {what}?")
     return refs
 
 
 def read_instances(root: Path) -> dict[str, Any]:
     """Read images, annotations and categories; raises UserError for a damaged or differently shaped file."""
-    path = instances_path(root)
+    return read_instances_file(instances_path(root), "RRSIS-D's instances.json")
+
+
+def read_instances_file(path: Path, what: str) -> dict[str, Any]:
+    """Read images, annotations and categories from any dataset's JSON; `what` names the file that it should be.
+
+    Raises:
+        UserError: the file is missing, damaged or differently shaped.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             instances = json.load(file)
@@ -80,7 +96,7 @@ def read_instances(root: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not hold 'images', 'annotations' and 'categories'.")
     for key in ("images", "annotations", "categories"):
         if not isinstance(instances.get(key), list) or not all(isinstance(row, dict) for row in instances[key]):
-            raise UserError(f"{path} has no list of records under '{key}'. Is it RRSIS-D's instances.json?")
+            raise UserError(f"{path} has no list of records under '{key}'. Is it {what}?")
     return instances
 
 
@@ -91,6 +107,8 @@ def sample_id_of(ref_id: int) -> str:
 
 def language_of(expression: str) -> str:
     """``"zh"`` for a text with Chinese characters, else ``"en"``."""
+    if expression.isascii():
+        return "en"
     return "zh" if any("\u4e00" <= char <= "\u9fff" for char in expression) else "en"
 
 

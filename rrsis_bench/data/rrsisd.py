@@ -44,6 +44,17 @@ from rrsis_bench.data.refer_files import (
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
+LAYOUT = """\
+<root>/
+├── rrsisd/
+│   ├── refs(unc).p          one pickled list of references
+│   └── instances.json       images, annotations, categories
+└── images/
+    └── rrsisd/
+        └── JPEGImages/
+            └── 00000.jpg ...   one per reference
+"""
+
 _VERIFY = "List every defect with: rrsis-bench data verify rrsisd --root "
 
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rrsis_bench.data import FORMATS, SPLITS
+from rrsis_bench.data.images import PictureCheck
 from rrsis_bench.errors import UserError
 
 ERROR, WARNING = "error", "warning"
+
+Check = Callable[[Path, dict[str, int] | None, Console | None], "VerifyReport"]
+"""Root, expected samples per split, console for a progress bar -> everything that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,30 @@ class VerifyReport:
                     f"{found} samples, the published split has {expected}: rows on it are shown unranked",
                 )  # fmt: skip
 
+    def add_picture(self, where: str, name: str, picture: PictureCheck) -> None:
+        """Note what decoding a sample's picture showed; `name` is the file's for a person."""
+        if picture.kind:
+            self.add(ERROR, picture.kind, where, f"{name} {picture.message}")
+        for kind, message in picture.quirks:
+            self.add(WARNING, kind, where, f"{name} {message}")
+
+    def compare_pictures(self, shown: Iterable[tuple[str, str]]) -> None:
+        """Warn of pictures, by content, that a held-out split shares with training.
+
+        Args:
+            shown: split and sha256 of the picture for each sample; an empty sha256 is left out.
+        """
+        seen: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        for split, digest in shown:
+            if digest and split in seen:
+                seen[split][digest] += 1
+        for split in SPLITS[1:]:
+            shared = [digest for digest in seen[split] if digest in seen["train"]]
+            if shared:
+                samples = sum(seen[split][digest] for digest in shared)
+                message = f"{samples} samples show {len(shared)} pictures that train shows too (equal files)"
+                self.add(WARNING, "shared_image", split, message)
+
 
 def verify(
     fmt: str, root: Path, expected_counts: Mapping[str, int] | None = None, *, console: Console | None = None
@@ -92,7 +123,7 @@ def verify(
     """Check a dataset in the named on-disk format.
 
     Args:
-        fmt: a name of `verifiers`, such as ``"rrsisd"``.
+        fmt: a dataset format with a check, such as ``"rrsisd"``.
         root: the dataset's folder.
         expected_counts: published samples per split, or None.
         console: where a progress bar is shown while pictures are decoded, or None.
@@ -100,19 +131,18 @@ def verify(
     Raises:
         UserError: unknown format, the dataset is missing, or its annotation files cannot be read at all.
     """
-    known = verifiers()
+    known = [name for name in FORMATS if find_spec(_module(name)) is not None]
     if fmt not in known:
         near = difflib.get_close_matches(fmt.lower(), known, n=2, cutoff=0.4)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise UserError(f"There is no check for the dataset format '{fmt}' (present: {', '.join(known)}).{hint}")
-    return known[fmt](Path(root), dict(expected_counts) if expected_counts else None, console)
+    check: Check = getattr(import_module(_module(fmt)), f"verify_{fmt}")
+    return check(Path(root), dict(expected_counts) if expected_counts else None, console)
 
 
-def verifiers() -> dict[str, Callable[[Path, dict[str, int] | None, Console | None], VerifyReport]]:
-    """The check of each format; a further format adds its own here."""
-    from rrsis_bench.data.verify_rrsisd import verify_rrsisd
-
-    return {"rrsisd": verify_rrsisd}
+def _module(fmt: str) -> str:
+    """Where the check of a format stands: its function ``verify_<format>`` in the module of the same name."""
+    return f"{__package__}.verify_{fmt}"
 
 
 def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) -> None:

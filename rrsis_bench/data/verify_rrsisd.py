@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
-from rich.progress import track
 
 from rrsis_bench.data import SPLITS, masks
+from rrsis_bench.data.images import PictureCheck, check_pictures
 from rrsis_bench.data.refer_files import (
     annotation_category,
     category_names_of,
@@ -31,16 +26,6 @@ LONG_EXPRESSION_WORDS = 60
 """Above this an expression is more likely a broken line than a sentence; RRSIS-D's longest has about twenty words."""
 
 _FIELDS = ("ref_id", "ann_id", "category_id", "file_name", "sentences", "split")
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What decoding one file gave: its (width, height) and sha256, or a defect."""
-
-    size: tuple[int, int] | None = None
-    sha256: str = ""
-    kind: str = ""
-    message: str = ""
 
 
 def verify_rrsisd(
@@ -61,10 +46,16 @@ def verify_rrsisd(
     names = category_names_of(instances)
     annotations = _annotations(report, instances)
     _check_ids(report, refs)
-    pictures = _decode_all(root, {str(ref["file_name"]) for ref in refs if "file_name" in ref}, console)
+    folder = images_dir(root)
+    files = {str(ref["file_name"]) for ref in refs if "file_name" in ref}
+    checked = check_pictures([folder / name for name in files & set(os.listdir(folder))], console)
+    missing = PictureCheck(kind="missing_image", message="is missing")
+    pictures = {name: checked.get(folder / name, missing) for name in files}
     for ref in refs:
         _check_ref(report, ref, names, annotations, pictures)
-    _check_shared(report, refs, pictures)
+    report.compare_pictures(
+        (str(ref.get("split")), pictures[str(ref["file_name"])].sha256) for ref in refs if "file_name" in ref
+    )
     return report
 
 
@@ -96,7 +87,7 @@ def _check_ref(
     ref: dict[str, Any],
     names: dict[int, str],
     annotations: dict[Any, dict[str, Any]],
-    pictures: dict[str, _Picture],
+    pictures: dict[str, PictureCheck],
 ) -> None:
     """Every defect of one reference."""
     where = _id(ref.get("ref_id"))
@@ -111,8 +102,7 @@ def _check_ref(
         report.add(ERROR, "unknown_category", where, f"category_id {ref['category_id']} is not in instances.json")
 
     picture = pictures[str(ref["file_name"])]
-    if picture.kind:
-        report.add(ERROR, picture.kind, where, f"{ref['file_name']} {picture.message}")
+    report.add_picture(where, str(ref["file_name"]), picture)
 
     annotation = annotations.get(ref["ann_id"])
     if annotation is None:
@@ -158,53 +148,6 @@ def _check_expression(report: VerifyReport, ref: dict[str, Any], where: str) -> 
         report.add(WARNING, "long_expression", where, f"{len(text.split())} words: a model sees only the first")
     if not text.isascii():
         report.add(WARNING, "non_ascii_expression", where, f"'{text}' holds characters outside ASCII")
-
-
-def _check_shared(report: VerifyReport, refs: list[dict[str, Any]], pictures: dict[str, _Picture]) -> None:
-    """Pictures, by content, that a held-out split shares with training."""
-    shown: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for ref in refs:
-        digest = pictures[str(ref["file_name"])].sha256 if "file_name" in ref else ""
-        if digest and ref.get("split") in shown:
-            shown[ref["split"]][digest] += 1
-    for split in SPLITS[1:]:
-        shared = [digest for digest in shown[split] if digest in shown["train"]]
-        if shared:
-            samples = sum(shown[split][digest] for digest in shared)
-            message = f"{samples} samples show {len(shared)} pictures that train shows too (equal files)"
-            report.add(WARNING, "shared_image", split, message)
-
-
-def _decode_all(root: Path, names: set[str], console: Console | None) -> dict[str, _Picture]:
-    """Decode every picture once; Pillow and hashlib work outside the interpreter lock, so threads use all cores."""
-    folder = images_dir(root)
-    present = set(os.listdir(folder))
-
-    def one(name: str) -> _Picture:
-        if name not in present:
-            return _Picture(kind="missing_image", message="is missing")
-        return _decode(folder / name)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        decoded = pool.map(one, names)
-        if console is not None:
-            decoded = iter(track(decoded, "decoding pictures", total=len(names), console=console, transient=True))
-        return dict(zip(names, decoded, strict=True))
-
-
-def _decode(path: Path) -> _Picture:
-    """Decode one file completely."""
-    try:
-        data = path.read_bytes()
-        if not data:
-            return _Picture(kind="empty_image", message="has 0 bytes")
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return _Picture(size=image.size, sha256=hashlib.sha256(data).hexdigest())
-    except UnidentifiedImageError:
-        return _Picture(kind="truncated_image", message="is not a picture, or lacks even its header")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return _Picture(kind="truncated_image", message=f"cannot be decoded ({error})")
 
 
 def _id(ref_id: Any) -> str:

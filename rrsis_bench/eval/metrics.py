@@ -17,7 +17,16 @@ import numpy as np
 from rrsis_bench.eval import bootstrap
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
 from rrsis_bench.eval.protocol import Protocol
-from rrsis_bench.results.schema import INTERVALS, NO_TARGET, PRECISIONS, THRESHOLDS, UNMATCHED, GroupScores, Metrics
+from rrsis_bench.results.schema import (
+    INTERVALS,
+    NO_TARGET,
+    PRECISIONS,
+    TARGET_CLASSES,
+    THRESHOLDS,
+    UNMATCHED,
+    GroupScores,
+    Metrics,
+)
 
 SIZE_CLASSES: dict[str, tuple[str, ...]] = {
     # COCO's areas (Lin et al., ECCV 2014): below 32 x 32, below 96 x 96, above; native pixels.
@@ -60,6 +69,7 @@ class Evaluation:
     per_category: dict[str, GroupScores]
     per_size: dict[str, dict[str, GroupScores]]
     per_language: dict[str, GroupScores]
+    per_target: dict[str, GroupScores]
 
 
 def score_samples(table: CountsTable, protocol: Protocol) -> Scored:
@@ -104,6 +114,7 @@ def evaluate(
     overall = _group(scored, np.arange(len(table)))
     per_category = _by(table, scored, lambda row: UNMATCHED if row.category is None else row.category)
     per_language = _by(table, scored, lambda row: row.language)
+    per_target = _by(table, scored, lambda row: target_class(row.n_targets), TARGET_CLASSES)
     named = [scores for name, scores in per_category.items() if name != UNMATCHED]
     targeted, silent = scored.targeted_N, scored.silent_N
     has_empty = not bool(targeted.all())
@@ -120,7 +131,21 @@ def evaluate(
         scheme: _by(table, scored, lambda row, scheme=scheme: size_class(row, scheme), order)  # type: ignore[misc]
         for scheme, order in SIZE_CLASSES.items()
     }
-    return Evaluation(Metrics(**values), per_category, per_size, per_language if len(per_language) > 1 else {})
+    return Evaluation(
+        Metrics(**values),
+        per_category,
+        per_size,
+        per_language if len(per_language) > 1 else {},
+        per_target if len(per_target) > 1 else {},
+    )
+
+
+def target_class(n_targets: int | None) -> str:
+    """The class of a sample, one of `TARGET_CLASSES`, by the number of objects that its expression denotes."""
+    single, multi, none, unknown = TARGET_CLASSES
+    if n_targets is None:
+        return unknown
+    return none if n_targets == 0 else single if n_targets == 1 else multi
 
 
 def size_class(row: SampleCounts, scheme: str) -> str:

@@ -31,13 +31,13 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
     from rrsis_bench.data.fingerprint import Fingerprinted, fingerprint
 
     seen = []
-    for fmt, folder in _folders(record, root, runs):
-        if folder in seen or not folder.is_dir():
+    for fmt, folder, options in _folders(record, root, runs):
+        if (folder, options) in seen or not folder.is_dir():
             continue
-        seen.append(folder)
+        seen.append((folder, options))
         try:
-            if fingerprint(fmt, folder, runs / ".fingerprints") == record.dataset_fingerprint:
-                rows = cast(Fingerprinted, open_split(fmt, folder, record.split)).fingerprint_rows()
+            if fingerprint(fmt, folder, runs / ".fingerprints", options) == record.dataset_fingerprint:
+                rows = cast(Fingerprinted, open_split(fmt, folder, record.split, options)).fingerprint_rows()
                 return {row.sample_id: row.expression for row in rows}, ""
         except UserError:
             continue  # no dataset in this folder; the note below says that none was found
@@ -48,8 +48,8 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
     )
 
 
-def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[str, Path]]:
-    """Format and folder of the places where the dataset may lie."""
+def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Format, folder and ``data.options`` of the places where the dataset may lie."""
     configs: list[dict[str, Any]] = []
     own = runs / record.run_id / "config.yaml"
     if own.is_file():
@@ -62,6 +62,7 @@ def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[st
     for config in configs:
         folders = [Path(config["root"])] if root is None else [root]
         for folder in folders:
-            yield config["format"], folder
+            options = config.get("options") or {}
+            yield config["format"], folder, options
             if config["scenes"] and folder.is_dir():  # one folder per set of scenes
-                yield from ((config["format"], path) for path in sorted(folder.iterdir()))
+                yield from ((config["format"], path, options) for path in sorted(folder.iterdir()))

@@ -37,9 +37,11 @@ FIELDS: dict[str, Affects] = {
     "data.name": Affects.TRAINING,
     "data.format": Affects.TRAINING,
     "data.scenes": Affects.TRAINING,
+    "data.options": Affects.TRAINING,  # what the format's reader makes of the files
     "data.root": Affects.NOTHING,  # the content counts: see `fingerprint`
     "data.counts": Affects.NOTHING,
     "data.card": Affects.NOTHING,
+    "data.notes": Affects.NOTHING,  # what every record of the dataset tells its readers
     "train": Affects.TRAINING,
     "trainer": Affects.NOTHING,
     "trainer.precision": Affects.TRAINING,

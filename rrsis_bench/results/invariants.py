@@ -38,7 +38,7 @@ def violations(record: Record) -> list[str]:
         broken.append(f"n is {record.n}, but the counts file has {record.counts.n} rows")
     broken += _ranges(metrics)
     broken += _precisions(metrics, over_targeted=record.protocol.empty == "rela")
-    groups = {"categories": record.per_category, "languages": record.per_language}
+    groups = {"categories": record.per_category, "languages": record.per_language, "targets": record.per_target}
     groups |= {f"size classes ({scheme})": rows for scheme, rows in record.per_size.items()}
     if record.n and not record.per_category:
         broken.append("the scores per category are missing")
@@ -63,6 +63,8 @@ def check_against_counts(record: Record, table: CountsTable) -> None:
             wrong.append(f"metrics.{name} is {getattr(record.metrics, name)}, its integers say {value}")
     pairs = [("per_category", derived.per_category, record.per_category)]
     pairs += [("per_language", derived.per_language, record.per_language)]
+    if record.per_target:  # a record of schema version 1 has none
+        pairs += [("per_target", derived.per_target, record.per_target)]
     for scheme, rows in derived.per_size.items():
         pairs.append((f"per_size.{scheme}", rows, record.per_size.get(scheme, {})))
     for kind, expected, stored in pairs:

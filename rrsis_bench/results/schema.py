@@ -13,7 +13,7 @@ from rrsis_bench.eval.protocol import Protocol
 
 SCHEMA_VERSION = 2
 
-ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None}}
+ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None, "per_target": {}}}
 """Schema version -> the fields that it brought and what they are in a record that was written before."""
 
 THRESHOLDS = (5, 6, 7, 8, 9)
@@ -27,7 +27,10 @@ UNMATCHED = "(unmatched)"
 """The row of samples without a category."""
 
 NO_TARGET = "no_target"
-"""The size class of samples whose target is empty."""
+"""The size class of samples whose target is empty, and the class of those whose expression denotes no object."""
+
+TARGET_CLASSES = ("single", "multi", NO_TARGET, "unknown")
+"""Classes of samples by the number of objects that the expression denotes: one, several, none, not known."""
 
 CONTROLS = ("shuffled_text", "same_image_other_expression", "category_only")
 """Language controls: the true targets scored against predictions for a wrong or a reduced expression."""
@@ -171,6 +174,7 @@ class Record:
     per_category: dict[str, GroupScores] = field(default_factory=dict)
     per_size: dict[str, dict[str, GroupScores]] = field(default_factory=dict)  # scheme -> class -> scores
     per_language: dict[str, GroupScores] = field(default_factory=dict)  # empty where there is one language
+    per_target: dict[str, GroupScores] = field(default_factory=dict)  # of TARGET_CLASSES; empty where there is one
     efficiency: Efficiency = field(default_factory=Efficiency)
     counts: CountsFile | None = None  # None where no sample was scored
     notes: list[str] = field(default_factory=list)  # what a reader of the row must know; shown in the tables

@@ -32,7 +32,10 @@ LABELS = {
     "shuffled_text": "mIoU, shuffled text", "same_image_other_expression": "mIoU, another expression",
     "category_only": "mIoU, category only",
 }  # fmt: skip
-BREAKDOWNS = ("size", "category", "threshold", "control")
+_TARGET_METRICS = {
+    "mIoU\n(gIoU)": "miou", "oIoU\n(cIoU)": "oiou", "P@.7": "pr70", "P@.9": "pr90", "N-acc": "nacc", "T-acc": "tacc",
+}  # fmt: skip
+BREAKDOWNS = ("size", "category", "threshold", "control", "targets", "language")
 """What mIoU can be shown by; `threshold` shows Pr@X."""
 
 
@@ -73,7 +76,7 @@ def categories(console: Console, rows: Sequence[Row], limit: int = 5) -> None:
 
 
 def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
-    """Print mIoU of all rows per size class, category or language control, or Pr@X per threshold.
+    """Print mIoU of all rows per size class, category, language control, number of targets or language, or Pr@X.
 
     Args:
         console: where to print.
@@ -95,6 +98,14 @@ def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
             controls = {CONTROL_LABELS[name]: ("control", name, "miou") for name in CONTROLS}
             paths = {"mIoU": ("metrics", "miou"), **controls}
             _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, paths)
+        elif by == "targets":
+            whole = {name: ("metrics", field) for name, field in _TARGET_METRICS.items()}
+            silence = 100 if head.protocol.empty == "rela" else 0
+            words = f"scores by the number of targets (a correct empty mask scores {silence})"
+            _split(console, title + words, members, "per_target", whole)
+        elif by == "language":
+            whole = {"mIoU": ("metrics", "miou"), "oIoU": ("metrics", "oiou")}
+            _split(console, title + "scores by the expression's language", members, "per_language", whole)
         else:
             for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the picture")):
                 names = dict.fromkeys(name for row in members for name in row.names("per_size", scheme))
@@ -107,6 +118,22 @@ def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
                         for name in names
                     },
                 )
+
+
+def _split(console: Console, title: str, rows: Sequence[Row], field: str, whole: Mapping[str, tuple[str, ...]]) -> None:
+    """Scores of the whole split, then mIoU and oIoU of each of its classes in `field`."""
+    names = dict.fromkeys(name for row in rows for name in row.names(field))
+    _classes(console, title, rows, whole)
+    paths = {
+        f"{LABELS[metric]}\n{name}\nn={_n(rows, field, name)}": (field, name, metric)
+        for metric in ("miou", "oiou")
+        for name in names
+        if any(row.mean(field, name, metric) is not None for row in rows)
+    }
+    if paths:
+        _classes(console, "each class alone", rows, paths)
+    else:
+        console.print(Text("all samples are of one class", style="dim"))
 
 
 def _classes(console: Console, title: str, rows: Sequence[Row], paths: Mapping[str, tuple[str, ...]]) -> None:

@@ -175,6 +175,7 @@ def rescore(
         per_category=result.per_category,
         per_size=result.per_size,
         per_language=result.per_language,
+        per_target=result.per_target,
         control=record.control if same_rules else {},
         rescored_from=record.rescored_from or record.metric_version,
     )

@@ -243,5 +243,6 @@ def test_breakdowns_show_every_row(root, by, width):
     assert max(map(cell_len, text.splitlines())) <= width
     assert all(row.head.model in text for row in rows)
     value = {"size": ("per_size", "share", "1-10%", "miou"), "category": ("per_category", "ship", "miou"),
-             "threshold": ("metrics", "pr70"), "control": ("control", "category_only", "miou")}[by]  # fmt: skip
+             "threshold": ("metrics", "pr70"), "control": ("control", "category_only", "miou"),
+             "targets": ("metrics", "pr90"), "language": ("metrics", "oiou")}[by]  # fmt: skip
     assert all(f"{row.mean(*value):.1f}" in text for row in rows)

@@ -71,6 +71,14 @@ def test_fields_whose_mark_is_not_a_matter_of_taste(field):
     assert moved == ((False, False) if field in NEVER else (field in TRAINS, True))
 
 
+@pytest.mark.parametrize(("field", "value"), [("data.options.language", "zh"), ("data.options.merge", False)])
+def test_how_the_files_are_read_changes_what_is_trained(field, value):
+    config = compose("model=fianet", "data=nwpu_refer")
+    before, after = hashes(config, "content", "1"), hashes(put(config, field, value), "content", "1")
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
 def test_content_moves_both_and_metric_version_the_eval_hash_only():
     config = compose(*DEFAULT)
     before = hashes(config, "content", "1")
@@ -94,6 +102,7 @@ def test_longest_prefix_wins_and_every_mark_is_used():
     assert affects("model.args.swin.window") == Affects.TRAINING
     assert affects("protocol.name") == Affects.NOTHING
     names = set(FIELD_NAMES) | set(leaves(compose("data=rrsisd", "model=lavt", "size=tiny")))
+    names |= set(leaves(compose("data=nwpu_refer"))) | set(leaves(compose("data=refsegrs")))
     unused = [mark for mark in FIELDS if not any(name == mark or name.startswith(f"{mark}.") for name in names)]
     assert unused == []
 

@@ -25,7 +25,9 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["bench", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["bench", "--help"], ["data", "--help"]]
+)
 def test_nothing_heavy_is_imported(arguments):
     started = time.perf_counter()
     done = subprocess.run(
@@ -54,6 +56,15 @@ def test_tables_name_every_model_and_dataset(capsys, monkeypatch):
     assert cli.main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("lavt", "fianet", "synthetic", "rrsisd", "12,181/1,740/3,481"))
+
+
+def test_every_card_says_where_to_get_it_the_licence_and_what_is_wrong_with_it():
+    cards = {dataset["name"]: dataset for dataset in listing.collect()["datasets"]}
+    assert {"custom", "rrsisd", "synthetic"} <= set(cards)
+    for name, card in cards.items():
+        assert all(card[field] for field in ("title", "get", "licence")), name
+        assert all(isinstance(defect, str) for defect in card.get("defects", [])), name
+    assert any("09976.jpg" in defect for defect in cards["rrsisd"]["defects"])
 
 
 def test_unknown_dataset_suggests():

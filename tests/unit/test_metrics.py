@@ -147,6 +147,21 @@ def test_size_classes_follow_the_native_area_under_every_protocol():
     assert list(evaluate(table_of(entry), LAVT, resamples=0).per_size["pixels"]) == ["large"]
 
 
+def test_targets_have_rows_where_there_are_several_classes():
+    assert evaluate(random_table(10), NATIVE, resamples=0).per_target == {}
+    rows = [row(10, 20, 15, 15, n_targets=1), row(0, 0, 0, 0, n_targets=0), row(30, 40, n_targets=3),
+            row(0, 9, 9, 0, n_targets=0), row(0, 10, 4, 6, n_targets=2), row(5, 5, n_targets=None)]  # fmt: skip
+    result = evaluate(table_of(*rows), NATIVE, resamples=0)
+    assert list(result.per_target) == ["single", "multi", "no_target", "unknown"]
+    assert {name: made.n for name, made in result.per_target.items()} == {
+        "single": 1, "multi": 2, "no_target": 2, "unknown": 1
+    }  # fmt: skip
+    multi, none = result.per_target["multi"], result.per_target["no_target"]
+    assert (multi.miou, multi.oiou, multi.pr70) == (37.5, 60.0, 50.0)
+    assert (none.miou, none.oiou, none.pr50, none.n_targeted) == (50.0, 0.0, None, 0)
+    assert sum(made.union for made in result.per_target.values()) == result.metrics.union
+
+
 def test_languages_have_rows_where_there_are_several():
     assert evaluate(random_table(10), NATIVE, resamples=0).per_language == {}
     result = evaluate(random_table(20, languages=("en", "zh")), NATIVE, resamples=0)

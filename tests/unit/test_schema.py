@@ -18,7 +18,7 @@ RECORD_FIELDS = [
     "selection_split", "selection_metric", "weights_sha256", "predictions_sha256", "init_weights", "git_sha",
     "git_dirty", "versions",
     "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "metrics", "control",
-    "per_category", "per_size", "per_language", "efficiency", "counts", "notes", "rescored_from",
+    "per_category", "per_size", "per_language", "per_target", "efficiency", "counts", "notes", "rescored_from",
     "schema_version",
 ]  # fmt: skip
 METRIC_FIELDS = [

@@ -120,14 +120,14 @@ def test_a_run_that_scored_nothing_has_a_record_without_figures(tmp_path, table)
 
 
 def test_a_record_of_schema_version_1_loads_unchanged_on_disk(tmp_path, table):
-    """Version 2 brought the variant and the hash of outside predictions; both follow for an older record."""
+    """Version 2 brought the variant, the hash of outside predictions and the scores by number of targets."""
     path = store.write(tmp_path, record_of(table), table)
     now = store.read(path)
     old = json.loads(path.read_text())
-    del old["variant"], old["predictions_sha256"]
+    del old["variant"], old["predictions_sha256"], old["per_target"]
     path.write_text(json.dumps(old | {"schema_version": 1}))
     before = path.read_bytes()
-    assert store.read(path) == now
+    assert store.read(path) == dataclasses.replace(now, per_target={})
     assert path.read_bytes() == before
     path.write_text(json.dumps(old))
     with pytest.raises(UserError, match="missing field: variant"):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rrsis_bench.data.synthetic import layout_nwpu, layout_phrases
 from rrsis_bench.data.synthetic.scene import render_scene
 from rrsis_bench.data.synthetic.spec import RRSISD_CATEGORIES, SPLITS, SceneSpec
 from rrsis_bench.errors import UserError
@@ -46,7 +48,10 @@ class Part:
         rle: COCO run lengths of the target as text.
         box: x1, y1, x2, y2 of the target; zeros for an empty one.
         area: the target's pixels.
-        jpeg: the picture's bytes.
+        jpeg: the picture's file, JPEG but for the layouts in ENCODERS.
+        scene: number of the scene within its split.
+        objects: number within the scene, RRSIS-D's category and COCO run lengths of every object denoted; none for a
+            no-target expression. Their union is the target.
     """
 
     split: str
@@ -57,6 +62,8 @@ class Part:
     box: tuple[int, int, int, int]
     area: int
     jpeg: bytes
+    scene: int = 0
+    objects: tuple[tuple[int, str, str], ...] = ()
 
 
 def _encode_image(image_HW3: np.ndarray) -> bytes:
@@ -64,6 +71,11 @@ def _encode_image(image_HW3: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image_HW3).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def _encode_mask(mask_HW: np.ndarray) -> str:
+    """Return COCO's run lengths of a bool (H, W) mask as text."""
+    return str(coco_mask.encode(np.asfortranarray(mask_HW.astype(np.uint8)))["counts"].decode("ascii"))
 
 
 def _box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
@@ -74,23 +86,38 @@ def _box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def scene_parts(spec: SceneSpec, split: str, index: int) -> list[Part]:
-    """Render one scene and return one part per expression."""
+def scene_parts(
+    spec: SceneSpec, split: str, index: int, encode: Callable[[np.ndarray], bytes] = _encode_image
+) -> list[Part]:
+    """Render one scene and return one part per expression, the picture as the file that `encode` makes of it."""
     scene = render_scene(spec, split, index)
-    jpeg = _encode_image(scene.image_HW3)
+    jpeg = encode(scene.image_HW3)
+    objects = [(number, item.category, _encode_mask(item.mask_HW)) for number, item in enumerate(scene.objects)]
     parts = []
     for expression in scene.expressions:
         mask_HW = scene.target_HW(expression)
-        rle = coco_mask.encode(np.asfortranarray(mask_HW.astype(np.uint8)))["counts"].decode("ascii")
-        area = int(np.count_nonzero(mask_HW))
-        parts.append(Part(split, expression.text, expression.category, scene.shape, rle, _box(mask_HW), area, jpeg))
+        rle, area = _encode_mask(mask_HW), int(np.count_nonzero(mask_HW))
+        denoted = tuple(objects[number] for number in expression.targets)
+        parts.append(
+            Part(
+                split, expression.text, expression.category, scene.shape, rle, _box(mask_HW), area, jpeg, index, denoted
+            )
+        )
     return parts
 
 
-def _render_chunk(job: tuple[SceneSpec, str, int, int]) -> list[Part]:
-    """Render scenes start..stop of a split; runs in a worker process."""
-    spec, split, start, stop = job
-    return [part for index in range(start, stop) for part in scene_parts(spec, split, index)]
+# Layouts whose pictures are no JPEG files.
+ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "refsegrs": layout_phrases.encode_tiff,
+    "risbench": layout_phrases.encode_png,
+}
+
+
+def _render_chunk(job: tuple[SceneSpec, str, int, int, str]) -> list[Part]:
+    """Render scenes start..stop of a split for a layout; runs in a worker process."""
+    spec, split, start, stop, fmt = job
+    parts = partial(scene_parts, encode=ENCODERS[fmt]) if fmt in ENCODERS else scene_parts
+    return [part for index in range(start, stop) for part in parts(spec, split, index)]
 
 
 def _write_rrsisd(parts: Iterable[Part], root: Path) -> None:
@@ -144,7 +171,12 @@ def _write_rrsisd(parts: Iterable[Part], root: Path) -> None:
     (index / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
 
 
-FORMATS: dict[str, Callable[[Iterable[Part], Path], None]] = {"rrsisd": _write_rrsisd}
+FORMATS: dict[str, Callable[[Iterable[Part], Path], None]] = {
+    "rrsisd": _write_rrsisd,
+    "nwpu_refer": layout_nwpu.write,
+    "refsegrs": layout_phrases.write_refsegrs,
+    "risbench": layout_phrases.write_risbench,
+}
 
 
 @contextmanager
@@ -191,7 +223,7 @@ def synthesize(
         raise UserError(f"synthetic scenes: no format named {fmt!r}; choose from {', '.join(FORMATS)}.")
     out = Path(out)
     jobs = [
-        (spec, split, start, min(start + CHUNK, spec.scenes(split)))
+        (spec, split, start, min(start + CHUNK, spec.scenes(split)), fmt)
         for split in SPLITS
         for start in range(0, spec.scenes(split), CHUNK)
     ]
@@ -220,7 +252,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chunks(jobs: list[tuple[SceneSpec, str, int, int]], workers: int) -> Iterator[list[Part]]:
+def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> Iterator[list[Part]]:
     """Yield the chunks of parts in order, rendered in this process or in `workers` spawned ones."""
     if workers == 1:
         yield from map(_render_chunk, jobs)

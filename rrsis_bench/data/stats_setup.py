@@ -1,0 +1,86 @@
+"""Which tokenizer and which token limit ``rrsis-bench data stats`` counts with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.markup import escape
+
+from rrsis_bench import registry
+from rrsis_bench.data.stats import TextLimit
+from rrsis_bench.data.text import build_wordpiece, load_tokenizer
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import ReferringDataset
+
+CONF = registry.ROOT / "conf"
+
+
+def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
+    """Compose what a run of this dataset, model and size would read.
+
+    Args:
+        data: a name of ``conf/data``.
+        model: a model's name; None: the suite's default.
+        size: a name of ``conf/size``; None: the dataset's own.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if model is not None:
+        registry.find(model)
+    for kind, name in (("data", data), ("size", size)):
+        known = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+        if name is not None and name not in known:
+            raise registry.unknown("dataset" if kind == "data" else kind, name, known)
+    chosen = {"data": data, "model": model, "size": size}
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            overrides = [f"{group}={name}" for group, name in chosen.items() if name is not None]
+            config = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"The configuration does not compose: {error}.") from error
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def text_limit(
+    config: dict[str, Any], train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
+) -> TextLimit | None:
+    """The tokenizer of the size (a vocabulary of the training expressions for ``wordpiece``) and the token limit.
+
+    Args:
+        config: from `configure`.
+        train: the training split.
+        max_tokens: another limit than the model's, or None.
+        console: says why word-pieces are left out, where the tokenizer is not at hand.
+        strict: refuse instead.
+
+    Raises:
+        UserError: `max_tokens` leaves no room, or the tokenizer is not at hand and `strict` is set.
+    """
+    source = config["size"]["tokenizer"]
+    limit = int(config["model"]["args"]["max_tokens"]) if max_tokens is None else max_tokens
+    if limit < 3:
+        raise UserError(f"--max-tokens {limit} leaves no room for a word beside two special tokens.")
+    try:
+        if source == "wordpiece":
+            expressions = (train[index].expression for index in range(len(train)))
+            tokenizer = build_wordpiece(expressions, config["size"]["bert"]["vocab_size"])
+        else:
+            tokenizer = load_tokenizer(source)
+    except UserError as error:
+        if strict:
+            raise
+        reason = escape(str(error).splitlines()[0])
+        console.print(f"[yellow]Word-pieces are not counted:[/] {reason}", highlight=False, soft_wrap=True)
+        console.print("--size tiny counts them with a vocabulary made of the training expressions.", highlight=False)
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    named = config["model"]["name"] if max_tokens is None else "--max-tokens"
+    return TextLimit(tokenizer, limit, f"{source}, limit of {named}")
