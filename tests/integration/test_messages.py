@@ -76,7 +76,7 @@ def test_missing_tokenizer(fake_root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model=fianett", "Unknown model 'fianett'. Did you mean fianet?"),
+        ("model=fianett", "Unknown model 'fianett'. Did you mean fianet"),
         ("data=rrsis-d", "Unknown dataset 'rrsis-d'. Did you mean rrsisd?"),
     ],
 )

@@ -28,11 +28,12 @@ def jobs_of(name: str) -> list[list[str]]:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_job_of_a_table_builds_another_model(table) -> None:
     name, (count, full) = f"csinet_table{table}", TABLES[table]
-    configs = [compose(f"ablation={name}", *job) for job in jobs_of(name)]
+    fitting = ["model.args.close=144"] if table == 6 else []  # the tiny default is not divisible by 3 patches
+    configs = [compose(f"ablation={name}", *fitting, *job) for job in jobs_of(name)]
     assert len(configs) == count
     arguments = [config["model"]["args"] for config in configs]
     assert all(arguments[left] != arguments[right] for left in range(count) for right in range(left))
-    assert arguments[full] == compose("model=csinet")["model"]["args"]
+    assert arguments[full] == compose("model=csinet", *fitting)["model"]["args"]
     for config, args in zip(configs, arguments, strict=True):
         assert config["model"]["name"] == "csinet"
         assert config["results"]["root"] == f"runs/ablation/{name}"
@@ -61,7 +62,7 @@ def test_reversed_loss() -> None:
 
 
 def test_a_backbone_wins_over_size_and_recipe_and_the_command_line_over_it() -> None:
-    assert compose("model=csinet", "size=tiny")["model"]["args"]["swin"]["window"] == 6
+    assert compose("model=csinet", "size=tiny")["model"]["args"]["swin"]["window"] == 8
     for size in ("tiny", "paper"):
         swin = compose("model=csinet", f"size={size}", "backbone=swin_s")["model"]["args"]["swin"]
         assert (swin["embed_dim"], swin["window"], swin["positions"]) == (96, 7, "none")
