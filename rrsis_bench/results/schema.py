@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from rrsis_bench.eval.protocol import Protocol
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None, "per_target": {}}}
+ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None}, 3: {"per_target": {}}}
 """Schema version -> the fields that it brought and what they are in a record that was written before."""
 
 THRESHOLDS = (5, 6, 7, 8, 9)

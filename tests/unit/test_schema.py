@@ -37,7 +37,7 @@ def names(cls):
 
 
 def test_the_schema_is_frozen():
-    assert schema.SCHEMA_VERSION == 2
+    assert schema.SCHEMA_VERSION == 3
     assert names(Record) == RECORD_FIELDS
     assert names(schema.Metrics) == METRIC_FIELDS
     assert names(schema.Efficiency) == EFFICIENCY_FIELDS

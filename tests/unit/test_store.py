@@ -119,18 +119,21 @@ def test_a_run_that_scored_nothing_has_a_record_without_figures(tmp_path, table)
     assert list(files(path.parent)) == [path.name], "integers of a replaced record are gone"
 
 
-def test_a_record_of_schema_version_1_loads_unchanged_on_disk(tmp_path, table):
-    """Version 2 brought the variant, the hash of outside predictions and the scores by number of targets."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_record_of_an_older_schema_version_loads_unchanged_on_disk(tmp_path, table, version):
+    """Version 2 brought the variant and the hash of outside predictions, version 3 scores by number of targets."""
     path = store.write(tmp_path, record_of(table), table)
     now = store.read(path)
     old = json.loads(path.read_text())
-    del old["variant"], old["predictions_sha256"], old["per_target"]
-    path.write_text(json.dumps(old | {"schema_version": 1}))
+    del old["per_target"]
+    if version == 1:
+        del old["variant"], old["predictions_sha256"]
+    path.write_text(json.dumps(old | {"schema_version": version}))
     before = path.read_bytes()
     assert store.read(path) == dataclasses.replace(now, per_target={})
     assert path.read_bytes() == before
     path.write_text(json.dumps(old))
-    with pytest.raises(UserError, match="missing field: variant"):
+    with pytest.raises(UserError, match="missing field: per_target" if version == 2 else "missing field: variant"):
         store.read(path)
 
 
@@ -148,7 +151,7 @@ def test_damage_is_found_and_named(tmp_path, table):
     packed.write_bytes(good)
     for bad, message in (
         (text[:200], "cannot be read"),
-        (text.replace('"schema_version": 2', '"schema_version": 0'), "version 0; this suite reads versions 1 to 2"),
+        (text.replace('"schema_version": 3', '"schema_version": 0'), "version 0; this suite reads versions 1 to 3"),
     ):
         path.write_text(bad)
         with pytest.raises(UserError, match=message):

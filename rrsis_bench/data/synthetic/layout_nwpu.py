@@ -68,7 +68,7 @@ def write(parts: Iterable[Part], root: Path) -> None:
         if scene not in images:
             image_id = len(images) + 1
             file_name = f"{image_id:05d}.jpg"
-            (root / "image" / file_name).write_bytes(part.jpeg)
+            (root / "image" / file_name).write_bytes(part.picture)
             images[scene] = {"id": image_id, "file_name": file_name, "height": height, "width": width}
         image_id = images[scene]["id"]
         found: list[tuple[str, int]] = []  # category, annotation

@@ -69,7 +69,7 @@ class _Writer:
         """Add a part's line and, where the mask's file is given, its files."""
         self._lines[part.split].append(f"{name} {part.text}\n")
         if mask is not None:
-            self._layout.image(self._root, name).write_bytes(part.jpeg)
+            self._layout.image(self._root, name).write_bytes(part.picture)
             self._layout.mask(self._root, name).write_bytes(mask)
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class Part:
         rle: COCO run lengths of the target as text.
         box: x1, y1, x2, y2 of the target; zeros for an empty one.
         area: the target's pixels.
-        jpeg: the picture's file, JPEG but for the layouts in ENCODERS.
+        picture: the picture's file, JPEG but for the layouts in ENCODERS.
         scene: number of the scene within its split.
         objects: number within the scene, RRSIS-D's category and COCO run lengths of every object denoted; none for a
             no-target expression. Their union is the target.
@@ -61,7 +61,7 @@ class Part:
     rle: str
     box: tuple[int, int, int, int]
     area: int
-    jpeg: bytes
+    picture: bytes
     scene: int = 0
     objects: tuple[tuple[int, str, str], ...] = ()
 
@@ -91,17 +91,15 @@ def scene_parts(
 ) -> list[Part]:
     """Render one scene and return one part per expression, the picture as the file that `encode` makes of it."""
     scene = render_scene(spec, split, index)
-    jpeg = encode(scene.image_HW3)
+    picture = encode(scene.image_HW3)
     objects = [(number, item.category, _encode_mask(item.mask_HW)) for number, item in enumerate(scene.objects)]
     parts = []
     for expression in scene.expressions:
         mask_HW = scene.target_HW(expression)
-        rle, area = _encode_mask(mask_HW), int(np.count_nonzero(mask_HW))
+        rle, area, box = _encode_mask(mask_HW), int(np.count_nonzero(mask_HW)), _box(mask_HW)
         denoted = tuple(objects[number] for number in expression.targets)
         parts.append(
-            Part(
-                split, expression.text, expression.category, scene.shape, rle, _box(mask_HW), area, jpeg, index, denoted
-            )
+            Part(split, expression.text, expression.category, scene.shape, rle, box, area, picture, index, denoted)
         )
     return parts
 
@@ -135,7 +133,7 @@ def _write_rrsisd(parts: Iterable[Part], root: Path) -> None:
     for number, part in enumerate(parts, start=1):
         name = f"{number:05d}.jpg"
         category_id = RRSISD_CATEGORIES.index(part.category)
-        (pictures / name).write_bytes(part.jpeg)
+        (pictures / name).write_bytes(part.picture)
         height, width = part.size
         sentence = {"tokens": part.text.split(" "), "raw": part.text, "sent_id": number, "sent": part.text}
         refs.append(
