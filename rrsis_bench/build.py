@@ -14,12 +14,21 @@ from rich.console import Console
 from rrsis_bench import registry
 from rrsis_bench.data import open_split
 from rrsis_bench.data.synthetic import SceneSpec, is_complete, synthesize
-from rrsis_bench.data.text import TextPipeline, build_wordpiece, load_tokenizer, save_vocabulary
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import (
+    WORDPIECE,
+    build_vocabulary,
+    load_tokenizer,
+    save_vocabulary,
+    tokenizer_field,
+    tokenizer_source,
+)
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample, Segmenter
 
 SPLITS = ("train", "val", "test")
 PRECISIONS = ("32-true", "bf16-mixed")
+CATEGORIES = "categories.json"  # in a run's folder: the names that its phrase masks were found by
 
 
 class FirstSamples(ReferringDataset):
@@ -90,20 +99,23 @@ def expressions_of(dataset: ReferringDataset) -> list[str]:
 
 
 def build_text(config: Mapping[str, Any], model: Segmenter, train: ReferringDataset, saved: Path) -> TextPipeline:
-    """The tokenizer and phrase masks that `model` reads.
+    """The tokenizer and the masks over its tokens that `model` reads.
 
-    ``size.tokenizer: wordpiece`` builds a vocabulary from the training expressions and keeps it in `saved`
-    (``vocab.txt``); anything else is a hub id or a local folder.
+    `tokenizer_source` says which tokenizer. ``wordpiece`` builds a vocabulary from the training expressions and keeps
+    it in `saved` (``vocab.txt``); anything else is a name, a hub id or a local folder.
+
+    Raises:
+        UserError: the tokenizer is not at hand, or ``text=`` names a BERT that the model does not have.
     """
-    source = config["size"]["tokenizer"]
-    if source == "wordpiece":
+    source = tokenizer_source(config)
+    if source == WORDPIECE:
         if not saved.exists():
-            tokenizer = build_wordpiece(expressions_of(train), config["size"]["bert"]["vocab_size"])
+            tokenizer = build_vocabulary(config, expressions_of(train))
             saved.parent.mkdir(parents=True, exist_ok=True)
             save_vocabulary(tokenizer, saved)
         source = str(saved)
     return TextPipeline(
-        load_tokenizer(source),
+        load_tokenizer(source, tokenizer_field(config)),
         model.max_tokens,
         phrase_masks=model.phrase_masks,
         phrases=config["phrases"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from rrsis_bench.data.stats import SHARE_EDGES, DatasetStats
 from rrsis_bench.eval.metrics import SIZE_CLASSES
-from rrsis_bench.results import store
+from rrsis_bench.results import fonts, store
 from rrsis_bench.results.figures import COLOURS, DPI
 from rrsis_bench.results.schema import UNMATCHED
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 40
 _RC: Any = {  # plain text: a category may hold a dollar sign
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.spines.top": False,
+    "font.family": fonts.OWN, "font.size": 8, "axes.titlesize": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e2e6eb", "axes.axisbelow": True,
     "text.parse_math": False, "legend.frameon": False,
 }  # fmt: skip
 
 
 def write(stats: DatasetStats, out: Path) -> None:
-    """Write the figure as PNG, the same bytes for the same counts.
+    """Write the figure as PNG, the same bytes for the same counts (with names in Chinese: on the same machine).
 
     Raises:
         UserError: the disk refused.
     """
     from matplotlib import rc_context
 
-    with rc_context(_RC):
+    letters = fonts.lettering([stats.name, *_categories(stats)])
+    with rc_context({**_RC, "font.family": letters.families}):
         packed = io.BytesIO()
-        _draw(stats).savefig(packed, format="png", dpi=DPI // 2, metadata={"Software": None})
+        _draw(stats, letters).savefig(packed, format="png", dpi=DPI // 2, metadata={"Software": None})
     store.write_files({out: packed.getvalue()})
 
 
-def _draw(stats: DatasetStats) -> Figure:
+def _draw(stats: DatasetStats, letters: fonts.Lettering) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,10 +51,10 @@ def _draw(stats: DatasetStats) -> Figure:
     right: Any = figure
     FigureCanvasAgg(figure)
     counts = ", ".join(f"{split} {found.n:,}" for split, found in stats.splits.items())
-    figure.suptitle(f"{stats.name}: {counts} samples", x=0.01, ha="left")
+    figure.suptitle(f"{letters(stats.name)}: {counts} samples", x=0.01, ha="left")
     if categories:
         left, right = list(figure.subfigures(1, 2, width_ratios=(1, 1.7), squeeze=False)[0])
-        _bars(left.subplots(), stats, categories, lambda split: split.category, "category, share of the split (%)")
+        _bars(left.subplots(), stats, categories, letters)
     (share, pixels), (words, pieces) = right.subplots(2, 2)
     _sizes(share, stats)
     names = [name for name in SIZE_CLASSES["pixels"] if any(s.size["pixels"][name] for s in stats.splits.values())]
@@ -82,17 +83,18 @@ def _categories(stats: DatasetStats) -> list[str]:
     return [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))][:MOST_CATEGORIES]
 
 
-def _bars(axes: Axes, stats: DatasetStats, names: list[str], counter: Any, title: str) -> None:
+def _bars(axes: Axes, stats: DatasetStats, names: list[str], letters: fonts.Lettering) -> None:
     thick = 0.8 / len(stats.splits)
     for order, split in enumerate(stats.splits.values()):
         place_N = np.arange(len(names)) + (order - (len(stats.splits) - 1) / 2) * thick
-        values = [100 * counter(split)[name] / max(1, split.n) for name in names]
+        values = [100 * split.category[name] / max(1, split.n) for name in names]
         axes.barh(place_N, values, height=thick, color=COLOURS[order])
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [letters(name) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.margins(y=0.01)
     everything = len({name for split in stats.splits.values() for name in split.category})
+    title = "category, share of the split (%)"
     axes.set_title(title + (f", the {len(names)} largest of {everything}" if everything > len(names) else ""))
 
 

@@ -13,7 +13,13 @@ from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.data.stats import TextLimit
-from rrsis_bench.data.text import build_wordpiece, load_tokenizer
+from rrsis_bench.data.tokenizers import (
+    WORDPIECE,
+    build_vocabulary,
+    load_tokenizer,
+    tokenizer_field,
+    tokenizer_source,
+)
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset
 
@@ -51,7 +57,7 @@ def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
 def text_limit(
     config: dict[str, Any], train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
 ) -> TextLimit | None:
-    """The tokenizer of the size (a vocabulary of the training expressions for ``wordpiece``) and the token limit.
+    """The tokenizer that a run reads (a vocabulary of the training expressions for ``wordpiece``) and the token limit.
 
     Args:
         config: from `configure`.
@@ -63,16 +69,15 @@ def text_limit(
     Raises:
         UserError: `max_tokens` leaves no room, or the tokenizer is not at hand and `strict` is set.
     """
-    source = config["size"]["tokenizer"]
+    source = tokenizer_source(config)
     limit = int(config["model"]["args"]["max_tokens"]) if max_tokens is None else max_tokens
     if limit < 3:
         raise UserError(f"--max-tokens {limit} leaves no room for a word beside two special tokens.")
     try:
-        if source == "wordpiece":
-            expressions = (train[index].expression for index in range(len(train)))
-            tokenizer = build_wordpiece(expressions, config["size"]["bert"]["vocab_size"])
+        if source == WORDPIECE:
+            tokenizer = build_vocabulary(config, (train[index].expression for index in range(len(train))))
         else:
-            tokenizer = load_tokenizer(source)
+            tokenizer = load_tokenizer(source, tokenizer_field(config))
     except UserError as error:
         if strict:
             raise

@@ -1,6 +1,8 @@
 """The leaderboard's charts as files for papers: PNG at 300 dpi and SVG, the same bytes for the same records.
 
 The page draws its own charts (`results.page.charts`); these are for print: fixed size, white ground, embedded names.
+Names in Chinese are drawn with a font of the machine (`results.fonts`), so that then only one machine gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results import page, store
+from rrsis_bench.results import fonts, page, store
 from rrsis_bench.results.page.charts import SLOTS, Value
 from rrsis_bench.results.page.content import SCHEMES, group_value, label_of, mean_bounds, value_of
 from rrsis_bench.results.page.intervals import Path as Group
@@ -29,7 +31,7 @@ COLOURS = ("#0072b2", "#c84e00", "#00795c", "#a3458a", "#7d6200")
 MARKERS = ("o", "s", "^", "D", "v")
 LINES = ("-", "--", ":", "-.", (0, (8, 2)))
 _RC: Any = {  # plain text: a variant may hold a dollar sign
-    "svg.hashsalt": "rrsis-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 8,
+    "svg.hashsalt": "rrsis-bench", "svg.fonttype": "none", "font.family": fonts.OWN, "font.size": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e2e6eb",
     "axes.axisbelow": True, "text.parse_math": False, "legend.frameon": False,
 }  # fmt: skip
@@ -64,11 +66,13 @@ def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path)
     bounds = [mean_bounds(row, page.bounds_at(root)) for row in few]
     categories = [("per_category", name) for name in _names(few, "per_category")]
     sizes = [("per_size", scheme, name) for scheme in SCHEMES for name in _names(few, "per_size", scheme)]
+    names = [label_of(row, ranked) for row in ranked] + [_words(group) for group in (*categories, *sizes)]
+    letters = fonts.lettering(names)
     files: dict[Path, bytes] = {}
-    with rc_context(_RC):
-        drawn: dict[str, Figure] = {"thresholds": _thresholds(few), "efficiency": _efficiency(ranked)}
+    with rc_context({**_RC, "font.family": letters.families}):
+        drawn: dict[str, Figure] = {"thresholds": _thresholds(few, letters), "efficiency": _efficiency(ranked, letters)}
         drawn |= {
-            name: _bars(few, bounds, groups)
+            name: _bars(few, bounds, groups, letters)
             for name, groups in (("categories", categories), ("sizes", sizes))
             if groups
         }
@@ -103,7 +107,7 @@ def _errors(values: Sequence[Value]) -> list[list[float]]:
     ]
 
 
-def _thresholds(rows: Sequence[Row]) -> Figure:
+def _thresholds(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
     figure, (axes,) = _new(2.6)
     for order, row in enumerate(rows):
         found = [(tenth / 10, value_of(row, name)) for tenth, name in zip(THRESHOLDS, PRECISIONS, strict=True)]
@@ -118,14 +122,14 @@ def _thresholds(rows: Sequence[Row]) -> Figure:
             linestyle=LINES[order],
             markersize=3.5,
             linewidth=1,
-            label=label_of(row, rows),
+            label=letters(label_of(row, rows)),
         )
     axes.set(xlabel="IoU threshold X", ylabel="Pr@X (%)", ylim=(0, None), xticks=[t / 10 for t in THRESHOLDS])
     axes.legend()
     return figure
 
 
-def _bars(rows: Sequence[Row], bounds: Sequence[Bounds], groups: Sequence[Group]) -> Figure:
+def _bars(rows: Sequence[Row], bounds: Sequence[Bounds], groups: Sequence[Group], letters: fonts.Lettering) -> Figure:
     figure, (axes,) = _new(0.7 + len(groups) * (0.1 + 0.09 * len(rows)))
     thick = 0.8 / len(rows)
     for order, (row, pairs) in enumerate(zip(rows, bounds, strict=True)):
@@ -142,10 +146,10 @@ def _bars(rows: Sequence[Row], bounds: Sequence[Bounds], groups: Sequence[Group]
             edgecolor="white",
             linewidth=0.3,
             error_kw={"elinewidth": 0.7},
-            label=label_of(row, rows),
+            label=letters(label_of(row, rows)),
         )
     axes.set(xlabel="mIoU (%)", yticks=range(len(groups)))
-    axes.set_yticklabels([_words(group) for group in groups])
+    axes.set_yticklabels([letters(_words(group)) for group in groups])
     axes.grid(axis="y", visible=False)
     axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -157,7 +161,7 @@ def _words(group: Group) -> str:
     return f"{name} ({SCHEMES[group[1]]})" if group[0] == "per_size" and group[1] == "pixels" else name
 
 
-def _efficiency(rows: Sequence[Row]) -> Figure:
+def _efficiency(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
     costs: tuple[tuple[str, Callable[[float], float], str], ...] = (
         ("params_total", lambda x: x / 1e6, "parameters (M)"),
         ("gflops", lambda x: x, "GFLOPs"),
@@ -179,7 +183,7 @@ def _efficiency(rows: Sequence[Row]) -> Figure:
                 markersize=4.5,
                 linewidth=1,
                 linestyle="none",
-                label=label_of(row, rows) if known else "_",
+                label=letters(label_of(row, rows)) if known else "_",
             )
         costs_shown = [x for row in rows if (x := row.mean("efficiency", name))]
         if costs_shown and max(costs_shown) > 20 * min(costs_shown):

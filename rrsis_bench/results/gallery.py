@@ -21,6 +21,7 @@ from rrsis_bench.data import masks
 from rrsis_bench.data.loader import ViewDataset, collate
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.metrics import score_samples
 from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
@@ -136,15 +137,13 @@ def predictor(model: Segmenter, data: ViewDataset, fabric: Fabric, *, align_corn
 
     def predict(indices: Collection[int]) -> dict[int, np.ndarray]:
         model.eval()
+        make_masks = MaskMaker(model, fabric, align_corners=align_corners)
+        wanted = list(indices)
         found = {}
-        for index in indices:
-            batch = collate([data[index]])
+        for place in scoring_order(model, data.dataset, wanted):
+            batch = collate([data[wanted[place]]])
             height, width = batch.masks[0].shape
-            views = {name: view.to(fabric.device) for name, view in batch.views.items()}
-            text = {name: ids.to(fabric.device) for name, ids in batch.text.items()}
-            with fabric.autocast():
-                pred_BHW = model.predict_masks(views, text, [(height, width)], align_corners=align_corners)
-            found[index] = pred_BHW[0].cpu().numpy()
+            found[wanted[place]] = make_masks(batch, [(height, width)])[0].cpu().numpy()
         return found
 
     return predict
@@ -286,7 +285,8 @@ def _card(dataset: ReferringDataset, index: int, runs: Sequence[tuple[str, np.nd
         words = f"{name}, IoU {100 * iou:.0f}{empty}"
         pictures.append(_picture(words, f"The prediction of {name} {about}", _edged(seen_HWC, edge_hw)))
     line = "no target" if not target_HW.any() else f"{100 * target_HW.mean():.2g}% of the image"
-    return Card(sample.sample_id, sample.expression, sample.category or "", line, tuple(pictures))
+    category = "" if sample.category == line else sample.category or ""  # NWPU-Refer's category "no target"
+    return Card(sample.sample_id, sample.expression, category, line, tuple(pictures))
 
 
 def _shrunk(mask_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:

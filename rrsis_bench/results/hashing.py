@@ -29,6 +29,7 @@ class Affects(Flag):
 FIELDS: dict[str, Affects] = {
     "model.name": Affects.TRAINING,
     "model.args": Affects.TRAINING,
+    "model.tokenizer": Affects.TRAINING,  # of a model that brings its own; the others read size.tokenizer
     "model.card": Affects.NOTHING,
     "size": Affects.NOTHING,  # reaches the model through model.args
     "size.tokenizer": Affects.TRAINING,
@@ -38,6 +39,8 @@ FIELDS: dict[str, Affects] = {
     "data.format": Affects.TRAINING,
     "data.scenes": Affects.TRAINING,
     "data.options": Affects.TRAINING,  # what the format's reader makes of the files
+    "data.cache": Affects.NOTHING,  # where resized views are kept; their pixels are the same
+    "data.cache_gb": Affects.NOTHING,
     "data.root": Affects.NOTHING,  # the content counts: see `fingerprint`
     "data.counts": Affects.NOTHING,
     "data.card": Affects.NOTHING,

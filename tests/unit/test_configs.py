@@ -8,12 +8,15 @@ import pytest
 from hydra.errors import ConfigCompositionException
 
 from rrsis_bench import registry
+from rrsis_bench.data.tokenizers import tokenizer_source
 from rrsis_bench.results.hashing import affects, leaves
 from rrsis_bench.setting import variant
 from rrsis_bench.train.loop import TrainConfig
 from tests.fakes.config import CONF, compose
 
-GROUPS = ("model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbone", "debug")
+GROUPS = (
+    "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbone", "text", "debug",
+)  # fmt: skip
 
 
 def names(group: str) -> list[str]:
@@ -85,6 +88,20 @@ def test_views_reach_the_model():
     assert compose("data=synthetic", "size.image=64")["model"]["args"]["views"] == {"image": 64}
 
 
+@pytest.mark.parametrize(("text", "vocab_size"), [("bert_zh", 21128), ("bert_multilingual", 119547)])
+@pytest.mark.parametrize("size", ["paper", "tiny"])
+def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vocab_size, size):
+    for model in names("model"):
+        config = compose(f"model={model}", "data=nwpu_refer", f"size={size}", f"text={text}", "size.bert.weights=/w")
+        bert = config["model"]["args"].get("bert")
+        if bert is None:
+            continue
+        assert (bert["vocab_size"], bert["hidden"], bert["max_positions"]) == (vocab_size, 768, 512)
+        assert bert["weights"] == "/w"  # the command line wins
+        assert tokenizer_source(config).startswith("hub:google-bert/bert-base-")
+    assert "text" not in compose(f"size={size}")["size"]  # nothing is said where nothing is chosen
+
+
 def test_an_unknown_field_is_refused():
     with pytest.raises(ConfigCompositionException, match="learning_rate"):
         compose("train.learning_rate=1")
@@ -97,5 +114,6 @@ def test_no_configuration_file_is_left_out_of_these_tests():
 
 def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
     typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
-             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "backbone=swin_s"]  # fmt: skip
-    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "backbone=swin_s")
+             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "backbone=swin_s",
+             "text=bert_zh"]  # fmt: skip
+    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "backbone=swin_s", "text=bert_zh")
