@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from rich.console import Console
 from rrsis_bench import build
 from rrsis_bench.data.loader import ViewDataset, black_boxes
 from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import WORDPIECE, tokenizer_field, tokenizer_source
+from rrsis_bench.data.view_cache import ViewCache
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.metrics import evaluate as score_table
 from rrsis_bench.eval.scoring import Scores, score_split
@@ -26,7 +29,7 @@ from rrsis_bench.publish import keep, make_record, origin_of, publish, stored_pa
 from rrsis_bench.results import gallery, hashing, store
 from rrsis_bench.results.schema import Record, Status
 from rrsis_bench.setting import Setting
-from rrsis_bench.train import checkpoint
+from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
 from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train.loop import Trainer
@@ -67,10 +70,10 @@ def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = (
             best = _train(setting, fabric, model, text, events, stop, console)
             trained = time.perf_counter() - clock
             saved = checkpoint.load(best)
-            model.load_state_dict(saved.tensors["model"])
+            frozen.load(model, saved)
             scores = _score(setting, model, text, fabric, stop, console)
             wall_s = time.perf_counter() - clock
-            origin = origin_of(setting, model, fabric, checkpoint.sha256(best / "model.safetensors"))
+            origin = origin_of(setting, model, fabric, frozen.weights_sha256(best))
             record = make_record(setting, origin, scores, started=started, wall_s=wall_s, notes=_text_notes(text))
             keep(setting, record, scores)
             _draw(setting, fabric, model, text, record, scores)
@@ -109,10 +112,11 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
     path = Path(source.removeprefix("official:")) if official else checkpoint.best_of(Path(source))
     saved = None if official else checkpoint.load(path)
     vocabulary = path.parent.parent / "vocab.txt"
-    if config["size"]["tokenizer"] == "wordpiece" and (official or not vocabulary.is_file()):
+    if tokenizer_source(config) == WORDPIECE and (official or not vocabulary.is_file()):
+        field = tokenizer_field(config)
         raise UserError(
-            "size.tokenizer=wordpiece builds a vocabulary from training expressions, which is not the one that "
-            f"{path} was trained with. Set size.tokenizer=hub:google-bert/bert-base-uncased or a local vocab.txt."
+            f"{field}=wordpiece builds a vocabulary from training expressions, which is not the one that "
+            f"{path} was trained with. Set {field}=hub:google-bert/bert-base-uncased or a local vocab.txt."
         )
     started, clock = datetime.now(UTC), time.perf_counter()
     setting = Setting.prepare(config, console, overrides)
@@ -124,14 +128,14 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
     else:
         model = build.build_model(config)
         try:
-            model.load_state_dict(saved.tensors["model"])
+            frozen.load(model, saved)
         except RuntimeError as error:
             name, reason = config["model"]["name"], " ".join(str(error).split())[:300]
             raise UserError(
                 f"The checkpoint {path} does not fit model={name} with these arguments: {reason} ...\n"
                 "Give the overrides that it was trained with (config.yaml in its run's folder)."
             ) from error
-        weights, selection = checkpoint.sha256(saved.path / "model.safetensors"), setting.protocol.selection_split
+        weights, selection = frozen.weights_sha256(saved.path), setting.protocol.selection_split
         note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
     fabric = build.build_fabric(config["trainer"])
     model = model.to(fabric.device)
@@ -166,6 +170,8 @@ def _build(setting: Setting, console: Console) -> tuple[Segmenter, TextPipeline]
     seed_everything(setting.config["seed"])
     model = build.build_model(setting.config)
     text = build.build_text(setting.config, model, setting.data.splits["train"], setting.run_dir / "vocab.txt")
+    names = json.dumps(list(setting.data.splits["train"].category_names), ensure_ascii=False)
+    (setting.run_dir / build.CATEGORIES).write_text(names, encoding="utf-8")
     for split, dataset in setting.data.splits.items():  # all of them now: a refusal must not wait until after training
         report = text.report(build.expressions_of(dataset))
         if report.truncated:
@@ -192,6 +198,7 @@ def _score(
         stop=stop,
         console=console,
         save=setting.predictions,
+        view_cache=ViewCache.from_config(setting.config["data"]),
     )
     if setting.predictions:
         console.print(f"Predictions: {setting.predictions}", soft_wrap=True)
@@ -224,7 +231,12 @@ def _train(
 ) -> Path:
     """Train to the end (or resume) and return the best checkpoint's folder."""
     config, trainer = setting.config, setting.config["trainer"]
-    views = partial(ViewDataset, cache=trainer["cache_gb"] > 0, cache_bytes=int(trainer["cache_gb"] * 2**30))
+    views = partial(
+        ViewDataset,
+        cache=trainer["cache_gb"] > 0,
+        cache_bytes=int(trainer["cache_gb"] * 2**30),
+        view_cache=ViewCache.from_config(config["data"]),
+    )
     train = views(
         setting.data.splits["train"],
         model.views,
@@ -268,4 +280,5 @@ def _train(
         num_workers=trainer["num_workers"],
         checkpoint_every=trainer["checkpoint_every"],
         log_every=trainer["log_every"],
+        full_checkpoints=trainer["full_checkpoints"],
     ).fit()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class Sample:
         read_mask: returns bool (H, W) at native size, which may differ from the image's size.
         read_rle: returns the same mask as COCO's compressed run-length encoding, ``{"size": [H, W], "counts": bytes}``;
             None where the dataset does not store it that way. Only a shortcut: whoever reads masks works without it.
+        image_path: the picture's file, where `read_image` is `rrsis_bench.data.images.read_rgb` of it; None elsewhere.
+            Only a shortcut too: loaders then resize without an array in between, and know what to cache.
     """
 
     sample_id: str
@@ -52,6 +54,7 @@ class Sample:
     read_image: Callable[[], np.ndarray]
     read_mask: Callable[[], np.ndarray]
     read_rle: Callable[[], dict[str, Any]] | None = None
+    image_path: str | None = None
 
 
 class ReferringDataset(ABC):
@@ -123,20 +126,24 @@ class Segmenter(nn.Module, ABC):
 
     and may set on the class:
         phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask")``.
+
+    A model whose image encoding does not depend on the text derives from `ImageFirstSegmenter` instead.
     """
 
     views: dict[str, int]
     max_tokens: int
     phrase_masks: tuple[str, ...] = ()
+    _sealed: ClassVar[Mapping[str, str]] = {
+        "predict_masks": "the protocol makes the masks. Return logits from forward() instead."
+    }
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a subclass that replaces the sealed mask making."""
+        """Refuse a subclass that replaces a sealed method, in its own body or by another base class."""
         super().__init_subclass__(**kwargs)
-        if "predict_masks" in cls.__dict__:
-            raise TypeError(
-                f"{cls.__name__} overrides predict_masks, which is sealed: the protocol makes the masks. "
-                "Return logits from forward() instead."
-            )
+        for base in cls.__mro__[1:]:
+            for name, why in base.__dict__.get("_sealed", {}).items():
+                if getattr(cls, name) is not base.__dict__[name]:
+                    raise TypeError(f"{cls.__name__} overrides {name}, which is sealed: {why}")
 
     @abstractmethod
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
@@ -150,6 +157,15 @@ class Segmenter(nn.Module, ABC):
     def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - subclasses use the name
         """Whether the optimiser leaves parameter `name` without weight decay."""
         return False
+
+    def frozen_parts(self) -> dict[str, str]:
+        """Parts whose pretrained weights a checkpoint need not hold: prefix of their keys -> where the weights are.
+
+        ``{"clip.": "hub:timm/..."}``. Below such a prefix, parameters that take no gradient are left out of
+        checkpoints, which keep their sha256 instead and refuse a model that has other weights there; adapters and
+        buffers stay in. The prefixes must not contain one another.
+        """
+        return {}
 
     @final
     @torch.no_grad()
@@ -169,8 +185,62 @@ class Segmenter(nn.Module, ABC):
             sizes: (H, W) per sample.
             align_corners: how the bilinear resize of the logits places its samples; the protocol decides.
         """
-        logits_Bhw = self(views, text).logits.float()
-        return [resized_HW > 0 for resized_HW in resize_logits(logits_Bhw, sizes, align_corners=align_corners)]
+        return _masks(self(views, text), sizes, align_corners)
+
+
+class ImageFirstSegmenter(Segmenter):
+    """A model that encodes the picture without looking at the text; a subclass writes `encode_image` and `decode`.
+
+    The harness encodes each picture once and decodes it for all of its expressions, wherever it predicts masks.
+    """
+
+    _sealed = {
+        "forward": "it is decode(encode_image(views), text). Write encode_image() and decode().",
+        "predict_encoded_masks": "the protocol makes the masks. Return logits from decode() instead.",
+    }
+
+    @abstractmethod
+    def encode_image(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute everything that does not depend on the text.
+
+        Args:
+            views: view name -> uint8 (B, 3, S, S), as in `forward`.
+
+        Returns:
+            Tensors by name, every one with B rows first; row i follows from picture i alone.
+        """
+
+    @abstractmethod
+    def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
+        """Compute foreground logits from encoded pictures.
+
+        Args:
+            encoded: as `encode_image` returns it, one row per expression: a picture's row may stand there repeatedly.
+            text: text key -> int64 (B, L), as in `forward`.
+        """
+
+    @final  # type: ignore[misc] # torch declares `forward` as an attribute
+    def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
+        """Encode and decode; see `Segmenter.forward`."""
+        return self.decode(self.encode_image(views), text)
+
+    @final
+    @torch.no_grad()
+    def predict_encoded_masks(
+        self,
+        encoded: Mapping[str, Tensor],
+        text: Mapping[str, Tensor],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        align_corners: bool = False,
+    ) -> list[Tensor]:
+        """Return what `predict_masks` returns, from pictures that are encoded already; arguments as in `decode`."""
+        return _masks(self.decode(encoded, text), sizes, align_corners)
+
+
+def _masks(output: SegmenterOutput, sizes: Sequence[tuple[int, int]], align_corners: bool) -> list[Tensor]:
+    resized = resize_logits(output.logits.float(), sizes, align_corners=align_corners)
+    return [resized_HW > 0 for resized_HW in resized]
 
 
 def resize_logits(logits_Bhw: Tensor, sizes: Sequence[tuple[int, int]], *, align_corners: bool) -> list[Tensor]:

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 
 from rrsis_bench.data.loader import ViewDataset, make_loader
 from rrsis_bench.eval.counts import CountsTable, score
+from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import Sample, Segmenter
 
@@ -27,7 +28,7 @@ def evaluate(
     on_batch: Callable[[int], None] | None = None,
     on_mask: Callable[[Sample, np.ndarray], None] | None = None,
 ) -> CountsTable:
-    """Score every sample of `data` once and return its integers.
+    """Score every sample of `data` once and return its integers, in the order of `indices`.
 
     Args:
         model: in any mode; evaluated in eval mode and left in it.
@@ -38,19 +39,20 @@ def evaluate(
         num_workers: loader processes.
         indices: the samples to score, all by default.
         on_batch: called with the number of samples done, for progress and orderly stops.
-        on_mask: called with every sample and its predicted mask, bool at the size that the protocol scores, in order.
+        on_mask: called with every sample and its predicted mask, bool at the size that the protocol scores, in the
+            order of prediction: that of `indices`, but picture by picture where the model encodes pictures first.
     """
     model.eval()
+    wanted = list(range(len(data))) if indices is None else list(indices)
+    order = scoring_order(model, data.dataset, wanted)
+    make_masks = MaskMaker(model, fabric, align_corners=protocol.align_corners)
     table = CountsTable()
-    order = list(range(len(data))) if indices is None else list(indices)
     on_gpu = fabric.device.type == "cuda"
-    for batch in make_loader(data, batch_size, order, num_workers=num_workers, pin_memory=on_gpu):
-        views = {name: view.to(fabric.device, non_blocking=True) for name, view in batch.views.items()}
-        text = {name: ids.to(fabric.device, non_blocking=True) for name, ids in batch.text.items()}
+    visited = [wanted[place] for place in order]
+    for batch in make_loader(data, batch_size, visited, num_workers=num_workers, pin_memory=on_gpu):
         side = batch.target_BSS.shape[-1]
         sizes = [protocol.scored_size(native_HW.shape, side) for native_HW in batch.masks]
-        with fabric.autocast():
-            masks = model.predict_masks(views, text, sizes, align_corners=protocol.align_corners)
+        masks = make_masks(batch, sizes)
         for sample, mask_HW, native_HW, target_SS in zip(
             batch.samples, masks, batch.masks, batch.target_BSS, strict=True
         ):
@@ -63,4 +65,5 @@ def evaluate(
                 table.add(score(sample, pred_HW, target_SS.numpy().astype(bool), native_HW))
         if on_batch:
             on_batch(len(batch))
-    return table
+    places = dict(zip(order, table, strict=True))
+    return CountsTable([places[place] for place in range(len(wanted))])

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from rrsis_bench.data.loader import ViewDataset
 from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.view_cache import ViewCache
 from rrsis_bench.eval import controls as control
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
@@ -59,10 +60,12 @@ def score_split(
     stop: StopRequest,
     console: Console,
     save: Path | None = None,
+    view_cache: ViewCache | None = None,
 ) -> Scores:
     """Evaluate the real expressions and, where asked, every language control that the split allows.
 
-    `save` is a file for the masks of the real expressions, in the form that `rrsis-bench score` reads.
+    `save` is a file for the masks of the real expressions, in the form that `rrsis-bench score` reads; `view_cache`
+    spares decoding pictures that an earlier evaluation has resized.
     """
     replaced = replaced_expressions(dataset) if controls else {}
     total = len(dataset) + sum(sum(entry is not None for entry in texts) for texts in replaced.values())
@@ -82,7 +85,9 @@ def score_split(
                 if texts is None
                 else [entry if entry is not None else dataset[index].expression for index, entry in enumerate(texts)]
             )
-            views = ViewDataset(dataset, model.views, text, native_masks=True, expressions=expressions)
+            views = ViewDataset(
+                dataset, model.views, text, native_masks=True, expressions=expressions, view_cache=view_cache
+            )
             return evaluate(
                 model,
                 views,

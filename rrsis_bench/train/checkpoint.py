@@ -68,10 +68,7 @@ def save(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: di
     try:
         temporary.mkdir(parents=True)
         for part, content in tensors.items():
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in content.items()},
-                temporary / f"{part}.safetensors",
-            )
+            save_file(_separate(content), temporary / f"{part}.safetensors")
         (temporary / STATE).write_text(json.dumps(state))
         hashes = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes}, indent=1))
@@ -90,6 +87,18 @@ def save(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: di
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
     return final
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU and contiguous; of tensors that share memory (tied weights), all but the first become copies."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if memory in seen else value
+        seen.add(memory)
+    return found
 
 
 def check(path: Path) -> str | None:

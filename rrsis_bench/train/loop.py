@@ -13,12 +13,14 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from torch import Tensor
 
+from rrsis_bench.backbones.lora import trainable_parts
 from rrsis_bench.data.loader import ViewDataset, make_loader
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch, Segmenter
-from rrsis_bench.train import checkpoint, rng
+from rrsis_bench.train import checkpoint, frozen, rng
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train.losses import LossConfig, segmentation_loss
@@ -110,6 +112,7 @@ class Trainer:
         num_workers: loader processes.
         checkpoint_every: optimiser steps between checkpoints within an epoch; 0 = at epoch ends only.
         log_every: optimiser steps between ``train`` events.
+        full_checkpoints: checkpoints also hold the model's frozen parts.
     """
 
     def __init__(
@@ -130,11 +133,13 @@ class Trainer:
         num_workers: int = 0,
         checkpoint_every: int = 0,
         log_every: int = 10,
+        full_checkpoints: bool = False,
     ):
         self.fabric, self.data, self.validate, self.config, self.seed = fabric, data, validate, config, seed
         self.selection_metric, self.identity, self.events, self.stop = selection_metric, identity, events, stop
         self.console, self.num_workers = console, num_workers
-        self.checkpoint_every, self.log_every = checkpoint_every, log_every
+        self.checkpoint_every, self.log_every, self.full_checkpoints = checkpoint_every, log_every, full_checkpoints
+        self._frozen: dict[str, frozen.Part] | None = None
         self.checkpoints, self.run_dir = run_dir / "checkpoints", run_dir
         freeze(model, config.freeze)
         optimizer = build_optimizer(model, config.lr, config.weight_decay, config.betas)
@@ -152,6 +157,7 @@ class Trainer:
             NonFiniteLoss: the loss is NaN or infinite; nothing was updated with it.
             Interrupted: a signal asked for a stop; a checkpoint was written first.
         """
+        self._show_parts()
         self._resume()
         started = time.perf_counter() - self.at.seconds
         with Progress(
@@ -289,14 +295,36 @@ class Trainer:
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
         self.console.print(f"epoch {self.at.epoch}/{self.config.epochs}  val {numbers}{'  *' if best else ''}")
 
+    def _show_parts(self) -> None:
+        """What is trained, part by part; of interest only where something is not."""
+        counts = trainable_parts(self.raw_model)
+        total, trained = (sum(column) for column in zip(*counts.values(), strict=True))
+        if total == trained:
+            return
+        table = Table("part", Column("parameters", justify="right"), Column("trained", justify="right"))
+        for part, (parameters, of_these) in counts.items():
+            table.add_row(part, f"{parameters:,}", f"{of_these:,}")
+        table.add_section()
+        table.add_row("total", f"{total:,}", f"{trained:,}")
+        self.console.print(table)
+
     def _save(self) -> None:
+        if self._frozen is None:  # once: these weights are read whole for it, and they do not change
+            self._frozen = {} if self.full_checkpoints else frozen.describe(self.raw_model)
+        model = self.raw_model.state_dict() if self.full_checkpoints else frozen.held(self.raw_model)
         optimizer, rest = checkpoint.flatten_optimizer(self.optimizer)
         random_tensors, random_values = rng.get_state()
         checkpoint.save(
             self.checkpoints,
             self.at.step,
-            {"model": self.raw_model.state_dict(), "optimizer": optimizer, "rng": random_tensors},
-            {"progress": vars(self.at), "optimizer": rest, "rng": random_values, "identity": self.identity},
+            {"model": model, "optimizer": optimizer, "rng": random_tensors},
+            {
+                "progress": vars(self.at),
+                "optimizer": rest,
+                "rng": random_values,
+                "identity": self.identity,
+                "frozen": self._frozen,
+            },
         )
         checkpoint.prune(self.checkpoints, keep={self.at.best_step} if self.at.best_step is not None else set())
 
@@ -317,7 +345,7 @@ class Trainer:
             raise UserError(
                 f"{found.path} belongs to another run ({lines}). Choose another runs.root, or start anew: force=true."
             )
-        self.raw_model.load_state_dict(found.tensors["model"])
+        frozen.load(self.raw_model, found)
         checkpoint.restore_optimizer(self.optimizer, found.tensors["optimizer"], found.state["optimizer"])
         rng.set_state(found.tensors["rng"], found.state["rng"])
         self.at = Progressed(**found.state["progress"])

@@ -83,7 +83,8 @@ def make_trainer(
     **options: Any,
 ) -> Trainer:
     """A trainer on the fake tree; keywords of the recipe go to it, the rest to the trainer."""
-    trainer = {name: options.pop(name) for name in ("num_workers", "checkpoint_every", "log_every") if name in options}
+    names = ("num_workers", "checkpoint_every", "log_every", "full_checkpoints")
+    trainer = {name: options.pop(name) for name in names if name in options}
     if model is None:
         torch.manual_seed(seed)
         model = Toy()

@@ -11,7 +11,9 @@ from rich.console import Console
 from rrsis_bench import bench as harness
 from rrsis_bench.errors import UserError
 from rrsis_bench.results import store
+from rrsis_bench.train import checkpoint, frozen
 from tests.fakes.config import compose, tiny_overrides
+from tests.fakes.image_first import ImageFirst
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,49 @@ def test_another_protocol_is_another_record(finished):
     evaluate(finished, f"checkpoint={run_dir}", "protocol=lavt")
     names = {record.protocol.name for record in store.read_all(tmp_path / "leaderboards")}
     assert names == {"native", "lavt"}
+
+
+def test_frozen_parts_are_those_of_the_run(finished, tmp_path, monkeypatch):
+    """A run of a model with a frozen part; its checkpoint is scored on the same, and refused on another one."""
+    _, root, _ = finished
+    shown = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(harness.build, "build_model", lambda _: ImageFirst())
+    overrides = ["model=lavt", *tiny_overrides(tmp_path, root), "controls=false", "train.freeze=[head.*]"]
+    harness.bench(compose(*overrides), shown)
+    assert "backbone" in shown.file.getvalue(), "the table of what is trained"
+    (run_dir,) = (path.parent for path in (tmp_path / "runs").glob("*/manifest.json"))
+    (record,) = store.read_all(tmp_path / "leaderboards")
+    best = checkpoint.best_of(run_dir)
+    assert record.weights_sha256 == frozen.weights_sha256(best) != checkpoint.sha256(best / "model.safetensors")
+    assert record.efficiency.params_total - record.efficiency.params_trainable == 240 + 9
+
+    config = compose(*overrides, f"checkpoint={run_dir}")
+    harness.evaluate_checkpoint(config, shown)
+    records = store.read_all(tmp_path / "leaderboards")
+    assert len(records) == 2
+    assert {entry.weights_sha256 for entry in records} == {record.weights_sha256}
+    assert {entry.metrics.miou for entry in records} == {record.metrics.miou}
+    monkeypatch.setattr(harness.build, "build_model", lambda _: ImageFirst(seed=1))
+    with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
+        harness.evaluate_checkpoint(config, shown)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.build, "build_model", lambda _: ImageFirst())
+        harness.bench(compose(*overrides, "force=true", "trainer.full_checkpoints=true"), shown)
+    harness.evaluate_checkpoint(config, shown)  # the frozen part comes with the checkpoint now
+
+
+def test_weights_that_changed_while_they_were_frozen_are_found(finished, tmp_path, monkeypatch):
+    """When the best checkpoint is loaded after training; a record of it could not be repeated."""
+
+    class Drifting(ImageFirst):
+        def encode_image(self, views):
+            self.backbone.conv.weight.data += 1e-3
+            return super().encode_image(views)
+
+    monkeypatch.setattr(harness.build, "build_model", lambda _: Drifting())
+    config = compose("model=lavt", *tiny_overrides(tmp_path, finished[1]), "controls=false")
+    with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
+        harness.bench(config, Console(file=io.StringIO(), width=200))
 
 
 def test_an_unfinished_run_and_a_foreign_vocabulary_are_refused(finished, tmp_path: Path):

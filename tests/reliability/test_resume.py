@@ -18,6 +18,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.train import checkpoint
 from rrsis_bench.train.guards import Interrupted, StopRequest
 from rrsis_bench.train.rng import seed_everything
+from tests.fakes.image_first import ImageFirst
 from tests.fakes.toy import Toy, make_trainer, views_of
 
 # Eight samples, two to a step: four steps per epoch, three epochs.
@@ -87,6 +88,23 @@ def test_stopped_by_a_signal(fake_root, tmp_path, straight, step, workers):
     best = resumed.fit()
     assert best.name == straight[0].name
     assert_equal(final(tmp_path), straight[1])
+
+
+def test_a_model_with_a_frozen_part(fake_root, tmp_path):
+    """Its checkpoints lack the frozen weights; statistics that move without gradients are in them."""
+    make_trainer(fake_root, tmp_path / "straight", model=ImageFirst(), **RECIPE).fit()
+    with StopRequest() as stop:
+        trainer = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), stop=stop, **RECIPE)
+        at_step(trainer, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            trainer.fit()
+    resumed = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), **RECIPE)
+    assert int(resumed.raw_model.backbone.norm.num_batches_tracked) == 0
+    resumed.fit()
+    one, two = final(tmp_path / "straight"), final(tmp_path / "stopped")
+    assert_equal(one, two)
+    assert int(one.tensors["model"]["backbone.norm.num_batches_tracked"]) == 12
+    assert "backbone.conv.weight" not in one.tensors["model"]
 
 
 def test_killed_between_checkpoints_within_an_epoch(fake_root, tmp_path, straight):

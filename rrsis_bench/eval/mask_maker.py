@@ -1,0 +1,91 @@
+"""From batches to masks. A model that can encode its pictures apart from the text encodes each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter
+
+
+def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence[int]) -> list[int]:
+    """Places of `indices` in the order in which `model` predicts them.
+
+    For an `ImageFirstSegmenter` the samples of one picture follow one another, pictures by their first sample; for any
+    other model it is the given order, so that its batches stay what they are.
+    """
+    if not isinstance(model, ImageFirstSegmenter):
+        return list(range(len(indices)))
+    groups: dict[str, list[int]] = {}
+    for place, index in enumerate(indices):
+        groups.setdefault(dataset[index].image_id, []).append(place)
+    return [place for places in groups.values() for place in places]
+
+
+class MaskMaker:
+    """Makes masks, batch by batch.
+
+    An `ImageFirstSegmenter` encodes the pictures of a batch once each, and the last one of the batch before not at
+    all: where the samples of a picture follow one another, it is encoded once. No more than the pictures of one batch
+    and that one are held.
+
+    Args:
+        model: in eval mode.
+        fabric: device and precision.
+        align_corners: the protocol's way to resize logits.
+    """
+
+    def __init__(self, model: Segmenter, fabric: Fabric, *, align_corners: bool):
+        self.model, self.fabric, self.align_corners = model, fabric, align_corners
+        self._last: tuple[str, dict[str, Tensor]] | None = None  # image id -> the encoded picture, one row
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Return one bool (H, W) mask per sample on the device; all batches must come from one dataset.
+
+        Args:
+            batch: from a loader.
+            sizes: (H, W) per sample.
+        """
+        text = self._moved(batch.text)
+        with self.fabric.autocast():
+            if isinstance(self.model, ImageFirstSegmenter):
+                encoded = self._encoded(self.model, batch)
+                return self.model.predict_encoded_masks(encoded, text, sizes, align_corners=self.align_corners)
+            return self.model.predict_masks(self._moved(batch.views), text, sizes, align_corners=self.align_corners)
+
+    def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.fabric.device, non_blocking=True) for name, tensor in tensors.items()}
+
+    def _encoded(self, model: ImageFirstSegmenter, batch: Batch) -> dict[str, Tensor]:
+        """One row per sample of the batch, repeated where samples share a picture."""
+        pictures = [sample.image_id for sample in batch.samples]
+        if self._last is not None and self._last[0] not in pictures:
+            self._last = None
+        rows = {} if self._last is None else {self._last[0]: 0}
+        new: list[int] = []
+        for index, picture in enumerate(pictures):
+            if picture not in rows:
+                rows[picture] = len(rows)
+                new.append(index)
+        found = {} if self._last is None else self._last[1]
+        if new:
+            whole = len(new) == len(batch)
+            views = {name: view if whole else view[new] for name, view in batch.views.items()}
+            fresh = model.encode_image(self._moved(views))
+            for name, tensor in fresh.items():
+                if tensor.ndim == 0 or tensor.shape[0] != len(new):
+                    raise ValueError(
+                        f"{type(model).__name__}.encode_image returned '{name}' of shape {tuple(tensor.shape)} for "
+                        f"{len(new)} pictures: every tensor needs one row per picture."
+                    )
+            found = {name: torch.cat([found[name], row]) if found else row for name, row in fresh.items()}
+        places = [rows[picture] for picture in pictures]
+        # A copy of its own, or the whole batch would be held.
+        self._last = pictures[-1], {name: tensor[places[-1:]].clone() for name, tensor in found.items()}
+        if places == list(range(len(rows))):
+            return found
+        return {name: tensor[places] for name, tensor in found.items()}

@@ -1,0 +1,119 @@
+"""Frozen pretrained parts of a model: left out of checkpoints, known by their sha256, and refused when they differ.
+
+What a part is, the model says (`Segmenter.frozen_parts`). Below its prefix, parameters without gradients are left out
+and nothing else: adapters, trained parameters and all buffers (a BatchNorm's statistics move without gradients) are in
+every checkpoint. A checkpoint whose ``state.json`` names no frozen parts holds the whole model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.train.checkpoint import MANIFEST, STATE, Checkpoint
+
+Part = dict[str, Any]
+"""``weights``: where they come from; ``sha256``: of what is left out; ``tensors``: how many these are."""
+
+_SHOWN = 16  # characters of a sha256 in messages
+
+
+def left_out(model: Segmenter) -> dict[str, list[str]]:
+    """Prefix of a frozen part -> the keys of the state dict that a checkpoint leaves out; parts without any are absent.
+
+    Raises:
+        ValueError: two of the model's prefixes contain one another.
+    """
+    prefixes = sorted(model.frozen_parts())
+    for shorter, longer in zip(prefixes, prefixes[1:], strict=False):
+        if longer.startswith(shorter):
+            raise ValueError(f"{type(model).__name__}.frozen_parts: '{longer}' lies within '{shorter}'.")
+    # By the parameters themselves: a module may give its state dict other keys than its parameters have.
+    frozen = [
+        key
+        for key, value in model.state_dict(keep_vars=True).items()
+        if isinstance(value, nn.Parameter) and not value.requires_grad
+    ]
+    found = {prefix: sorted(key for key in frozen if key.startswith(prefix)) for prefix in prefixes}
+    return {prefix: keys for prefix, keys in found.items() if keys}
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> str:
+    """Hex digest over names, dtypes, shapes and bytes of the tensors named by `keys`; the same on every device."""
+    digest = hashlib.sha256()
+    for key in sorted(keys):
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(json.dumps([key, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def describe(model: Segmenter) -> dict[str, Part]:
+    """What a checkpoint says of the parts that it leaves out: prefix -> `Part`. Seconds per billion parameters."""
+    specs, tensors = model.frozen_parts(), model.state_dict()
+    return {
+        prefix: {"weights": specs[prefix], "sha256": tensors_sha256(tensors, keys), "tensors": len(keys)}
+        for prefix, keys in left_out(model).items()
+    }
+
+
+def held(model: Segmenter) -> dict[str, Tensor]:
+    """The state dict without what a checkpoint leaves out."""
+    absent = {key for keys in left_out(model).values() for key in keys}
+    return {key: value for key, value in model.state_dict().items() if key not in absent}
+
+
+def load(model: Segmenter, saved: Checkpoint) -> None:
+    """Load a checkpoint's model; the frozen parts that it leaves out must be those of `model`, bit for bit.
+
+    Raises:
+        UserError: a frozen part of `model` has other weights; nothing is loaded then.
+        RuntimeError: keys or shapes do not fit, as from `load_state_dict`.
+    """
+    tensors, own = saved.tensors["model"], model.state_dict()
+    complete = dict(tensors)
+    for prefix, part in saved.state.get("frozen", {}).items():
+        absent = [key for key in own if key.startswith(prefix) and key not in tensors]
+        if len(absent) == part["tensors"]:
+            now = tensors_sha256(own, absent)
+        else:
+            now = f"over {len(absent)} tensors, not {part['tensors']}"
+        if now != part["sha256"]:
+            raise _other_weights(saved.path, prefix, part, now, model.frozen_parts().get(prefix))
+        complete |= {key: own[key] for key in absent}
+    model.load_state_dict(complete)
+
+
+def weights_sha256(path: Path) -> str:
+    """Hex digest of the weights of the checkpoint in `path`: that of ``model.safetensors``.
+
+    Where frozen parts are left out, it is a digest over that and theirs, because the same adapters on another backbone
+    are other weights.
+    """
+    file = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.safetensors"]
+    parts = json.loads((path / STATE).read_text(encoding="utf-8")).get("frozen", {})
+    if not parts:
+        return file
+    known = {"model": file, "frozen": {prefix: part["sha256"] for prefix, part in parts.items()}}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _other_weights(path: Path, prefix: str, part: Part, now: str, spec: str | None) -> UserError:
+    name = prefix.rstrip(".")
+    cure = "Give the weights that it was trained with"
+    if part["weights"] == "random":
+        cure += ", which were random: they come from the seed, on the same version of PyTorch"
+    return UserError(
+        f"The checkpoint {path} leaves out the frozen part '{name}', which has other weights here:\n"
+        f"  there {part['weights']}, sha256 {part['sha256'][:_SHOWN]}\n"
+        f"  here  {spec or 'no such part'}, sha256 {now[:_SHOWN] if ' ' not in now else now}\n"
+        f"{cure}. (Checkpoints written with trainer.full_checkpoints=true hold the frozen parts too.)"
+    )
