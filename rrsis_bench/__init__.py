@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["load_official"]
+__all__ = ["Predictor", "load_official"]
 
 
 def __getattr__(name: str) -> Any:
@@ -13,4 +13,8 @@ def __getattr__(name: str) -> Any:
         from rrsis_bench.official import load_official
 
         return load_official
+    if name == "Predictor":
+        from rrsis_bench.predict.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module 'rrsis_bench' has no attribute '{name}'")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rrsis_bench.commands import boards, data, page, published, runs, score
+from rrsis_bench.commands import boards, data, doctor, page, predict, published, runs, score
 from rrsis_bench.errors import UserError
 
-GROUPS = (runs, score, boards, page, published, data)
+GROUPS = (runs, predict, score, boards, page, published, data, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:

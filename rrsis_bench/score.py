@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import Progress
 
 from rrsis_bench import provenance, registry
+from rrsis_bench.composing import CONF, compose_config
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.predictions import count_predictions
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
@@ -26,7 +23,6 @@ from rrsis_bench.results import hashing, store
 from rrsis_bench.results.schema import Efficiency, Record, Split
 from rrsis_bench.setting import OpenData, Setting
 
-CONF = registry.ROOT / "conf"
 SIZE = "external"
 SOURCE = "predictions"
 OVERRIDES = ("data.", "limit.", "protocol.", "runs.")  # what changes a score, or where it is kept
@@ -48,14 +44,7 @@ def configure(data: str, protocol: str, overrides: Sequence[str] = ()) -> dict[s
                 f"The override '{override}' changes nothing of a score. Those that may be given start with: "
                 f"{', '.join(OVERRIDES)} such as 'data.counts={{train: 8, val: 4, test: 4}}'."
             )
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("config", overrides=[f"data={data}", f"protocol={protocol}", *overrides])
-            config = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"The configuration does not compose: {error}.") from error
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return compose_config([f"data={data}", f"protocol={protocol}", *overrides])
 
 
 def check_name(name: str, results: Path, data: str) -> None:

@@ -1,0 +1,259 @@
+"""The Python interface: a trained model that takes images and sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rrsis_bench import build, registry
+from rrsis_bench.composing import compose_config
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import WORDPIECE, load_tokenizer, tokenizer_field, tokenizer_source
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.predict import pipeline, scaling, sinks
+from rrsis_bench.predict.engine import Engine
+from rrsis_bench.predict.pipeline import Options
+from rrsis_bench.predict.results import Prediction, Predictions
+from rrsis_bench.predict.source import Cropped, Source, Window, open_source
+from rrsis_bench.provenance import git_state
+from rrsis_bench.train import checkpoint, frozen
+from rrsis_bench.train.rng import seed_everything
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model comes from.
+
+    Attributes:
+        model: registry name.
+        run_id: of its run; None for weights from elsewhere.
+        weights: the checkpoint's folder or file.
+        weights_sha256: of what was loaded.
+        data: the dataset that it was trained on, None where unknown.
+        side: longer side of that dataset's pictures in pixels, None where unknown or not the same for all.
+        git_sha: commit of the suite that predicts.
+    """
+
+    model: str
+    run_id: str | None
+    weights: str
+    weights_sha256: str
+    data: str | None
+    side: int | None
+    git_sha: str | None
+
+
+class Predictor:
+    """Predicts masks of sentences on images.
+
+    Args:
+        engine: model, tokens and device.
+        origin: where the model comes from.
+    """
+
+    def __init__(self, engine: Engine, origin: Origin):
+        self.engine, self.origin = engine, origin
+
+    @classmethod
+    def from_run(cls, run: str | Path, *, device: str = "auto") -> Predictor:
+        """The best checkpoint of a finished run.
+
+        Args:
+            run: its folder, ``runs/<run_id>``, or one of its checkpoints' folders.
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            UserError: not a finished run, or files of it are missing or damaged.
+        """
+        from omegaconf import OmegaConf
+
+        path = checkpoint.best_of(Path(run).expanduser())
+        run_dir = path.parent.parent
+        if not (run_dir / "config.yaml").is_file():
+            raise UserError(f"{run} is no run: {run_dir / 'config.yaml'} is missing. Runs lie in runs/<run id>.")
+        kept = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
+        assert isinstance(kept, dict)
+        config = {str(key): value for key, value in kept.items()}
+        saved = checkpoint.load(path)
+        seed_everything(config["seed"])  # frozen parts that start from random weights are not in the checkpoint
+        model = build.build_model(config)
+        frozen.load(model, saved)
+        text = _text(config, model, run_dir)
+        return cls._of(config, model, text, device, run_dir.name, path, frozen.weights_sha256(path))
+
+    @classmethod
+    def from_weights(
+        cls, path: str | Path, model: str | None = None, overrides: Sequence[str] = (), *, device: str = "auto"
+    ) -> Predictor:
+        """Weights that a paper's authors released, or a checkpoint of this suite.
+
+        Args:
+            path: the authors' ``.pth``, or a checkpoint's or run's folder (as in `from_run`).
+            model: registry name; needed for a file.
+            overrides: Hydra overrides that choose its size and arguments (``data=rrsisd``, ``size=paper``); for a file.
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            UserError: no model is named, or the weights do not fit it.
+        """
+        path = Path(path).expanduser()
+        if path.is_dir():
+            if model is not None or overrides:
+                raise UserError(f"{path} is a folder of this suite, which names its model and arguments itself.")
+            return cls.from_run(path, device=device)
+        if not path.is_file():
+            raise UserError(f"There are no weights at {path}.")
+        if model is None:
+            raise UserError(
+                f"Which model are the weights in {path.name}? Name it (--model), as `rrsis-bench list` does."
+            )
+        from rrsis_bench.official import load_official
+
+        registry.find(model)
+        config = compose_config([f"model={model}", "size=paper", *overrides])
+        built = load_official(model, path, **config["model"]["args"])
+        if tokenizer_source(config) == WORDPIECE:
+            raise UserError(
+                f"{tokenizer_field(config)}=wordpiece is a vocabulary made from training expressions, which released "
+                "weights do not come with: name theirs, such as hub:google-bert/bert-base-uncased."
+            )
+        text = _text(config, built, None)
+        return cls._of(config, built, text, device, None, path, checkpoint.sha256(path))
+
+    @classmethod
+    def _of(
+        cls,
+        config: dict[str, Any],
+        model: Segmenter,
+        text: TextPipeline,
+        device: str,
+        run_id: str | None,
+        path: Path,
+        weights_sha256: str,
+    ) -> Predictor:
+        fabric = build.build_fabric({**config["trainer"], "accelerator": device})
+        engine = Engine(model.to(fabric.device), text, fabric, align_corners=config["protocol"]["align_corners"])
+        data = config["data"]
+        origin = Origin(
+            config["model"]["name"], run_id, str(path), weights_sha256, data["name"], trained_side(data),
+            git_state(registry.ROOT)[0],
+        )  # fmt: skip
+        return cls(engine, origin)
+
+    def tags(self, options: Options, scale: scaling.Scaling, image: str) -> dict[str, str]:
+        """What every file of a prediction says of its making."""
+        tags = {
+            "image": image,
+            "model": self.origin.model,
+            "weights_sha": self.origin.weights_sha256,
+            "git_sha": self.origin.git_sha or "",
+            "view": options.view,
+            "threshold": f"{options.threshold:g}",
+            "scale": json.dumps(scale.as_dict()),
+        }
+        return tags | ({"tile": str(options.tile), "overlap": f"{options.overlap:g}"} if options.view == "tile" else {})
+
+    def tile_side(self) -> int:
+        """Side of a tile where none is given: that of the training pictures, or of the main view."""
+        return self.origin.side or self.engine.side
+
+    def __call__(
+        self,
+        image: Any,
+        expressions: str | Sequence[str],
+        *,
+        window: tuple[int, int, int, int] | None = None,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale: str = "auto",
+        **options: Any,
+    ) -> Predictions:
+        """Predict one mask per expression.
+
+        Args:
+            image: a path, an array (H, W, 3) or (H, W), a PIL image, or an xarray.DataArray with ``.rio``.
+            expressions: one or several referring expressions.
+            window: x, y, width, height in pixels: the part of the image that is the frame.
+            bands: shown as red, green and blue, counted from 1.
+            nodata: value of pixels without data, where the file does not say it.
+            scale: ``auto``, ``none``, ``LO,HI`` or ``pLO,pHI``; see `rrsis_bench.predict.scaling`.
+            options: fields of `rrsis_bench.predict.pipeline.Options`: view, tile, overlap, threshold, ...
+
+        Raises:
+            UserError: an unsuitable image, expression or option.
+        """
+        wanted = [expressions] if isinstance(expressions, str) else list(expressions)
+        chosen = self.options(options)
+        self.engine.read(wanted)
+        with open_source(image, bands=bands, nodata=nodata) as opened:
+            source: Source = opened if window is None else Cropped(opened, Window(*window))
+            scaled = scaling.decide(source, scale)
+            kept = sinks.Arrays(len(wanted), source.height, source.width)
+            pipeline.predict(source, self.engine, len(wanted), chosen, scaled, [kept])
+            meta = self.tags(chosen, scaled, source.name)
+            return Predictions(
+                [
+                    Prediction(expression, kept.values[index], kept.probabilities[index], source.georef, meta)
+                    for index, expression in enumerate(wanted)
+                ]
+            )
+
+    def options(self, values: Mapping[str, Any]) -> Options:
+        """Options with the tile's side filled in; UserError for an unknown one."""
+        known = set(Options.__dataclass_fields__)
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(f"Unknown option {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
+        given = {key: value for key, value in values.items() if value is not None}
+        if given.get("view") == "tile" and "tile" not in given:
+            given["tile"] = self.tile_side()
+        options = Options(**given)
+        return replace(options, tile=0) if options.view == "frame" else options
+
+
+def trained_side(data: Mapping[str, Any]) -> int | None:
+    """Longer side in pixels of a dataset's pictures, by its configuration; None where it is not one number."""
+    if data.get("scenes"):
+        return int(data["scenes"]["size"])
+    side = data.get("card", {}).get("side")
+    return None if side is None else int(side)
+
+
+def _text(config: Mapping[str, Any], model: Segmenter, run_dir: Path | None) -> TextPipeline:
+    source = tokenizer_source(config)
+    if source == WORDPIECE:
+        assert run_dir is not None, "refused before"
+        source = str(run_dir / "vocab.txt")
+        if not Path(source).is_file():
+            raise UserError(f"{source} is missing: the run's folder is not complete, and its model cannot read words.")
+    return TextPipeline(
+        load_tokenizer(source, tokenizer_field(config)),
+        model.max_tokens,
+        phrase_masks=model.phrase_masks,
+        phrases=config["phrases"],
+        categories=_categories(config, model, run_dir),
+    )
+
+
+def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | None) -> tuple[str, ...]:
+    """The dataset's category names, which a model with object phrases was trained with; empty where none is needed."""
+    if "object_mask" not in model.phrase_masks and "position_mask" not in model.phrase_masks:
+        return ()
+    kept = None if run_dir is None else run_dir / build.CATEGORIES
+    if kept is not None and kept.is_file():
+        return tuple(json.loads(kept.read_text(encoding="utf-8")))
+    root = Path(config["data"]["root"])
+    try:
+        from rrsis_bench.data import open_split
+
+        options = build.data_options(config["data"])
+        return open_split(config["data"]["format"], root, "train", options).category_names
+    except UserError as error:
+        raise UserError(
+            f"{config['model']['name']} looks the category names of '{config['data']['name']}' up in every expression, "
+            f"and they are read from the dataset: {error} Give its folder with data.root=."
+        ) from error

@@ -1,0 +1,364 @@
+"""One call: complete files with the image's georeference, or none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+from PIL import Image
+from pyproj import Geod, Proj
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.predict import job, vectors
+from tests.fakes.echo import CUT, Echo, EchoFirst, RaisesOnSeventh, make_predictor
+from tests.predict.rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, UTM, WKT_ONLY, blobs, write_raster
+
+SIDE = 96
+SENTENCES = ("the ship on the left", "the red vehicle")
+QUIET = [].append
+NO_PROGRESS = lambda _: QUIET  # noqa: E731
+PLACES = {
+    "utm": (UTM, NORTH_UP),
+    "degrees": (CRS.from_epsg(4326), DEGREES),
+    "wkt_only": (WKT_ONLY, NORTH_UP),
+    "south_up": (UTM, SOUTH_UP),
+    "rotated": (UTM, ROTATED),
+    "web_mercator": (CRS.from_epsg(3857), Affine(0.5, 0, 1_280_000, 0, -0.5, 6_130_000)),
+}
+
+
+def square() -> np.ndarray:
+    return blobs(SIDE, SIDE)
+
+
+def predict(image: Path, out: Path, sentences=SENTENCES, predictor=None, **fields):
+    """Run a job on the echo model; returns the JSON's content."""
+    made = make_predictor(Echo(SIDE), sentences) if predictor is None else predictor
+    options = fields.pop("options", {"view": "frame"})
+    request = job.Request(image, tuple(sentences), out, options, **fields)
+    return job.run(request, lambda: made, QUIET, NO_PROGRESS)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("window", [None, (8, 16, 64, 48)])
+def test_georeference_and_polygons_are_exact(tmp_path, place, window):
+    crs, transform = PLACES[place]
+    image = write_raster(tmp_path / "scene.tif", square(), crs=crs, transform=transform)
+    x, y, width, height = window or (0, 0, SIDE, SIDE)
+    with rasterio.open(image) as file:
+        expected = file.window_transform(rasterio.windows.Window(x, y, width, height))
+        stored = file.crs
+    content = predict(image, tmp_path / "out", window=window, save_prob=True)
+
+    with rasterio.open(tmp_path / "out/scene.mask.tif") as file:
+        assert (file.crs, file.shape, file.count) == (stored, (height, width), 2)
+        np.testing.assert_allclose(tuple(file.transform), tuple(expected), rtol=0, atol=1e-9)
+        masks = file.read()
+        assert file.descriptions == SENTENCES
+        assert file.tags()["model"] == "echo"
+        assert (file.nodata, file.profile["compress"], file.profile["driver"]) == (255, "deflate", "GTiff")
+    if window is None:
+        np.testing.assert_array_equal(masks[0], square()[..., 0] > CUT)
+    assert masks.any()
+
+    table = geopandas.read_file(tmp_path / "out/scene.gpkg", layer="predictions")
+    assert list(table.columns) == [*vectors.COLUMNS, "geometry"]
+    assert table.is_valid.all()
+    for index, mask in enumerate(masks):
+        own = table[table.expression_id == index]
+        back = rasterize(own.geometry, out_shape=mask.shape, transform=expected)
+        np.testing.assert_array_equal(back, mask)
+        assert content["expressions"][index]["area_px"] == mask.sum() == own.area_px.sum()
+        assert content["expressions"][index]["objects"] == len(own)
+    assert set(table.touches_edge) == ({True, False} if window is None else {True})
+    assert table.score_mean.between(0.5, 1).all()
+
+    ring = table.to_crs("EPSG:4326")
+    geodesic = [abs(Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) for shape in ring.geometry]
+    np.testing.assert_allclose(table.area_m2, geodesic, rtol=1e-3)
+    with rasterio.open(tmp_path / "out/scene.prob.tif") as file:
+        prob = file.read(1)
+        np.testing.assert_array_equal(prob > 127, masks[0] == 1)
+
+
+def test_areas_against_the_scale_of_the_projection(tmp_path):
+    """Independent of geodesics: planar area over the projection's areal scale, and the ellipsoid's own cell size."""
+    image = write_raster(tmp_path / "scene.tif", square())
+    predict(image, tmp_path / "out")
+    table = geopandas.read_file(tmp_path / "out/scene.gpkg")
+    lon, lat = table.to_crs(4326).geometry.iloc[0].centroid.coords[0]
+    scale = Proj("EPSG:32632").get_factors(lon, lat).areal_scale
+    np.testing.assert_allclose(table.area_m2, table.area / scale, rtol=1e-3)
+
+    image = write_raster(tmp_path / "deg.tif", square(), crs=CRS.from_epsg(4326), transform=DEGREES)
+    predict(image, tmp_path / "out")
+    table = geopandas.read_file(tmp_path / "out/deg.gpkg")
+    a, e2, phi = 6378137.0, 0.00669437999014, np.radians(48.1)
+    curve = 1 - e2 * np.sin(phi) ** 2
+    cell = a * (1 - e2) / curve**1.5 * a / curve**0.5 * np.cos(phi) * np.radians(1e-5) ** 2
+    np.testing.assert_allclose(table.area_m2, table.area_px * cell, rtol=1e-3)
+
+
+def test_geojson_is_longitude_and_latitude(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square(), transform=SOUTH_UP)
+    predict(image, tmp_path / "out", vector="geojson")
+    content = json.loads((tmp_path / "out/scene.geojson").read_text())
+    assert "crs" not in content
+    points = np.array([p for f in content["features"] for ring in f["geometry"]["coordinates"] for p in ring])
+    assert np.abs(points[:, 0]).max() <= 180
+    assert np.abs(points[:, 1]).max() <= 90
+    np.testing.assert_allclose(points.mean(0), (9, 47.85), atol=0.1)
+    for feature in content["features"]:
+        outer = np.array(feature["geometry"]["coordinates"][0])
+        turn = np.sum(outer[:-1, 0] * outer[1:, 1] - outer[1:, 0] * outer[:-1, 1])
+        assert turn > 0, "RFC 7946: exterior rings turn counterclockwise"
+
+
+def test_other_vector_options(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square())
+    predict(image, tmp_path / "all")
+    everything = geopandas.read_file(tmp_path / "all/scene.gpkg")
+    predict(image, tmp_path / "some", min_area=(20.0, "px"), to_crs="EPSG:3035", vector="parquet")
+    some = geopandas.read_parquet(tmp_path / "some/scene.parquet")
+    assert some.crs.to_epsg() == 3035
+    assert len(some) == (everything.area_px >= 20).sum() < len(everything)
+    predict(image, tmp_path / "m2", min_area=(5.0, "m2"), simplify=2.0)
+    m2 = geopandas.read_file(tmp_path / "m2/scene.gpkg")
+    assert len(m2) == (everything.area_m2 >= 5).sum()
+    assert m2.geometry.apply(lambda one: len(one.exterior.coords)).sum() < everything.geometry.apply(
+        lambda one: len(one.exterior.coords)
+    ).sum()  # fmt: skip
+
+
+def test_a_plain_picture_gives_png_masks_and_an_overlay(tmp_path):
+    Image.fromarray(square()).save(tmp_path / "scene.png")
+    content = predict(tmp_path / "scene.png", tmp_path / "out", sentences=("the red vehicle",))
+    assert left_in(tmp_path / "out") == ["scene.mask.png", "scene.overlay.png", "scene.predict.json"]
+    assert sorted(content["files"]) == left_in(tmp_path / "out")
+    mask = np.asarray(Image.open(tmp_path / "out/scene.mask.png"))
+    np.testing.assert_array_equal(mask, np.where(square()[..., 0] > CUT, 255, 0))
+    predict(tmp_path / "scene.png", tmp_path / "gpkg", vector="gpkg", save_prob=True)
+    table = geopandas.read_file(tmp_path / "gpkg/scene.gpkg")
+    assert table.crs is None
+    assert table.area_m2.isna().all()
+    np.testing.assert_array_equal(rasterize(table[table.expression_id == 0].geometry, out_shape=mask.shape), mask > 0)
+    assert left_in(tmp_path / "gpkg") == [
+        "scene.gpkg", "scene.mask.001.png", "scene.mask.002.png", "scene.overlay.png", "scene.predict.json",
+        "scene.prob.001.png", "scene.prob.002.png",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="not georeferenced"):
+        predict(tmp_path / "scene.png", tmp_path / "geojson", vector="geojson")
+    assert left_in(tmp_path / "geojson") == []
+
+
+def test_nodata_stays_nodata_in_both_views(tmp_path):
+    image_HWC = square().astype(np.uint16) * 40
+    image_HWC[:, 70:] = 0
+    image_HWC[:4, :4] = 65535
+    image = write_raster(tmp_path / "scene.tif", image_HWC, nodata=0)
+    found = {}
+    for view in ("frame", "tile"):
+        options = {"view": view, **({"tile": SIDE} if view == "tile" else {})}
+        content = predict(image, tmp_path / view, options=options, save_prob=True)
+        found[view] = content["image"]["scaling"]
+        for kind in ("mask", "prob"):
+            with rasterio.open(tmp_path / view / f"scene.{kind}.tif") as file:
+                values = file.read(1)
+            assert (values[:, 70:] == 255).all()
+            assert (values[:, :70] != 255).all()
+    assert found["frame"] == found["tile"]
+    assert found["frame"]["kind"] == "percentile"
+
+
+def test_an_area_of_interest_is_the_frame(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square())
+    from shapely.geometry import Polygon
+
+    left, top = NORTH_UP.c, NORTH_UP.f
+    triangle = Polygon([(left + 5, top - 5), (left + 35, top - 5), (left + 5, top - 30)])
+    geopandas.GeoSeries([triangle], crs=UTM.to_wkt()).to_crs(4326).to_file(tmp_path / "aoi.geojson")
+    content = predict(image, tmp_path / "out", aoi=tmp_path / "aoi.geojson")
+    assert (content["image"]["width"], content["image"]["height"]) == (60, 50)
+    with rasterio.open(tmp_path / "out/scene.mask.tif") as file:
+        values = file.read(1)
+        np.testing.assert_allclose((file.transform.c, file.transform.f), (left + 5, top - 5), atol=1e-6)
+    assert (values[-1, 10:] == 255).all()
+    assert (values[0, :50] != 255).all()
+    geopandas.GeoSeries([Polygon([(8, 47), (8.1, 47), (8, 47.1)])], crs=4326).to_file(tmp_path / "far.geojson")
+    geopandas.GeoSeries([triangle], crs=4326).to_file(tmp_path / "wrong.geojson")
+    for name, said in [("far", "does not lie over"), ("wrong", "as it says"), ("missing", "no area of interest")]:
+        with pytest.raises(UserError, match=said):
+            predict(image, tmp_path / "no", aoi=tmp_path / f"{name}.geojson")
+
+
+def test_fifty_sentences_one_decode_one_encoding_and_any_text_survives(tmp_path, monkeypatch):
+    sentences = [f"the ship number {index}" for index in range(46)]
+    sentences += ["左边的船", "a \"quoted\" ship; the 'last' one", "two\nlines of\ttext", "a ship " * 1429]
+    assert len(sentences[-1]) > 10_000
+    Image.fromarray(square()).save(tmp_path / "scene.png")
+    decodes = []
+    from rrsis_bench.data import images
+
+    original = images.read_rgb
+    monkeypatch.setattr(images, "read_rgb", lambda path: decodes.append(path) or original(path))
+    model = EchoFirst(SIDE)
+    predictor = make_predictor(model, sentences)
+    predict(tmp_path / "scene.png", tmp_path / "png", sentences, predictor, vector="gpkg")
+    assert (len(decodes), model.encodings, predictor.engine.encoded) == (1, 1, 1)
+    assert list(dict.fromkeys(geopandas.read_file(tmp_path / "png/scene.gpkg").expression)) == sentences
+    stored = json.loads((tmp_path / "png/scene.predict.json").read_text(encoding="utf-8"))
+    assert [row["expression"] for row in stored["expressions"]] == sentences
+
+    image = write_raster(tmp_path / "scene.tif", square())
+    predict(image, tmp_path / "tif", sentences, make_predictor(EchoFirst(SIDE), sentences), overlay=False)
+    with rasterio.open(tmp_path / "tif/scene.mask.tif") as file:
+        assert list(file.descriptions) == sentences
+
+
+@pytest.mark.parametrize("kind", list(vectors.FORMATS))
+def test_an_empty_prediction_gives_valid_empty_files(tmp_path, kind):
+    image = write_raster(tmp_path / "scene.tif", np.zeros((SIDE, SIDE, 3), np.uint8))
+    content = predict(image, tmp_path / "out", vector=kind)
+    path = tmp_path / "out" / f"scene{vectors.FORMATS[kind]}"
+    table = geopandas.read_parquet(path) if kind == "parquet" else geopandas.read_file(path)
+    assert len(table) == 0
+    if kind != "geojson":  # which names the columns of its features only
+        assert list(table.columns) == [*vectors.COLUMNS, "geometry"]
+    with rasterio.open(tmp_path / "out/scene.mask.tif") as file:
+        assert not file.read().any()
+    assert content["expressions"][0] | {"frame_words": 0} == {
+        "expression": SENTENCES[0], "frame_words": 0, "area_px": 0, "score_mean": None,
+        "probability_max": pytest.approx(0), "objects": 0,
+    }  # fmt: skip
+    assert pyogrio.list_layers(path).shape[0] == 1 if kind == "gpkg" else True
+
+
+def test_existing_files_are_kept_or_replaced_broken_or_not(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square())
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("scene.mask.tif", "scene.gpkg", "scene.overlay.png", "scene.predict.json"):
+        (out / name).write_bytes(b"II*\0broken by an earlier crash")
+
+    def never():
+        raise AssertionError("the model was loaded before the folder was looked at")
+
+    request = job.Request(image, SENTENCES, out, {"view": "frame"})
+    with pytest.raises(UserError, match="--overwrite"):
+        job.run(request, never, QUIET, NO_PROGRESS)
+    assert (out / "scene.gpkg").read_bytes().endswith(b"crash")
+    predict(image, out, overwrite=True)
+    with rasterio.open(out / "scene.mask.tif") as file:
+        np.testing.assert_array_equal(file.read(1), square()[..., 0] > CUT)
+    assert len(geopandas.read_file(out / "scene.gpkg")) > 0
+    assert left_in(out) == ["scene.gpkg", "scene.mask.tif", "scene.overlay.png", "scene.predict.json"]
+
+
+def test_a_model_that_fails_on_tile_7_leaves_nothing(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square())
+    predictor = make_predictor(RaisesOnSeventh(32), SENTENCES[:1])
+    options = {"view": "tile", "tile": 32, "overlap": 0.0, "batch": 1}
+    with pytest.raises(UserError, match="Tile 7 of 9"):
+        predict(image, tmp_path / "out", SENTENCES[:1], predictor, options=options)
+    assert left_in(tmp_path / "out") == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    image = write_raster(tmp_path / "scene.tif", square())
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="cannot be written to: Not a directory"):
+        predict(image, tmp_path / "file/out")
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    with pytest.raises(UserError, match="Read-only file system"):
+        predict(image, tmp_path / "out")
+    assert left_in(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("vector", ["gpkg", "none"])
+@pytest.mark.parametrize("limit", [100, 1000, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, limit, vector):
+    """The limit on file sizes makes every writer fail as on a full disk, wherever it stands."""
+    image_HWC = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    image = write_raster(tmp_path / "scene.tif", image_HWC)
+    predictor = make_predictor(Echo(200))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(UserError) as caught:
+            predict(image, tmp_path / "out", predictor=predictor, save_prob=True, vector=vector)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path / "out") == []
+
+
+def test_words_of_the_frame_are_named_in_tile_mode(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square())
+    options = {"view": "tile", "tile": SIDE}
+    content = predict(image, tmp_path / "out", ("the ship on the left", "white ship"), options=options)
+    assert any("left" in line for line in content["warnings"])
+    assert content["expressions"][0]["frame_words"] == {"position": ["left"]}
+    assert content["expressions"][1]["frame_words"] == {}
+    assert content["options"]["tile"] == SIDE
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"vector": "shp"}, "vector=shp"),
+        ({"window": (0, 0, 999, 5)}, "does not lie inside"),
+        ({"options": {"view": "panorama"}}, "view=panorama"),
+        ({"options": {"view": "frame", "threshold": 1.0}}, "threshold"),
+        ({"to_crs": "EPSG:99999999"}, "no coordinate system"),
+        ({"scale": "none,"}, "scale="),
+        ({"vector": "none", "simplify": 1.0}, "simplify"),
+        ({"sentences": ()}, "no expression"),
+        ({"bands": (9, 1, 2)}, "no band 9"),
+    ],
+)  # fmt: skip
+def test_bad_requests_stop_before_the_model_is_loaded(tmp_path, fields, said):
+    image = write_raster(tmp_path / "scene.tif", square())
+    sentences = fields.pop("sentences", SENTENCES)
+    request = job.Request(image, sentences, tmp_path / "out", **{"options": {"view": "frame"}, **fields})
+
+    def never():
+        raise AssertionError("the model was loaded")
+
+    with pytest.raises(UserError, match=said):
+        job.run(request, never, QUIET, NO_PROGRESS)
+    assert left_in(tmp_path / "out") == []
+
+
+def test_expressions_are_read_from_files(tmp_path):
+    (tmp_path / "a.csv").write_text('id,expression\n1,"a ship, white"\n2,左边的船\n', encoding="utf-8-sig")
+    assert job.read_expressions(tmp_path / "a.csv") == ["a ship, white", "左边的船"]
+    (tmp_path / "a.txt").write_text("a ship\n\n the bridge \n", encoding="utf-8")
+    assert job.read_expressions(tmp_path / "a.txt") == ["a ship", "the bridge"]
+    (tmp_path / "b.csv").write_text("text\na\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    for name, said in [("b.csv", "none called expression"), ("empty.txt", "holds no"), ("c.txt", "cannot be read")]:
+        with pytest.raises(UserError, match=said):
+            job.read_expressions(tmp_path / name)
+    assert job.parse_area("5 m2") == (5.0, "m2")
+    assert job.parse_area("20") == (20.0, "px")
+    with pytest.raises(UserError, match="min-area"):
+        job.parse_area("5ha")
