@@ -10,10 +10,10 @@ RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(A
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all perf lint data compare report clean
+.PHONY: help bench test test-all perf perf-data reference-sam2 lint data compare report clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 	@echo "Variables: MODEL=$(MODEL) DATA=$(DATA) SIZE=$(SIZE) SEED=$(SEED) ARGS='hydra overrides'"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,6 +31,16 @@ test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB o
 
 perf: $(STAMP)  ## timings, each beside the plain way in the same run
 	@$(BIN)/python -m pytest tests/perf -m slow -s
+
+perf-data: $(STAMP)  ## samples/s of the data pipeline, beside the plain way
+	@$(BIN)/python -m tests.perf.perf_data
+
+reference-sam2: $(STAMP)  ## Meta's own SAM 2, which the slow tests compare with
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --target .venv/reference-build "setuptools>=77,<82"
+	@SAM2_BUILD_CUDA=0 PYTHONPATH=$(CURDIR)/.venv/reference-build $(BIN)/python -m pip install \
+		--disable-pip-version-check -q --no-build-isolation --no-deps --target .venv/reference sam2==1.1.0
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target .venv/reference \
+		iopath==0.1.10 portalocker==4.4.2
 
 lint: $(STAMP)  ## ruff, its formatter and the type check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

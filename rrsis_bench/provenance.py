@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "lightning", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "lightning", "numpy")
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:

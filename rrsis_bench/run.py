@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -86,7 +87,13 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
         plugins.register(ModelSearchPath)
     task = bench.bench if verb == "bench" else bench.evaluate_checkpoint
     sys.argv = [f"rrsis-bench {verb}", *arguments]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task))()
+    # A package that initialises Hydra at import (SAM 2's does) would keep ours from starting; it gets its state back.
+    state = GlobalHydra.instance()
+    theirs, state.hydra = state.hydra, None
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task))()
+    finally:
+        state.hydra = theirs
     return 0
 
 

@@ -39,13 +39,14 @@ def unreachable(what: str, spec: str, field: str, reason: object) -> UserError:
     )
 
 
-def locate_weights(spec: str, what: str, field: str) -> Path | None:
+def locate_weights(spec: str, what: str, field: str, files: tuple[str, ...] = FILES) -> Path | None:
     """The weights file that `spec` names, downloaded into the hub's cache if need be; None for ``"random"``.
 
     Args:
         spec: ``"random"``, ``"hub:<id>"``, or a local file or folder.
         what: the backbone, for messages.
         field: the configuration field that holds `spec`, for messages.
+        files: names that the weights may have in a hub repository or a folder; the first one there is taken.
 
     Raises:
         UserError: it cannot be reached.
@@ -55,17 +56,26 @@ def locate_weights(spec: str, what: str, field: str) -> Path | None:
     path = Path(spec).expanduser()
     if spec.startswith(HUB):
         try:
-            path = Path(snapshot_download(spec.removeprefix(HUB), allow_patterns=FILES[0]))
+            path = _download(spec.removeprefix(HUB), files)
         except (OSError, HFValidationError) as error:
             raise unreachable(what, spec, field, error) from error
     if path.is_dir():
-        found = [path / name for name in FILES if (path / name).is_file()]
+        found = [path / name for name in files if (path / name).is_file()]
         if not found:
-            raise unreachable(what, spec, field, f"no {' or '.join(FILES)} in it")
+            raise unreachable(what, spec, field, f"no {' or '.join(files)} in it")
         path = found[0]
     if not path.is_file():
         raise unreachable(what, spec, field, "no such file or folder")
     return path
+
+
+def _download(hub_id: str, files: tuple[str, ...]) -> Path:
+    """The folder of the hub's cache that holds the first of `files` that the repository has, if it has any."""
+    for name in files:
+        folder = Path(snapshot_download(hub_id, allow_patterns=name))
+        if (folder / name).is_file():
+            break
+    return folder
 
 
 def read_tensors(path: Path, what: str, field: str) -> dict[str, Tensor]:

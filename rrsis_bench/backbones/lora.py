@@ -1,0 +1,211 @@
+"""Low-rank adapters (LoRA) on the packed projections of frozen encoders.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685). SGSRF, section 3.2.1,
+puts pairs of rank 16 on the query and on the key projection of every attention and leaves the value projection alone.
+
+Encoders keep the three projections in one matrix, ``qkv.weight`` (timm, SAM 2) or ``in_proj_weight``
+(``nn.MultiheadAttention``), so that a pair belongs to a block of its rows. The adapted matrix is put together once per
+forward: fused kernels that read the matrix itself see it too, and merging it changes no output. The frozen parameter
+keeps its name in the state dict; the pairs stand beside it as ``lora_q_down``, ``lora_q_up``, and so on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rrsis_bench.errors import UserError
+
+# Which row blocks of a packed matrix (query, key, value) get a pair. RSRefSeg2 adapts all of them, the projection after
+# the attention, and the convolutions of SAM 2's neck.
+TARGETS: dict[str, tuple[str | None, ...]] = {
+    "qk": ("lora_q", "lora_k", None),
+    "all": ("lora_q", "lora_k", "lora_v"),
+}
+NECK = ".neck.convs."
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """What `add_lora` has put on one module, kept as its attribute ``adapters``.
+
+    Attributes:
+        weight: name of the adapted parameter.
+        pairs: per equal block of its rows the name of the pair, None for rows that stay as they are.
+        scale: alpha / rank.
+        original: the module's class before.
+    """
+
+    weight: str
+    pairs: tuple[str | None, ...]
+    scale: float
+    original: type[nn.Module]
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer with adapters."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
+        """As `nn.Linear`."""
+        return F.linear(input, adapted_weight(self), self.bias)
+
+
+class LoraConv2d(nn.Conv2d):
+    """A convolution with adapters."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's name
+        """As `nn.Conv2d`."""
+        return self._conv_forward(input, adapted_weight(self), self.bias)
+
+
+class LoraMultiheadAttention(nn.MultiheadAttention):
+    """Attention with adapters on its packed input projection, and perhaps on its output projection."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """As `nn.MultiheadAttention`, whose slow and fast paths read the two matrices from attributes."""
+        with _in_place_of(self, "in_proj_weight", adapted_weight(self)):
+            if not isinstance(self.out_proj, LoraLinear):
+                return super().forward(*args, **kwargs)
+            with _in_place_of(self.out_proj, "weight", adapted_weight(self.out_proj)):
+                return super().forward(*args, **kwargs)
+
+
+def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") -> list[str]:
+    """Freeze the attention projections inside `module` and put trainable low-rank pairs on them.
+
+    A pair adds ``alpha / rank * up @ down`` to its rows; down (rank, in) is drawn as peft draws it and up (rows, rank)
+    is zero, so that the module computes what it computed before, to the bit. Other parameters keep their
+    ``requires_grad``.
+
+    Args:
+        module: an encoder of timm, open_clip or transformers' SAM 2.
+        rank: r.
+        alpha: the scale's numerator.
+        targets: ``"qk"``: the query rows and the key rows (SGSRF); ``"all"``: also the value rows, the projection after
+            the attention, and the convolutions of SAM 2's neck (RSRefSeg2).
+
+    Returns:
+        The names of the adapted weights, as in ``module.state_dict()``.
+
+    Raises:
+        UserError: a bad rank, alpha or target, projections that are not packed, adapters there already, or nothing to
+            adapt.
+    """
+    if targets not in TARGETS:
+        raise UserError(f"lora_targets must be one of {', '.join(TARGETS)}, not '{targets}'.")
+    if rank < 1 or not 0 < alpha < math.inf:
+        raise UserError(f"LoRA needs a rank of at least 1 and an alpha above 0, not {rank} and {alpha}.")
+    found = _projections(module, targets)
+    if not found:
+        raise UserError(f"{type(module).__name__} has no packed query, key and value projection that LoRA can adapt.")
+    for _, child, weight, pairs in found:
+        _adapt(child, weight, pairs, rank, alpha)
+    return [f"{name}.{weight}" if name else weight for name, _, weight, _ in found]
+
+
+def merge_lora(module: nn.Module) -> None:
+    """Write the adapted matrices into the weights and remove the adapters: the same outputs, without their cost.
+
+    The merged weights stay frozen. A module without adapters is left as it is.
+    """
+    for child in list(module.modules()):
+        adapters = getattr(child, "adapters", None)
+        if not isinstance(adapters, Adapters):
+            continue
+        with torch.no_grad():
+            getattr(child, adapters.weight).copy_(adapted_weight(child))
+        for pair in filter(None, adapters.pairs):
+            delattr(child, f"{pair}_down")
+            delattr(child, f"{pair}_up")
+        del child.adapters
+        child.__class__ = adapters.original
+
+
+def adapted_weight(module: nn.Module) -> Tensor:
+    """The matrix that an adapted module applies, in the shape and dtype of its weight.
+
+    Computed in the weight's own precision under autocast too, so that merging loses nothing.
+    """
+    adapters = cast(Adapters, module.adapters)
+    weight = cast(Tensor, getattr(module, adapters.weight))
+    blocks = list(weight.flatten(1).chunk(len(adapters.pairs)))
+    with torch.autocast(weight.device.type, enabled=False):
+        for index, pair in enumerate(adapters.pairs):
+            if pair is not None:
+                down, up = getattr(module, f"{pair}_down"), getattr(module, f"{pair}_up")
+                blocks[index] = torch.addmm(blocks[index], up, down, alpha=adapters.scale)
+        return torch.cat(blocks).view_as(weight)
+
+
+def trainable_parts(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Parameters by part: name of a direct child -> (all, trainable); ``lora`` lists the adapters of all children.
+
+    Parameters that `module` holds itself stand under their own names; a shared parameter counts where it comes first.
+    """
+    parts: dict[str, tuple[int, int]] = {}
+    for name, parameter in module.named_parameters():
+        part = "lora" if name.rpartition(".")[2].startswith("lora_") else name.partition(".")[0]
+        total, trainable = parts.get(part, (0, 0))
+        size = parameter.numel()
+        parts[part] = (total + size, trainable + size * parameter.requires_grad)
+    return parts
+
+
+Projection = tuple[str, nn.Module, str, tuple[str | None, ...]]
+
+
+def _projections(module: nn.Module, targets: str) -> list[Projection]:
+    """(name of the module, the module, name of its weight, pairs) of all that `targets` names, in module order."""
+    packed, single, found = TARGETS[targets], ("lora",), []
+
+    def add(name: str, child: nn.Module, weight: str, pairs: tuple[str | None, ...]) -> None:
+        if isinstance(getattr(child, "adapters", None), Adapters):
+            raise UserError(f"'{name}' has LoRA adapters already.")
+        found.append((name, child, weight, pairs))
+
+    for name, child in module.named_modules():
+        dot = f"{name}." if name else ""
+        if isinstance(getattr(child, "qkv", None), nn.Linear):
+            add(f"{dot}qkv", child.qkv, "weight", packed)
+            if targets == "all":
+                add(f"{dot}proj", child.proj, "weight", single)
+        elif isinstance(child, nn.MultiheadAttention) and child.in_proj_weight is not None:
+            add(name, child, "in_proj_weight", packed)
+            if targets == "all":
+                add(f"{dot}out_proj", child.out_proj, "weight", single)
+        elif hasattr(child, "in_proj_weight"):
+            raise UserError(f"LoRA cannot adapt '{name}', a {type(child).__name__}: its projections are not packed.")
+        elif targets == "all" and isinstance(child, nn.Conv2d) and NECK in f".{name}.":
+            add(name, child, "weight", single)
+    return found
+
+
+def _adapt(module: nn.Module, weight: str, pairs: tuple[str | None, ...], rank: int, alpha: float) -> None:
+    """Turn `module` into the adapted class of its kind, with new pairs on its frozen `weight`."""
+    base = cast(nn.Parameter, getattr(module, weight)).requires_grad_(False)
+    rows, columns = base.shape[0] // len(pairs), base[0].numel()
+    for pair in filter(None, pairs):
+        down = nn.Parameter(base.new_empty(rank, columns))
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        module.register_parameter(f"{pair}_down", down)
+        module.register_parameter(f"{pair}_up", nn.Parameter(base.new_zeros(rows, rank)))
+    module.adapters = Adapters(weight, pairs, alpha / rank, type(module))  # type: ignore[assignment]
+    kinds = ((nn.MultiheadAttention, LoraMultiheadAttention), (nn.Conv2d, LoraConv2d), (nn.Linear, LoraLinear))
+    module.__class__ = next(adapted for plain, adapted in kinds if isinstance(module, plain))
+
+
+@contextmanager
+def _in_place_of(module: nn.Module, name: str, value: Tensor) -> Iterator[None]:
+    """Let ``module.name`` be `value` for a while; the parameter keeps its place in the state dict."""
+    module.__dict__[name] = value  # found before nn.Module looks at its parameters
+    try:
+        yield
+    finally:
+        del module.__dict__[name]
