@@ -1,0 +1,53 @@
+"""MRSNet's recipes, the printed learning rate, and the rows of Table III."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.fakes.config import CONF, compose
+
+ROWS = {"psr": (True, False), "csr": (False, True), "both": (True, True)}
+
+
+def test_table_3_runs_the_rows_that_the_paper_prints() -> None:
+    sweep = yaml.safe_load((CONF / "ablation" / "mrsnet_table3.yaml").read_text(encoding="utf-8"))["hydra"]
+    assert sweep["mode"] == "MULTIRUN"
+    ((key, jobs),) = sweep["sweeper"]["params"].items()
+    assert key == "experiment"
+    assert jobs.split(",") == [f"mrsnet_table3/{row}" for row in ROWS]
+    assert {path.stem for path in (CONF / "experiment" / "mrsnet_table3").glob("*.yaml")} == set(ROWS)
+    for row, switches in ROWS.items():
+        config = compose("ablation=mrsnet_table3", f"experiment=mrsnet_table3/{row}", "data=synthetic")
+        args = config["model"]["args"]
+        assert config["model"]["name"] == "mrsnet"
+        assert config["results"]["root"] == "runs/ablation/mrsnet_table3"
+        assert (args["psr"], args["csr"]) == switches
+        if row == "both":
+            assert args == compose("model=mrsnet", "data=synthetic")["model"]["args"]
+
+
+@pytest.mark.parametrize("data", ["nwpu_refer", "rrsisd", "refsegrs", "risbench"])
+def test_paper_recipe_is_rmsins_but_for_rate_and_schedule(data) -> None:
+    train, args = (compose("model=mrsnet", f"data={data}")[node] for node in ("train", "model"))
+    assert (train["lr"], train["schedule"], train["min_lr_ratio"], train["warmup_steps"]) == (6e-5, "cosine", 0.0, 0)
+    wanted = compose("model=rmsin", f"data={data}")["train"]
+    same = {key for key in wanted if key not in ("lr", "schedule", "min_lr_ratio", "warmup_steps")}
+    assert {key: train[key] for key in same} == {key: wanted[key] for key in same}
+    assert (train["epochs"], train["batch_size"], train["weight_decay"]) == (40, 8, 0.01)
+    assert (train["loss"]["ce"], train["loss"]["dice"]) == (0.9, 0.1)
+    args = args["args"]
+    assert (args["max_tokens"], args["views"], args["swin"]["embed_dim"]) == (20, {"image": 480}, 128)
+
+
+def test_the_printed_rate_is_an_experiment() -> None:
+    stable, printed = (
+        compose("model=mrsnet", "data=nwpu_refer", *extra) for extra in ([], ["experiment=mrsnet_paper_lr"])
+    )
+    assert (printed["train"]["lr"], stable["train"]["lr"]) == (6e-4, 6e-5)
+    stable["train"]["lr"] = printed["train"]["lr"]
+    assert stable == printed
+
+
+def test_the_tiny_size_trains_by_the_common_recipe() -> None:
+    assert compose("model=mrsnet", "data=synthetic")["train"] == compose("model=lavt", "data=synthetic")["train"]
