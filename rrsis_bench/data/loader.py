@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rrsis_bench.data.images import resize_bilinear
-from rrsis_bench.data.masks import resize_nearest
+from rrsis_bench.data.columns import Texts
+from rrsis_bench.data.images import read_bytes, read_picture, resize_picture
+from rrsis_bench.data.masks import decode_nearest, resize_nearest
 from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.view_cache import ViewCache
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch, ReferringDataset, Sample
 
@@ -64,9 +68,14 @@ class ViewDataset(Dataset[Item]):
         cache: keep what is decoded, up to `cache_bytes` in this process (each worker has a cache of its own): resized
             views once per picture, or the decoded pictures where they are augmented.
         cache_bytes: bound of the cache.
+        view_cache: resized views on disk, shared with other runs; samples that are ever augmented neither read nor
+            write it. Makes no difference to a pixel.
+
+    The picture that was read last, and its views, are kept in any case: samples of one picture in a row decode once.
 
     Raises:
-        UserError: an empty `views`, another number of expressions than samples, or what `TextPipeline` refuses.
+        UserError: an empty `views`, another number of expressions than samples, what `TextPipeline` refuses, or, with a
+            `view_cache`, a picture that cannot be read.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class ViewDataset(Dataset[Item]):
         seed: int = 0,
         cache: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        view_cache: ViewCache | None = None,
     ):
         if not views:
             raise UserError("The model declares no views; it needs at least one, such as {'image': 480}.")
@@ -90,15 +100,21 @@ class ViewDataset(Dataset[Item]):
         self.dataset = dataset
         self.views = dict(views)
         self.native_masks = native_masks
-        self.expressions = list(expressions) if expressions is not None else None
+        self.expressions = Texts(expressions) if expressions is not None else None
         self.augment = augment
         self.seed = seed
-        self.text = text(self.expressions or [dataset[index].expression for index in range(len(dataset))])
+        self.text = text(list(expressions or (dataset[index].expression for index in range(len(dataset)))))
         chosen = np.random.default_rng([seed, 0xA06]).permutation(len(dataset))[: round(augment_share * len(dataset))]
-        self._augmented = frozenset(chosen.tolist()) if augment is not None else frozenset()
+        self._augmented_N = np.zeros(len(dataset), dtype=bool)
+        self._augmented_N[chosen] = augment is not None
         # In shared memory, because workers that live on hold a copy of this object from before the epoch changed.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache = _Cache(cache_bytes if cache else 0)
+        self._last = _Last()
+        self._view_cache = view_cache
+        self._digest_N32: np.ndarray | None = None
+        if view_cache is not None:
+            self._digest_N32 = view_cache.digests([dataset[index].image_path for index in range(len(dataset))])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that augmentation depends on; call it before iterating."""
@@ -116,10 +132,7 @@ class ViewDataset(Dataset[Item]):
         try:
             views = self._read_views(sample, index)
             mask_HW = sample.read_mask() if self.native_masks else None
-            target_SS = self._cache.get(("target", index))
-            if target_SS is None:
-                target_SS = resize_nearest(sample.read_mask() if mask_HW is None else mask_HW, self._main_side)
-                self._cache.put(("target", index), target_SS)
+            target_SS = self._read_target(sample, index, mask_HW)
         except (UserError, OSError, ValueError) as error:
             raise SampleError(f"Sample {sample.sample_id} of split '{self.dataset.split}': {error}") from error
         text = {key: array[index] for key, array in self.text.items()}
@@ -129,26 +142,78 @@ class ViewDataset(Dataset[Item]):
     def _main_side(self) -> int:
         return next(iter(self.views.values()))
 
+    def _read_target(self, sample: Sample, index: int, mask_HW: np.ndarray | None) -> np.ndarray:
+        """The training target; from the run lengths, without the whole mask, where nobody asks for that."""
+        target_SS = self._cache.get(("target", index))
+        if target_SS is None:
+            if mask_HW is None and sample.read_rle is not None:
+                target_SS = decode_nearest(sample.read_rle(), self._main_side)
+            else:
+                target_SS = resize_nearest(sample.read_mask() if mask_HW is None else mask_HW, self._main_side)
+            self._cache.put(("target", index), target_SS)
+        return target_SS
+
     def _read_views(self, sample: Sample, index: int) -> dict[str, np.ndarray]:
-        """The resized views, from the cache where possible; samples of one picture share an entry."""
-        if self.augment is None or index not in self._augmented:
-            views: dict[str, np.ndarray] = {}
-            decoded_HWC: np.ndarray | None = None
-            for name, side in self.views.items():
-                view_CSS = self._cache.get(("view", sample.image_id, side))
-                if view_CSS is None:
-                    decoded_HWC = sample.read_image() if decoded_HWC is None else decoded_HWC
-                    view_CSS = resize_bilinear(decoded_HWC, side)
-                    self._cache.put(("view", sample.image_id, side), view_CSS)
-                views[name] = view_CSS
-            return views
-        image_HWC = self._cache.get(("image", sample.image_id))
-        if image_HWC is None:
-            image_HWC = sample.read_image()
-            self._cache.put(("image", sample.image_id), image_HWC)
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
-        augmented_HWC = self.augment(image_HWC.copy(), rng)
-        return {name: resize_bilinear(augmented_HWC, side) for name, side in self.views.items()}
+        """The resized views; samples of one picture share what is kept of it."""
+        if self._last.image_id != sample.image_id:
+            self._last = _Last(sample.image_id)
+        if self.augment is not None and self._augmented_N[index]:
+            image_HWC = self._cache.get(("image", sample.image_id))
+            if image_HWC is None:
+                image_HWC = np.asarray(self._decode(sample))
+                self._cache.put(("image", sample.image_id), image_HWC)
+            rng = np.random.default_rng([self.seed, int(self._epoch), index])
+            augmented = Image.fromarray(self.augment(image_HWC.copy(), rng))
+            return {name: resize_picture(augmented, side) for name, side in self.views.items()}
+        return {name: self._read_view(sample, index, side) for name, side in self.views.items()}
+
+    def _read_view(self, sample: Sample, index: int, side: int) -> np.ndarray:
+        """One resized view: from memory, from the disk, or made from the picture."""
+        key = ("view", sample.image_id, side)
+        view_CSS = self._last.views.get(side)
+        if view_CSS is None:
+            view_CSS = self._cache.get(key)
+        if view_CSS is None:
+            view_CSS = self._from_disk(index, side)
+            if view_CSS is None:
+                view_CSS = resize_picture(self._decode(sample), side)
+                if self._view_cache is not None and self._last.digest:
+                    self._view_cache.put(self._last.digest, side, view_CSS)
+            self._cache.put(key, view_CSS)
+        self._last.views[side] = view_CSS
+        return view_CSS
+
+    def _from_disk(self, index: int, side: int) -> np.ndarray | None:
+        if self._view_cache is None or self._digest_N32 is None or not self._digest_N32[index].any():
+            return None
+        return self._view_cache.get(self._digest_N32[index].tobytes(), side)
+
+    def _decode(self, sample: Sample) -> Image.Image:
+        """The sample's picture; decoded once for samples in a row that show it."""
+        if self._last.picture is None:
+            if sample.image_path is None:
+                self._last.picture = Image.fromarray(sample.read_image())
+            elif self._view_cache is None:
+                self._last.picture = read_picture(sample.image_path)
+            else:
+                # What is put on disk is named by the very bytes that were decoded, whatever happened to the file since.
+                data = read_bytes(sample.image_path)
+                self._last.picture = read_picture(sample.image_path, data)
+                self._last.digest = hashlib.sha256(data).digest()
+        return self._last.picture
+
+
+class _Last:
+    """What is known of the picture that was read last. Does not travel to workers."""
+
+    def __init__(self, image_id: str | None = None):
+        self.image_id = image_id
+        self.picture: Image.Image | None = None
+        self.digest = b""
+        self.views: dict[int, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[type[_Last], tuple[()]]:
+        return _Last, ()
 
 
 class _Cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,23 @@ def resize_nearest(mask_HW: np.ndarray, side: int) -> np.ndarray:
     """
     image = Image.fromarray(np.ascontiguousarray(mask_HW, dtype=np.uint8))
     return np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
+
+
+def decode_nearest(rle: Rle, side: int) -> np.ndarray:
+    """``resize_nearest(decode(rle), side)`` without the mask in between: uint8 0/1 (side, side).
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    height, width = rle["size"]
+    runs_R = check_rle(rle)
+    foreground_R = (np.arange(len(runs_R)) % 2).astype(np.uint8)
+    mask_WH = np.repeat(foreground_R, runs_R).reshape(width, height)
+    return np.ascontiguousarray(mask_WH[_nearest(width, side)].T[_nearest(height, side)])
+
+
+@lru_cache(maxsize=64)
+def _nearest(length: int, side: int) -> np.ndarray:
+    """The pixel that Pillow's NEAREST takes for each of `side`, int64 (side,): asked of Pillow itself."""
+    line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    return np.asarray(line.resize((side, 1), Image.Resampling.NEAREST))[0].astype(np.int64)

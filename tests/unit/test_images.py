@@ -10,7 +10,16 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from rrsis_bench.data import images
-from rrsis_bench.data.images import check_picture, check_pictures, read_mask, read_rgb
+from rrsis_bench.data.images import (
+    check_picture,
+    check_pictures,
+    read_bytes,
+    read_mask,
+    read_picture,
+    read_rgb,
+    resize_bilinear,
+    resize_picture,
+)
 from rrsis_bench.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")  # as the module sets it
@@ -192,3 +201,36 @@ def test_what_is_no_mask_is_refused_by_name(tmp_path, picture, suffix, message):
     with pytest.raises(UserError, match=message) as caught:
         read_mask(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "gif.png"])
+def test_a_picture_is_the_array_of_it_from_the_file_and_from_its_bytes(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    image = Image.fromarray(RGB_HWC)
+    (image.quantize(8) if suffix == "gif.png" else image).save(path)
+    with Image.open(path) as opened:
+        expected_HWC = np.asarray(opened.convert("RGB"))
+    for picture in (read_picture(path), read_picture(path, read_bytes(path))):
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(picture), expected_HWC)
+    pixels_HWC = read_rgb(path)
+    np.testing.assert_array_equal(pixels_HWC, expected_HWC)
+    assert pixels_HWC.flags.writeable
+
+
+@pytest.mark.parametrize("side", [3, 6, 20])
+@pytest.mark.parametrize("size", [(6, 8), (20, 20)])
+def test_views_are_pillows_bilinear_with_channels_first(size, side):
+    image_HWC = np.random.default_rng(side).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = Image.fromarray(image_HWC).resize((side, side), Image.Resampling.BILINEAR)
+    for view_CSS in (resize_bilinear(image_HWC, side), resize_picture(Image.fromarray(image_HWC), side)):
+        np.testing.assert_array_equal(view_CSS, np.asarray(expected).transpose(2, 0, 1))
+        assert view_CSS.flags.c_contiguous
+
+
+def test_bytes_are_refused_under_the_name_of_their_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(UserError, match=r"a\.jpg is missing"):
+        read_bytes(path)
+    with pytest.raises(UserError, match=r"a\.jpg has 0 bytes"):
+        read_picture(path, b"")

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -16,6 +17,7 @@ from rrsis_bench.interfaces import Batch
 from tests.fakes.rrsisd import write_fake_rrsisd
 
 VIEWS = {"image": 32, "close": 96}
+SCATTERED = [0, 3, 6, 9, 1, 4, 7, 2, 5, 8]  # three references in a row show a picture: here no neighbours share one
 
 
 @pytest.fixture
@@ -125,14 +127,16 @@ def test_a_fixed_share_of_the_samples_is_augmented(make):
 @pytest.mark.parametrize("augment", [None, _noise])
 def test_the_cache_decodes_each_picture_once(make, monkeypatch, augment):
     reads = []
-    monkeypatch.setattr("rrsis_bench.data.rrsisd.read_rgb", _Counting(reads))
+    monkeypatch.setattr("rrsis_bench.data.loader.read_picture", _Counting(reads))
     dataset = make(cache=True, augment=augment)
     for _ in range(3):
-        list(make_loader(dataset, 4))
+        list(make_loader(dataset, 4, SCATTERED))
     assert len(reads) == 4  # ten references show four pictures
     without = make(augment=augment)
-    list(make_loader(without, 4))
+    list(make_loader(without, 4, SCATTERED))
     assert len(reads) == 4 + 10
+    list(make_loader(without, 4))
+    assert len(reads) == 4 + 10 + 4  # of samples in a row that show one picture, the first one decodes it
 
 
 class _Counting:
@@ -142,7 +146,7 @@ class _Counting:
     def __call__(self, path):
         self.reads.append(path)
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            return image.convert("RGB")
 
 
 def test_the_cache_keeps_to_its_bound(make):
@@ -223,14 +227,14 @@ def test_order_comes_from_indices_or_a_sampler(make):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_cannot_be_read_is_named(make, tree, workers):
-    path = tree.image(tree.refs[5])
+    path = tree.image(tree.refs[9])  # the only reference that shows this picture
     path.write_bytes(path.read_bytes()[:200])
     dataset = make()
     with pytest.raises(UserError) as caught:
         list(make_loader(dataset, 2, num_workers=workers))
     message = str(caught.value)
-    assert message.startswith("Sample 00005 of split 'train': The picture")
-    assert "00005.jpg" in message
+    assert message.startswith("Sample 00009 of split 'train': The picture")
+    assert "00009.jpg" in message
     assert "Traceback" not in message
 
 
@@ -251,6 +255,34 @@ def test_picture_and_mask_of_different_sizes_are_resized_apart(tmp_path):
     assert item.views["image"].shape == (3, 32, 32)
     assert item.mask_HW.shape == (64, 64)
     np.testing.assert_array_equal(item.target_SS, masks.resize_nearest(item.mask_HW, 32))
+
+
+def test_samples_without_a_file_and_run_lengths_give_the_same_batches(make):
+    def bare(sample):
+        return dataclasses.replace(sample, image_path=None, read_rle=None)
+
+    for options in ({}, {"augment": _noise}, {"native_masks": False}):
+        short, plain = make(**options), make(**options)
+        plain.dataset = [bare(sample) for sample in short.dataset]
+        for left, right in zip(make_loader(short, 4), make_loader(plain, 4), strict=True):
+            _equal(left, right)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 90), (1, 5), (800, 801)])
+@pytest.mark.parametrize("side", [1, 32, 48, 75])
+def test_targets_are_what_pillow_takes(size, side):
+    mask_HW = np.random.default_rng(side).random(size) < 0.5
+    expected = Image.fromarray(mask_HW.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+    for target_SS in (masks.resize_nearest(mask_HW, side), masks.decode_nearest(masks.encode(mask_HW), side)):
+        assert target_SS.dtype == np.uint8
+        assert target_SS.flags.c_contiguous
+        np.testing.assert_array_equal(target_SS, np.asarray(expected))
+
+
+def test_run_lengths_that_do_not_cover_the_mask_are_refused():
+    rle = masks.encode(np.eye(8, dtype=bool))
+    with pytest.raises(ValueError, match="run lengths cover"):
+        masks.decode_nearest({**rle, "size": [8, 9]}, 4)
 
 
 def test_a_model_without_views_is_refused(make):
