@@ -109,6 +109,7 @@ def make_record(
         per_language=scored.per_language,
         per_target=scored.per_target,
         notes=[*notes, *(setting.config["data"].get("notes") or [])],
+        dataset_card=setting.dataset_card,
     )
 
 

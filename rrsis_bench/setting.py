@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 
 from rrsis_bench import build, provenance, registry
 from rrsis_bench.data.fingerprint import fingerprint
+from rrsis_bench.data.sound import OnDisk, require_sound
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.interfaces import ReferringDataset
 from rrsis_bench.results import hashing, store
+from rrsis_bench.results.schema import DatasetCard
 from rrsis_bench.train.loop import TrainConfig
 
 PREDICTIONS = ("none", "save")
@@ -52,6 +54,7 @@ class OpenData:
         expected: split -> samples of a complete copy; None where nothing is known.
         limit: splits that are not whole, by choice or because the copy is not: split -> samples.
         fingerprint: content hash over all splits; None where another split than those asked for cannot be read.
+        found: split -> samples that this copy has, ``limit.<split>`` left aside.
     """
 
     root: Path
@@ -59,6 +62,7 @@ class OpenData:
     expected: dict[str, int] | None
     limit: dict[str, int]
     fingerprint: str | None
+    found: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -73,7 +77,7 @@ class OpenData:
             names: the splits to open.
 
         Raises:
-            UserError: one of them cannot be read; or any other, where all are asked for.
+            UserError: one of them cannot be read; or, where all are asked for, the dataset has any error.
         """
         root = build.data_root(config["data"], console) if root is None else root
         splits = build.open_data(config, root, names)
@@ -81,8 +85,10 @@ class OpenData:
         full = build.open_data(unlimited, root, names) if any(config["limit"].values()) else splits
         for note in (note for dataset in full.values() for note in dataset.notes):
             console.print(escape(note), soft_wrap=True, highlight=False)
+        hashes = Path(config["runs"]["root"]) / ".fingerprints"
+        if set(names) == set(build.SPLITS):
+            require_sound(config["data"]["format"], root, cast(Iterable[OnDisk], full.values()), hashes, console)
         try:
-            hashes = Path(config["runs"]["root"]) / ".fingerprints"
             content = fingerprint(config["data"]["format"], root, hashes, build.data_options(config["data"]))
         except UserError as error:
             if set(names) == set(build.SPLITS):
@@ -104,7 +110,7 @@ class OpenData:
             )
         limit = {split: found[split] for split in short}
         limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
-        return cls(root, splits, expected, limit, content)
+        return cls(root, splits, expected, limit, content, found)
 
 
 @dataclass
@@ -144,6 +150,21 @@ class Setting:
         run_id = hashing.run_id(config, train_hash)
         git = provenance.git_state(registry.ROOT)
         return cls(config, protocol, data, train_hash, eval_hash, run_id, variant(overrides), git)
+
+    @property
+    def dataset_card(self) -> DatasetCard | None:
+        """The dataset's card (``data.card``) with its split sizes; None where its configuration has none."""
+        card = self.config["data"].get("card")
+        if not card:
+            return None
+        return DatasetCard(
+            title=str(card["title"]),
+            source=str(card["get"]),
+            licence=str(card["licence"]),
+            citation=card.get("bibtex"),
+            defects=[" ".join(str(defect).split()) for defect in card.get("defects") or ()],
+            samples=dict(self.data.expected or self.data.found),
+        )
 
     @property
     def recipe(self) -> TrainConfig:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from rrsis_bench.data import SPLITS, masks, open_split
@@ -46,20 +47,26 @@ class Converted:
     linked: int = 0
 
 
-def convert(fmt: str, root: Path, out: Path, console: Console | None = None) -> Converted:
+def convert(
+    fmt: str, root: Path, out: Path, console: Console | None = None, options: Mapping[str, Any] | None = None
+) -> Converted:
     """Write the dataset at `root` below `out`; the folder appears only when everything is written.
 
     Args:
         fmt: its on-disk format, such as ``"rrsisd"``.
         root: its folder.
         out: a folder that does not exist yet, or is empty.
-        console: where progress is shown, or None.
+        console: where progress is shown, and what the reader says of the files, or None.
+        options: ``data.options`` of the format's reader, such as ``{"language": "all"}``.
 
     Raises:
         UserError: the dataset cannot be read, `out` is not empty, the disk refuses, or two samples share an image_id
             and show different pictures.
     """
-    splits = {split: open_split(fmt, Path(root), split) for split in SPLITS}
+    splits = {split: open_split(fmt, Path(root), split, options) for split in SPLITS}
+    if console is not None:
+        for note in (note for dataset in splits.values() for note in dataset.notes):
+            console.print(escape(note), soft_wrap=True, highlight=False)
     total = sum(len(dataset) for dataset in splits.values())
     done = Converted()
     with _published(Path(out)) as draft, Progress(console=console, disable=console is None, transient=True) as bar:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -100,12 +102,14 @@ def rasterise(polygons: tuple[np.ndarray, ...], size: tuple[int, int]) -> masks.
     return {"size": [height, width], "counts": bytes(merged["counts"])}
 
 
-def parse(line: bytes, default_id: str) -> tuple[Row | None, list[Problem]]:
+def parse(line: bytes, default_id: str, *, runs: bool = True) -> tuple[Row | None, list[Problem]]:
     """Read one line.
 
     Args:
         line: its bytes.
         default_id: the sample's id where the line gives none.
+        runs: look into compressed run lengths too. Without it they are neither checked nor counted: a mask that they
+            leave empty may have `n_targets` None, one that they do not may have 0.
 
     Returns:
         The row, or None where a field that it cannot do without is unusable; and every problem.
@@ -113,6 +117,7 @@ def parse(line: bytes, default_id: str) -> tuple[Row | None, list[Problem]]:
     found = _load(line)
     if isinstance(found, Problem):
         return None, [found]
+    checks = _CHECKS if runs else _CHECKS_BUT_RUNS
     problems = [_unknown(name) for name in found if name not in FIELDS]
     problems += [
         Problem("missing_field", f"it has no '{name}' (needed: {', '.join(REQUIRED)})")
@@ -122,7 +127,7 @@ def parse(line: bytes, default_id: str) -> tuple[Row | None, list[Problem]]:
     values: dict[str, Any] = {"category": None, "n_targets": None, "sample_id": default_id}
     for name in FIELDS:
         if name in found and found[name] is not None:
-            checked = _CHECKS[name](found[name])
+            checked = checks[name](found[name])
             if isinstance(checked, Problem):
                 problems.append(replace(checked, message=f"'{name}' {checked.message}"))
             else:
@@ -134,6 +139,8 @@ def parse(line: bytes, default_id: str) -> tuple[Row | None, list[Problem]]:
     values.setdefault("image_id", values["image"])
     values.setdefault("language", language_of(values["expression"]))
     mask: Mask = values["mask"]
+    if mask.rle is not None and not runs:
+        return Row(**values), problems
     if values["n_targets"] is None and mask.known_empty:
         values["n_targets"] = 0
     elif values["n_targets"] == 0 and mask.png is None and not mask.known_empty:
@@ -157,7 +164,7 @@ def _load(line: bytes) -> dict[str, Any] | Problem:
     if not line.strip():
         return Problem("not_json", "it is empty; delete it")
     try:
-        found = json.loads(line.strip(), object_pairs_hook=_pairs)
+        found = _DECODER.decode(line.strip().decode(json.detect_encoding(line), "surrogatepass"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a key twice, or nested beyond reason
         return Problem("not_json", f"it is not JSON ({error})")
     if not isinstance(found, dict):
@@ -171,6 +178,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
 
 
 def _unknown(name: str) -> Problem:
@@ -192,10 +202,16 @@ def _expression(value: object) -> str | Problem:
     return checked
 
 
+# Names that begin with no dot, apart by single slashes: nothing that would have to be looked at more closely.
+_PLAIN_PATH = re.compile(r"[^/.\\:\0][^/\\:\0]*(?:/[^/.\\:\0][^/\\:\0]*)*")
+
+
 def _path(value: object) -> str | Problem:
     """A path below the root, written with slashes; symbolic links are followed and checked later."""
     checked = _text(value)
     if isinstance(checked, Problem):
+        return checked
+    if _PLAIN_PATH.fullmatch(checked):
         return checked
     path = PurePosixPath(checked)
     if path.is_absolute() or ".." in path.parts or "\\" in checked or "\0" in checked or checked[1:2] == ":":
@@ -212,12 +228,12 @@ def _language(value: object) -> str | Problem:
 
 
 def _count(value: object) -> int | Problem:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= MAX_PIXELS:
         return Problem("bad_value", f"is {value!r}, expected a whole number from 0")
     return value
 
 
-def _mask(value: object) -> Mask | Problem:
+def _mask(value: object, *, runs: bool = True) -> Mask | Problem:
     if isinstance(value, str):
         path = _path(value)
         return path if isinstance(path, Problem) else Mask(png=path)
@@ -230,7 +246,7 @@ def _mask(value: object) -> Mask | Problem:
     try:
         size = _size(value["size"])
         if form == "counts":
-            return Mask(rle=_rle(value["counts"], size), size=size)
+            return Mask(rle=_rle(value["counts"], size, runs=runs), size=size)
         return Mask(polygons=tuple(_polygon(polygon, size) for polygon in _list(value["polygons"])), size=size)
     except ValueError as error:
         return Problem("unreadable_mask", str(error))
@@ -244,7 +260,7 @@ def _size(size: object) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _rle(counts: object, size: tuple[int, int]) -> masks.Rle:
+def _rle(counts: object, size: tuple[int, int], *, runs: bool) -> masks.Rle:
     height, width = size
     if isinstance(counts, list):
         if not all(type(run) is int and 0 <= run <= height * width for run in counts):
@@ -254,7 +270,8 @@ def _rle(counts: object, size: tuple[int, int]) -> masks.Rle:
         packed = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         return {"size": [height, width], "counts": bytes(packed["counts"])}
     rle = masks.normalise_rle({"size": [height, width], "counts": counts})
-    masks.check_rle(rle)
+    if runs:
+        masks.check_rle(rle)
     return rle
 
 
@@ -265,18 +282,18 @@ def _list(value: object) -> list[Any]:
 
 
 def _polygon(value: object, size: tuple[int, int]) -> np.ndarray:
-    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
         raise ValueError("has a polygon that is not a list of numbers [x, y, x, y, ...]")
     if len(value) < 6 or len(value) % 2:
         raise ValueError(f"has a polygon of {len(value)} numbers, expected x and y of three points or more")
     # Far outside, the rasteriser would walk (and store) an edge of any length.
-    if not all(math.isfinite(number) and -side <= number <= 2 * side for number, side in _with_side(value, size)):
+    inside = all(
+        -side <= min(axis) and max(axis) <= 2 * side
+        for axis, side in ((value[0::2], size[1]), (value[1::2], size[0]))
+    )  # fmt: skip
+    if not (inside and all(map(math.isfinite, value))):
         raise ValueError(f"has a polygon with a point far outside its {size[0]} x {size[1]} pixels")
     return np.array(value, dtype=np.float64)
-
-
-def _with_side(value: list[float], size: tuple[int, int]) -> Iterator[tuple[float, int]]:
-    return ((number, size[1] if place % 2 == 0 else size[0]) for place, number in enumerate(value))
 
 
 def _kind(value: object) -> str:
@@ -284,7 +301,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], Any]] = {
     "image": _path,
     "expression": _expression,
     "mask": _mask,
@@ -294,3 +311,4 @@ _CHECKS = {
     "sample_id": _text,
     "n_targets": _count,
 }
+_CHECKS_BUT_RUNS = _CHECKS | {"mask": partial(_mask, runs=False)}

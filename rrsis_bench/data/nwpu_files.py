@@ -50,7 +50,7 @@ Mention = tuple[dict[str, Any], int, str]
 """A reference, the place of a sentence in it, and the sentence as an expression."""
 
 _ID_FIELDS = ("ref_id", "image_id", "ann_id", "category_id")
-_REF_FIELDS = (*_ID_FIELDS, "sentences", "split")
+_REF_FIELDS = {*_ID_FIELDS, "sentences", "split"}
 
 
 _LATIN = re.compile("[A-Za-z]")
@@ -114,6 +114,14 @@ class Defect:
     split: str | None
 
 
+def _require_ids(rows: list[dict[str, Any]], names: tuple[str, ...], path: Path) -> None:
+    """Refuse a file with an id that cannot be one, such as a list."""
+    for row in rows:
+        strange = [name for name in names if name in row and not isinstance(row[name], int | str)]
+        if strange:
+            raise UserError(f"{path}: a record has {strange[0]} {row[strange[0]]!r}, which is no id.")
+
+
 @dataclass(slots=True)
 class Index:
     """The records of all splits, by id, and what is wrong with them.
@@ -138,6 +146,7 @@ class Index:
     shapes: dict[Any, polygons.Shape] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
     _missing: set[tuple[str, str]] = field(default_factory=set)  # picture file and split, each noted once
+    _parsed: dict[Any, bool] = field(default_factory=dict)  # annotation -> whether its sound shape crosses the border
 
     @classmethod
     def read(cls, root: Path) -> Index:
@@ -148,21 +157,19 @@ class Index:
         """
         require_layout(root)
         instances = read_instances_file(instances_path(root), "NWPU-Refer's new_instances.json")
-        refs = read_refs_file(refs_path(root), "NWPU-Refer's new_refs(unc).p")
-        tables = ((instances["images"], ("id",)), (instances["annotations"], ("id",)), (refs, _ID_FIELDS))
-        for rows, names in tables:
-            for row in rows:
-                strange = [name for name in names if name in row and not isinstance(row[name], int | str)]
-                if strange:
-                    path = refs_path(root) if rows is refs else instances_path(root)
-                    raise UserError(f"{path}: a record has {strange[0]} {row[strange[0]]!r}, which is no id.")
+        for key in ("images", "annotations"):
+            _require_ids(instances[key], ("id",), instances_path(root))
         images = {row.get("id"): row for row in instances["images"]}
         annotations = {row.get("id"): row for row in instances["annotations"]}
-        index = cls(root, refs, category_names_of(instances), images, annotations, set(os.listdir(images_dir(root))))
-        for kind, rows in (("image", instances["images"]), ("annotation", instances["annotations"])):
-            index._check_repeated(kind, rows)
+        names, files = category_names_of(instances), set(os.listdir(images_dir(root)))
+        index = cls(root, [], names, images, annotations, files)
+        for kind in ("image", "annotation"):
+            index._check_repeated(kind, instances[f"{kind}s"])
+        index._parse()
+        index.refs = read_refs_file(refs_path(root), "NWPU-Refer's new_refs(unc).p")
+        _require_ids(index.refs, _ID_FIELDS, refs_path(root))
         index._check_ids()
-        for ref in refs:
+        for ref in index.refs:
             index._check_ref(ref)
         return index
 
@@ -180,6 +187,25 @@ class Index:
 
     def _add(self, severity: str, kind: str, where: str, message: str, split: str | None) -> None:
         self.defects.append(Defect(Finding(severity, kind, where, message), split))
+
+    def _parse(self) -> None:
+        """Parse the segmentations of all annotations whose picture's size is known, many at once.
+
+        A sound one is put in the place of its millions of Python numbers, which take more memory than all else; what
+        `polygons.parse` refuses stays, for `_check_ref` to say why.
+        """
+        sizes: dict[Any, tuple[int, int]] = {}
+        for ann_id, row in self.annotations.items():
+            image = self.images.get(row.get("image_id"), {})
+            height, width = image.get("height"), image.get("width")
+            if type(height) is type(width) is int and height > 0 and width > 0:
+                sizes[ann_id] = height, width
+        rows = [self.annotations[ann_id] for ann_id in sizes]
+        found = polygons.parse_many([row.get("segmentation") for row in rows], list(sizes.values()))
+        for ann_id, row, shape, crosses in zip(sizes, rows, found.shapes, found.crossing, strict=True):
+            if shape is not None:
+                row["segmentation"] = shape
+                self._parsed[ann_id] = crosses
 
     def _check_repeated(self, kind: str, rows: list[dict[str, Any]]) -> None:
         """Ids of images or annotations that occur twice: no reference can say which one it means."""
@@ -206,8 +232,8 @@ class Index:
     def _check_ref(self, ref: dict[str, Any]) -> None:
         """Every defect of one reference; keeps its shape where it is sound."""
         where, split = id_of(ref.get("ref_id")), str(ref.get("split"))
-        absent = [name for name in _REF_FIELDS if name not in ref]
-        if absent:
+        if not ref.keys() >= _REF_FIELDS:
+            absent = [name for name in (*_ID_FIELDS, "sentences", "split") if name not in ref]
             self._add(ERROR, "missing_field", where, f"the reference has no {', '.join(absent)}", None)
             return
         if split not in SPLITS:
@@ -265,24 +291,27 @@ class Index:
         if annotation.get("category_id") != ref["category_id"]:
             message = f"category_id {ref['category_id']}, but its annotation has {annotation.get('category_id')}"
             self._add(ERROR, "category_mismatch", where, message, split)
-        segmentation = annotation.get("segmentation")
+        segmentation: Any = annotation.get("segmentation")
         if nothing:
             if segmentation:
                 message = "its category is 'no target', but its annotation has a polygon, which is not used"
                 self._add(WARNING, "no_target_with_polygon", where, message, split)
             return
         size = self.size_of(ref["image_id"])
-        try:
-            shape = self.shapes.get(ref["ann_id"])
-            shape = polygons.parse(segmentation, size) if shape is None else shape
-        except ValueError as error:
-            self._add(ERROR, "corrupt_polygon", where, f"annotation {ref['ann_id']}: {error}", split)
-            return
-        self.shapes[ref["ann_id"]] = shape
+        shape: polygons.Shape = segmentation  # as `_parse` left it
+        crosses = self._parsed.get(ref["ann_id"])
+        if crosses is None:
+            try:
+                shape = polygons.parse(segmentation, size)
+            except ValueError as error:
+                self._add(ERROR, "corrupt_polygon", where, f"annotation {ref['ann_id']}: {error}", split)
+                return
+            crosses = polygons.crosses_border(shape, size)
+        self.shapes.setdefault(ref["ann_id"], shape)
         if shape == []:
             message = f"annotation {ref['ann_id']} has no polygon: it counts as no target"
             self._add(WARNING, "no_polygon", where, message, split)
-        elif polygons.crosses_border(shape, size):
+        elif crosses:
             message = f"annotation {ref['ann_id']} reaches out of the picture, where it is cut off"
             self._add(WARNING, "polygon_cut_off", where, message, split)
 

@@ -22,25 +22,31 @@ Facts of the format that a reader has to know:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from rrsis_bench.data import masks, polygons
+from rrsis_bench.data import SPLITS, masks, polygons
+from rrsis_bench.data.columns import Shapes, Texts
 from rrsis_bench.data.fingerprint import FingerprintRow
 from rrsis_bench.data.images import read_rgb
+from rrsis_bench.data.kept import Kept, collector_paused
 from rrsis_bench.data.nwpu_files import (
     LANGUAGES,
     LAYOUT,
     NO_TARGET,
+    Defect,
     Index,
     Mention,
     group,
     id_of,
     images_dir,
+    instances_path,
     refs_path,
+    require_layout,
 )
 from rrsis_bench.data.refer_files import language_of
 from rrsis_bench.data.verify import ERROR
@@ -82,78 +88,152 @@ class NWPURefer(ReferringDataset):
         if not isinstance(merge, bool):
             raise UserError(f"data.options.merge={merge!r} must be true or false.")
         self.root, self.split, self.language, self.merge = Path(root), split, language, merge
-        index = Index.read(self.root)
-        _refuse(index, split)
-        self.category_names = tuple(index.names.values())
-        groups, self.notes = group(index, split, language, merge=merge)
-        if not groups:
+        require_layout(self.root)
+        files = (refs_path(self.root), instances_path(self.root), images_dir(self.root))
+        opened = _opened(files, self.root, language, merge)
+        _refuse(self.root, opened.defects, split)
+        self.category_names = opened.names
+        self._columns = opened.splits[split]
+        self.notes = self._columns.notes
+        if not len(self):
             raise UserError(
                 f"{refs_path(self.root)} has no expression of language '{language}' in split '{split}'. {self.notes[0]}"
             )
-        self._ids: list[str] = []
-        self._expressions: list[str] = []
-        self._categories: list[str | None] = []
-        self._images: list[tuple[str, str, int, int]] = []  # id, file name, height, width
-        self._shapes = _Shapes()
-        for members in groups:
-            self._append(index, members)
-        self._shapes.seal()
-
-    def _append(self, index: Index, members: list[Mention]) -> None:
-        """Add the sample that one group makes."""
-        sample_id = min(f"{id_of(ref['ref_id'])}-{place}" for ref, place, _ in members)
-        refs = [ref for ref, _, _ in members]
-        targets = {ref["ann_id"]: ref for ref in refs if not index.no_target(ref)}
-        names = {index.names[ref["category_id"]] for ref in targets.values()} or {NO_TARGET}
-        image = index.images[refs[0]["image_id"]]
-        self._ids.append(sample_id)
-        self._expressions.append(members[0][2])
-        self._categories.append(names.pop() if len(names) == 1 else None)
-        self._images.append((str(image["id"]), image["file_name"], image["height"], image["width"]))
-        self._shapes.append([index.shapes[ann_id] for ann_id in sorted(targets, key=str)])
 
     def __len__(self) -> int:
         """Number of samples of the split."""
-        return len(self._ids)
+        return len(self._columns.ids)
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample; nothing is read from disk and no polygon is drawn."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        index %= len(self)
-        shapes = self._shapes.of(index)
-        image_id, file_name, height, width = self._images[index]
+        columns, index = self._columns, index % len(self)
+        shapes, expression = columns.shapes[index], columns.expressions[index]
+        image = columns.image_N[index]
+        path, size = str(images_dir(self.root) / columns.files[image]), columns.size_of(index)
         return Sample(
-            sample_id=self._ids[index],
-            image_id=image_id,
-            expression=self._expressions[index],
-            language=language_of(self._expressions[index]),
-            category=self._categories[index],
+            sample_id=columns.ids[index],
+            image_id=columns.image_ids[image],
+            expression=expression,
+            language=language_of(expression),
+            category=self._category(index),
             n_targets=len(shapes),
-            read_image=partial(read_rgb, str(images_dir(self.root) / file_name)),
-            read_mask=partial(_read_mask, shapes, (height, width)),
-            read_rle=partial(polygons.rasterise, shapes, (height, width)),
+            read_image=partial(read_rgb, path),
+            read_mask=partial(_read_mask, shapes, size),
+            read_rle=partial(polygons.rasterise, shapes, size),
+            image_path=path,
         )
+
+    def _category(self, index: int) -> str | None:
+        return (*self.category_names, NO_TARGET, None)[self._columns.category_N[index]]
 
     def fingerprint_rows(self) -> Iterator[FingerprintRow]:
         """What identifies each sample; see `fingerprint.py`. Polygons count as they are written."""
-        folder = images_dir(self.root)
-        for index, (_, file_name, height, width) in enumerate(self._images):
+        folder, columns = images_dir(self.root), self._columns
+        for index, (sample_id, expression) in enumerate(zip(columns.ids, columns.expressions, strict=True)):
+            height, width = columns.size_of(index)
             drawn = [f"{height} {width}".encode()]
-            for shape in self._shapes.of(index):
+            for shape in columns.shapes[index]:
                 drawn += [shape["counts"]] if isinstance(shape, dict) else [points.tobytes() for points in shape]
             yield FingerprintRow(
-                sample_id=self._ids[index],
-                expression=self._expressions[index],
-                category=self._categories[index],
+                sample_id=sample_id,
+                expression=expression,
+                category=self._category(index),
                 mask=b"".join(len(part).to_bytes(8, "little") + part for part in drawn),
-                image=folder / file_name,
+                image=folder / columns.files[columns.image_N[index]],
             )
 
+    def files(self) -> Iterator[Path]:
+        """Every file that the split is read from."""
+        yield from (refs_path(self.root), instances_path(self.root))
+        yield from (images_dir(self.root) / name for name in self._columns.files)
 
-def _refuse(index: Index, split: str) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """One split: N samples on K pictures.
+
+    Attributes:
+        ids: of the samples.
+        expressions: of the samples.
+        category_N: int16, positions in the category names, -1 for None, -2 for ``no target`` where they lack it.
+        image_N: int32, positions in what follows.
+        image_ids: of the pictures.
+        files: names of the pictures' files.
+        size_K2: int32, height and width of the pictures.
+        shapes: of the samples.
+        notes: for people.
+    """
+
+    ids: Texts
+    expressions: Texts
+    category_N: np.ndarray
+    image_N: np.ndarray
+    image_ids: Texts
+    files: Texts
+    size_K2: np.ndarray
+    shapes: Shapes
+    notes: tuple[str, ...]
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of a sample's picture."""
+        height, width = self.size_K2[self.image_N[index]].tolist()
+        return height, width
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """All splits that can be read, and what is wrong with the records."""
+
+    names: tuple[str, ...]
+    defects: tuple[Defect, ...]
+    splits: dict[str, _Columns]
+
+
+def _read(root: Path, language: str, merge: bool) -> _Opened:
+    """Read all splits at once; those with errors in them are left out."""
+    with collector_paused():
+        index = Index.read(root)
+        errors = tuple(defect for defect in index.defects if defect.finding.severity == ERROR)
+        damaged = {defect.split for defect in errors}
+        sound = [] if None in damaged else [split for split in SPLITS if split not in damaged]
+        splits = {split: _columns(index, *group(index, split, language, merge=merge)) for split in sound}
+        return _Opened(tuple(index.names.values()), errors, splits)
+
+
+_opened = Kept(_read, 2)
+
+
+def _columns(index: Index, groups: list[list[Mention]], notes: tuple[str, ...]) -> _Columns:
+    """Turn groups of mentions into samples."""
+    ids, categories, images, shapes = [], [], [], []
+    position = {name: place for place, name in enumerate(index.names.values())}
+    row_of: dict[object, int] = {}
+    for members in groups:
+        refs = [ref for ref, _, _ in members]
+        ids.append(min(f"{id_of(ref['ref_id'])}-{place}" for ref, place, _ in members))
+        targets = {ref["ann_id"]: ref for ref in refs if not index.no_target(ref)}
+        names = {index.names[ref["category_id"]] for ref in targets.values()} or {NO_TARGET}
+        categories.append(position.get(names.pop(), -2) if len(names) == 1 else -1)
+        images.append(row_of.setdefault(refs[0]["image_id"], len(row_of)))
+        shapes.append([index.shapes[ann_id] for ann_id in sorted(targets, key=str)])
+    records = [index.images[image_id] for image_id in row_of]
+    return _Columns(
+        ids=Texts(ids),
+        expressions=Texts(members[0][2] for members in groups),
+        category_N=np.array(categories, dtype=np.int16),
+        image_N=np.array(images, dtype=np.int32),
+        image_ids=Texts(str(record["id"]) for record in records),
+        files=Texts(record["file_name"] for record in records),
+        size_K2=np.array([(row["height"], row["width"]) for row in records], dtype=np.int32).reshape(-1, 2),
+        shapes=Shapes(shapes),
+        notes=notes,
+    )
+
+
+def _refuse(root: Path, errors: Sequence[Defect], split: str) -> None:
     """Raise one UserError that names every error in the records, if any of them touches `split`."""
-    errors = [defect for defect in index.defects if defect.finding.severity == ERROR]
     if not any(defect.split in (split, None) for defect in errors):
         return
     own = sorted(errors, key=lambda defect: defect.split not in (split, None))
@@ -162,50 +242,11 @@ def _refuse(index: Index, split: str) -> None:
         kinds = Counter(defect.finding.kind for defect in own[SHOWN_DEFECTS:])
         found.append("  and " + ", ".join(f"{count} more of kind {kind}" for kind, count in sorted(kinds.items())))
     raise UserError(
-        f"{len(errors)} records of NWPU-Refer in {index.root} are damaged:\n" + "\n".join(found) + "\nMend or remove "
-        f"them. All of them, and the pictures', are listed by: rrsis-bench data verify nwpu_refer --root {index.root}"
+        f"{len(errors)} records of NWPU-Refer in {root} are damaged:\n" + "\n".join(found) + "\nMend or remove "
+        f"them. All of them, and the pictures', are listed by: rrsis-bench data verify nwpu_refer --root {root}"
     )
 
 
 def _read_mask(shapes: Iterable[polygons.Shape], size: tuple[int, int]) -> np.ndarray:
     """Draw shapes as bool (H, W)."""
     return masks.decode(polygons.rasterise(shapes, size))
-
-
-class _Shapes:
-    """The shapes of every sample as flat arrays: tens of thousands of polygons without an object for each number."""
-
-    def __init__(self) -> None:
-        self._new: list[np.ndarray] = []
-        self._points = np.zeros(0)
-        self._ends: list[int] = [0]  # of the parts, in points
-        self._shape_parts: list[int] = [0]  # of the shapes, in parts
-        self._sample_shapes: list[int] = [0]  # of the samples, in shapes
-        self._rles: dict[int, masks.Rle] = {}  # shape -> mask, for those that are not polygons
-
-    def append(self, shapes: list[polygons.Shape]) -> None:
-        """Add a sample's shapes."""
-        for shape in shapes:
-            if isinstance(shape, dict):
-                self._rles[len(self._shape_parts) - 1] = shape
-            else:
-                for points in shape:
-                    self._new.append(points)
-                    self._ends.append(self._ends[-1] + len(points))
-            self._shape_parts.append(len(self._ends) - 1)
-        self._sample_shapes.append(len(self._shape_parts) - 1)
-
-    def seal(self) -> None:
-        """Put what was added into one array."""
-        self._points, self._new = np.concatenate([self._points, *self._new]), []
-
-    def of(self, index: int) -> list[polygons.Shape]:
-        """The shapes of sample `index`."""
-        found: list[polygons.Shape] = []
-        for shape in range(self._sample_shapes[index], self._sample_shapes[index + 1]):
-            if shape in self._rles:
-                found.append(self._rles[shape])
-                continue
-            parts = range(self._shape_parts[shape], self._shape_parts[shape + 1])
-            found.append([self._points[self._ends[part] : self._ends[part + 1]].copy() for part in parts])
-        return found

@@ -29,7 +29,7 @@ _NAME = re.compile(r"(.+_\d+)_\d+", re.ASCII)
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhraseLayout:
     """What tells one such dataset from another.
 

@@ -9,6 +9,8 @@ the picture is cut off there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from pycocotools import mask as coco
@@ -56,7 +58,10 @@ def _parse_part(number: int, part: object, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"part {number} is {type(part).__name__}, expected a flat list of coordinates")
     if not set(map(type, part)) <= {int, float}:
         raise ValueError(f"part {number} holds something other than numbers")
-    points = np.array(part, dtype=np.float64)
+    try:
+        points = np.array(part, dtype=np.float64)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise ValueError(f"part {number} has a coordinate that is not finite") from None
     if not len(points):
         return points
     if len(points) % 2:
@@ -92,7 +97,89 @@ def _parse_rle(segmentation: Mapping, size: tuple[int, int]) -> Rle:
     return rle
 
 
-def crosses_border(shape: Shape, size: tuple[int, int], tolerance: float = 1.0) -> bool:
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What `parse_many` found.
+
+    Attributes:
+        shapes: what `parse` returns for each segmentation; None where it refuses.
+        crossing: what `crosses_border` says of each.
+    """
+
+    shapes: list[Shape | None]
+    crossing: list[bool]
+
+
+def parse_many(segmentations: Sequence[object], sizes: Sequence[tuple[int, int]]) -> Parsed:
+    """`parse` and `crosses_border` of many segmentations, hundreds of them at once."""
+    shapes: list[Shape | None] = []
+    crossing: list[bool] = []
+    for start in range(0, len(segmentations), _AT_ONCE):
+        chosen, size = segmentations[start : start + _AT_ONCE], sizes[start : start + _AT_ONCE]
+        found = _parse_plain(chosen, np.array(size, dtype=np.float64)) or _parse_each(chosen, size)
+        shapes += found.shapes
+        crossing += found.crossing
+    return Parsed(shapes, crossing)
+
+
+_AT_ONCE = 256
+
+
+def _parse_each(segmentations: Sequence[object], sizes: Sequence[tuple[int, int]]) -> Parsed:
+    found = Parsed([], [])
+    for segmentation, size in zip(segmentations, sizes, strict=True):
+        try:
+            shape = parse(segmentation, size)
+        except ValueError:
+            found.shapes.append(None)
+            found.crossing.append(False)
+        else:
+            found.shapes.append(shape)
+            found.crossing.append(crosses_border(shape, size))
+    return found
+
+
+def _parse_plain(segmentations: Sequence[object], size_N2: np.ndarray) -> Parsed | None:
+    """Sound lists of polygons; None where one of them is anything else, which `parse` has to look at."""
+    lists = [[] if segmentation is None else segmentation for segmentation in segmentations]
+    if not all(type(parts) is list and all(type(part) is list for part in parts) for parts in lists):
+        return None
+    parts: list[list[float]] = list(chain.from_iterable(lists))  # type: ignore[arg-type]
+    numbers = list(chain.from_iterable(parts))
+    if not set(map(type, numbers)) <= {int, float}:
+        return None
+    try:
+        point_M = np.array(numbers, dtype=np.float64)
+    except OverflowError:
+        return None
+    length_P = np.array([len(part) for part in parts], dtype=np.int64)
+    owner_P = np.repeat(np.arange(len(lists)), [len(parts) for parts in lists])  # type: ignore[arg-type]
+    filled_P = length_P > 0
+    if (length_P % 2).any() or (length_P[filled_P] < 2 * LEAST_POINTS).any() or not np.isfinite(point_M).all():
+        return None
+    stop_P = length_P.cumsum()[filled_P]
+    length_P, owner_P = length_P[filled_P], owner_P[filled_P]
+    crosses_P = np.zeros(len(length_P), dtype=bool)
+    if len(length_P):
+        start_P = (stop_P - length_P) // 2
+        for values_M, side_P in ((point_M[0::2], size_N2[owner_P, 1]), (point_M[1::2], size_N2[owner_P, 0])):
+            low_P, high_P = np.minimum.reduceat(values_M, start_P), np.maximum.reduceat(values_M, start_P)
+            if ((high_P <= 0) | (low_P >= side_P) | (low_P < -side_P) | (high_P > 2 * side_P)).any():
+                return None
+            crosses_P |= (low_P < -_TOLERANCE) | (high_P > side_P + _TOLERANCE)
+    shapes: list[Shape | None] = [[] for _ in lists]
+    crossing = [False] * len(lists)
+    bounds = zip(owner_P.tolist(), (stop_P - length_P).tolist(), stop_P.tolist(), crosses_P.tolist(), strict=True)
+    for owner, start, stop, crosses in bounds:
+        shapes[owner].append(point_M[start:stop])  # type: ignore[union-attr]
+        crossing[owner] |= crosses
+    return Parsed(shapes, crossing)
+
+
+_TOLERANCE = 1.0  # pixels: rounding, not a polygon of another picture
+
+
+def crosses_border(shape: Shape, size: tuple[int, int], tolerance: float = _TOLERANCE) -> bool:
     """Whether a polygon reaches more than `tolerance` pixels out of the picture of `size` (H, W)."""
     if isinstance(shape, dict):
         return False

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from rrsis_bench.data.kept import collector_paused
 from rrsis_bench.data.unpickle import load_plain_pickle
 from rrsis_bench.errors import UserError
 
@@ -68,7 +70,8 @@ def read_refs_file(path: Path, what: str) -> list[dict[str, Any]]:
     Raises:
         UserError: the file is missing, unsafe, damaged or differently shaped.
     """
-    refs = load_plain_pickle(path)
+    with collector_paused():
+        refs = load_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise UserError(f"{path} does not hold a list of references (dicts). Is it {what}?")
     return refs
@@ -86,7 +89,7 @@ def read_instances_file(path: Path, what: str) -> dict[str, Any]:
         UserError: the file is missing, damaged or differently shaped.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file, collector_paused():
             instances = json.load(file)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
@@ -109,7 +112,10 @@ def language_of(expression: str) -> str:
     """``"zh"`` for a text with Chinese characters, else ``"en"``."""
     if expression.isascii():
         return "en"
-    return "zh" if any("\u4e00" <= char <= "\u9fff" for char in expression) else "en"
+    return "zh" if _CHINESE.search(expression) else "en"
+
+
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def annotation_category(annotation: dict[str, Any]) -> Any:

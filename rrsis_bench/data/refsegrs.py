@@ -38,12 +38,12 @@ class RefSegRS(PhraseDataset):
     name = "refsegrs"
     layout = REFSEGRS
 
-    def _find_image_ids(self) -> list[str]:
+    def _find_image_ids(self, names: list[str]) -> list[str]:
         """The name of the first sample of the split whose picture file is equal byte for byte."""
-        names = list(dict.fromkeys(self._names))
-        first = equal_files([self.layout.image(self.root, name) for name in names])
-        of_name = dict(zip(names, (names[index] for index in first), strict=True))
-        return [of_name[name] for name in self._names]
+        single = list(dict.fromkeys(names))
+        first = equal_files([self.layout.image(self.root, name) for name in single])
+        of_name = dict(zip(single, (single[index] for index in first), strict=True))
+        return [of_name[name] for name in names]
 
 
 def equal_files(paths: Sequence[Path]) -> list[int]:

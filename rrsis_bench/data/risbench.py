@@ -31,6 +31,6 @@ class RISBench(PhraseDataset):
     name = "risbench"
     layout = RISBENCH
 
-    def _find_image_ids(self) -> list[str]:
+    def _find_image_ids(self, names: list[str]) -> list[str]:
         """``{split}_{image}``, equal for the objects of one picture."""
-        return [picture_of(self.layout.stem(name)) for name in self._names]
+        return [picture_of(self.layout.stem(name)) for name in names]

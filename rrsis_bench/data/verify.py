@@ -55,6 +55,7 @@ class VerifyReport:
         counts: samples per split, as found.
         expected: samples per split as published, or None where nothing is expected.
         findings: every defect.
+        notes: what else a reader of the report has to know, one line each.
     """
 
     fmt: str
@@ -62,6 +63,7 @@ class VerifyReport:
     counts: dict[str, int]
     expected: dict[str, int] | None = None
     findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, severity: str, kind: str, where: str, message: str) -> None:
         """Note one defect."""
@@ -153,6 +155,8 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
         console: where to.
         per_kind: findings of one kind that are listed; the table counts them all.
     """
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True, highlight=False)
     shown: Counter[str] = Counter()
     for finding in sorted(report.findings, key=lambda f: (f.severity, f.kind, f.where)):
         shown[finding.kind] += 1

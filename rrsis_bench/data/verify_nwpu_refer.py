@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from rrsis_bench.data import SPLITS, masks, polygons
 from rrsis_bench.data.images import check_pictures
@@ -30,8 +29,8 @@ def verify_nwpu_refer(
 ) -> VerifyReport:
     """Check every reference, annotation, polygon and picture; pictures are decoded completely, on all cores.
 
-    The counts are those of the default reading: English expressions, merged by picture and expression. `console` is
-    also told those of the other readings.
+    The counts are those of the default reading: English expressions, merged by picture and expression. Those of the
+    other readings are in the report's notes.
 
     Raises:
         UserError: the dataset is missing, or one of its two files cannot be read at all.
@@ -43,8 +42,7 @@ def verify_nwpu_refer(
             groups, notes = group(index, split, language, merge=True)
             if language == "en" and groups:
                 report.counts[split] = len(groups)
-            if console is not None:
-                console.print(escape(notes[0]), soft_wrap=True, highlight=False)
+            report.notes.append(notes[0])
     report.compare_counts()
     report.findings += [defect.finding for defect in index.defects]
     _check_categories(report, index)

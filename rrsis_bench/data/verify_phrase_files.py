@@ -117,7 +117,7 @@ def _check_ids(report: VerifyReport, found: list[_Found]) -> None:
             report.add(ERROR, "duplicate_id", sample_id, message)
     for (split, name, expression), count in said.items():
         if count > 1:
-            report.add(ERROR, "duplicate_line", name, f"{split} says '{expression}' of it {count} times")
+            report.add(WARNING, "duplicate_line", name, f"{split} says '{expression}' of it {count} times")
 
 
 def _check_expression(report: VerifyReport, each: _Found) -> None:

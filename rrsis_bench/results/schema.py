@@ -11,10 +11,18 @@ from typing import Any, Literal
 
 from rrsis_bench.eval.protocol import Protocol
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-ADDED: dict[int, dict[str, Any]] = {2: {"variant": [], "predictions_sha256": None}, 3: {"per_target": {}}}
+ADDED: dict[int, dict[str, Any]] = {
+    2: {"variant": [], "predictions_sha256": None},
+    3: {"per_target": {}},
+    4: {"dataset_card": None},
+}
 """Schema version -> the fields that it brought and what they are in a record that was written before."""
+
+TABLES_VERSION = 3
+"""The last version that changed what the tables show. Older records are shown as records of this one, so that a version
+that concerns only the records leaves every table as it is."""
 
 THRESHOLDS = (5, 6, 7, 8, 9)
 """Tenths of IoU at which Pr@X is reported."""
@@ -118,6 +126,18 @@ class Efficiency:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """What a reader of the record has to know about its data, as it was known when the run was scored."""
+
+    title: str
+    source: str  # where to get it
+    licence: str
+    citation: str | None  # BibTeX
+    defects: list[str]  # known ones
+    samples: dict[str, int]  # split -> samples: as published, or as found where nothing is
+
+
+@dataclass(frozen=True, slots=True)
 class CountsFile:
     """The integers per sample beside the record."""
 
@@ -178,6 +198,7 @@ class Record:
     efficiency: Efficiency = field(default_factory=Efficiency)
     counts: CountsFile | None = None  # None where no sample was scored
     notes: list[str] = field(default_factory=list)  # what a reader of the row must know; shown in the tables
+    dataset_card: DatasetCard | None = None  # None where the dataset's configuration has none
     rescored_from: str | None = None  # metric version of the first scoring, where the record was scored again
     schema_version: int = SCHEMA_VERSION
 

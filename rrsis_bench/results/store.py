@@ -21,7 +21,7 @@ from rrsis_bench.eval.metrics import evaluate
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.results import codec
 from rrsis_bench.results.invariants import check_against_counts, check_invariants
-from rrsis_bench.results.schema import ADDED, SCHEMA_VERSION, CountsFile, Record
+from rrsis_bench.results.schema import ADDED, SCHEMA_VERSION, TABLES_VERSION, CountsFile, Record
 
 RECORDS = "records"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -109,8 +109,8 @@ def _upgraded(data: Any, path: Path) -> Any:
             f"The record {path} has schema version {version}; this suite reads versions 1 to {SCHEMA_VERSION}."
         )
     for newer in range(version + 1, SCHEMA_VERSION + 1):
-        data = {**data, **ADDED[newer], "schema_version": newer}
-    return data
+        data = {**data, **ADDED[newer]}
+    return {**data, "schema_version": max(version, TABLES_VERSION)}
 
 
 def read_counts(path: Path) -> CountsTable:

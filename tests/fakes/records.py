@@ -13,7 +13,7 @@ from rrsis_bench.eval.counts import CountsTable, SampleCounts, score
 from rrsis_bench.eval.metrics import evaluate
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.results import store
-from rrsis_bench.results.schema import ControlScores, Efficiency, Record
+from rrsis_bench.results.schema import ControlScores, DatasetCard, Efficiency, Record
 
 NATIVE = Protocol("native")
 LAVT = Protocol("lavt", resolution="input", align_corners=True, empty="zero", selection_metric="oiou")
@@ -66,6 +66,10 @@ def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIV
         "device": "cpu", "device_name": None, "world_size": 1, "precision": "32-true",
         "started_utc": "2026-01-02T03:04:05Z", "wall_s": 321.5,
         "control": {"shuffled_text": ControlScores(40, 12.5, 10.0), "category_only": ControlScores(40, 30.25, 28.0)},
+        "dataset_card": DatasetCard(
+            "Fake scenes", "written by a test", "CC-BY-4.0", "@misc{fake, title = {Fake}}", ["none is real"],
+            {"train": 120, "val": 30, "test": 40},
+        ),
         "efficiency": Efficiency(
             params_total=1_234_567, params_trainable=1_234_567, gflops=2.5, gflops_batch=1, input_size={"image": 160},
             latency_ms=40.0, fps=25.0, batch=1, device="cpu", precision="32-true", peak_mem_gb=0.75,

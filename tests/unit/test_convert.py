@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import zipfile
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from rrsis_bench import cli
 from rrsis_bench.backbones.weights import read_tensors
 from rrsis_bench.data import SPLITS, convert, open_split
 from rrsis_bench.data.refer_files import refs_path
+from rrsis_bench.data.synthetic import SceneSpec, render_scene, synthesize, writer
+from rrsis_bench.data.verify import verify
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample
 from rrsis_bench.official import load_official
 from tests.fakes.custom import write_fake_custom
+from tests.fakes.nwpu import write_fake_nwpu
 from tests.fakes.rrsisd import write_fake_rrsisd
 
 FIELDS = ("sample_id", "image_id", "expression", "language", "category", "n_targets")
@@ -40,6 +44,44 @@ def test_what_comes_back_is_the_same(tmp_path, fmt, write):
             np.testing.assert_array_equal(one.read_mask(), two.read_mask())
             np.testing.assert_array_equal(one.read_image(), two.read_image())
     assert done.linked == done.pictures == sum(len(files) for _, _, files in os.walk(out / "images"))
+
+
+# Twenty scenes each: as they are by default, all in Chinese, and with every option of the scenes.
+SCENES = [
+    {},
+    {"languages": ("zh",), "object_scale": 0.4},
+    {"multi_target": 0.3, "no_target": 0.2, "languages": ("en", "zh"), "expressions_per_image": 4},
+]
+draw = lru_cache(render_scene)  # the formats hold the same scenes
+
+
+@pytest.mark.parametrize("scenes", SCENES, ids=["default", "chinese", "all options"])
+@pytest.mark.parametrize("fmt", ["rrsisd", "refsegrs", "risbench", "nwpu_refer"])
+def test_twenty_scenes_of_every_format_come_back_bit_for_bit(tmp_path, monkeypatch, fmt, scenes):
+    monkeypatch.setattr(writer, "render_scene", draw)
+    spec = SceneSpec(train=14, val=3, test=3, size=96, seed=3, **{"expressions_per_image": 2, **scenes})
+    synthesize(spec, tmp_path / "source", fmt, workers=1, progress=False)
+    options = {"language": "all"} if fmt == "nwpu_refer" else {}
+    convert.convert(fmt, tmp_path / "source", tmp_path / "out", options=options)
+    languages, targets = set(), set()
+    for split in SPLITS:
+        before = open_split(fmt, tmp_path / "source", split, options)
+        after = open_split("custom", tmp_path / "out", split)
+        drawn = [draw(spec, split, index) for index in range(spec.scenes(split))]
+        expected = [(each.text, scene.target_HW(each).tobytes()) for scene in drawn for each in scene.expressions]
+        assert len(before) == len(after) == len(expected)
+        for one, two in ((before[index], after[index]) for index in range(len(before))):
+            # Not known in the source, an empty mask of run lengths says it.
+            assert two.n_targets == one.n_targets or (one.n_targets is None and not two.read_mask().any())
+            assert [getattr(one, name) for name in FIELDS[:-1]] == [getattr(two, name) for name in FIELDS[:-1]]
+            np.testing.assert_array_equal(one.read_mask(), two.read_mask())
+            np.testing.assert_array_equal(one.read_image(), two.read_image())
+            languages.add(two.language)
+            targets.add(two.n_targets)
+        kept = sorted((two.expression, two.read_mask().tobytes()) for two in (after[i] for i in range(len(after))))
+        assert kept == sorted(expected)
+    assert languages == set(spec.languages)
+    assert (0 in targets) == (spec.no_target > 0)
 
 
 def test_pictures_are_stored_once_and_copied_where_links_are_not_possible(tmp_path, monkeypatch):
@@ -76,7 +118,7 @@ class Toy(ReferringDataset):
 
 @pytest.mark.parametrize("differ", [False, True])
 def test_a_dataset_without_files_is_written_as_png(tmp_path, monkeypatch, differ):
-    monkeypatch.setattr(convert, "open_split", lambda _fmt, _root, split: Toy(split, differ))
+    monkeypatch.setattr(convert, "open_split", lambda _fmt, _root, split, _options: Toy(split, differ))
     if differ:
         with pytest.raises(UserError, match="image_id 'scene'"):
             convert.convert("toy", tmp_path, tmp_path / "out")
@@ -126,6 +168,11 @@ def test_hostile_files_are_refused_by_name_and_execute_nothing(tmp_path):
         lambda: convert.convert("rrsisd", tree.root, tmp_path / "out"),
     ):
         with pytest.raises(UserError, match=r"refs\(unc\)\.p"):
+            call()
+    nwpu = write_fake_nwpu(tmp_path / "nwpu")
+    (nwpu.root / nwpu.refs_name).write_bytes(pickle.dumps([Attack(sentinel)]))
+    for call in (lambda: open_split("nwpu_refer", nwpu.root, "train"), lambda: verify("nwpu_refer", nwpu.root)):
+        with pytest.raises(UserError, match=r"new_refs\(unc\)\.p"):
             call()
     pth = tmp_path / "weights.pth"
     torch.save({"model": Attack(sentinel)}, pth)

@@ -19,7 +19,7 @@ from rrsis_bench.data.synthetic import SceneSpec, render_scene, synthesize, writ
 from rrsis_bench.data.synthetic.language import NOUNS, realise
 from rrsis_bench.data.synthetic.semantics import PLACES, RELATIONS, SIDES, Query
 from rrsis_bench.data.text import build_wordpiece
-from rrsis_bench.data.verify import verify
+from rrsis_bench.data.verify import print_report, verify
 from rrsis_bench.errors import UserError
 from rrsis_bench.setting import OpenData
 from tests.fakes.config import compose
@@ -225,6 +225,7 @@ def test_a_sound_tree_has_no_finding(tmp_path):
     report = verify("nwpu_refer", tmp_path, {"train": 6, "val": 3, "test": 3}, console=Console(file=out, width=300))
     assert report.findings == []
     assert report.counts == {"train": 6, "val": 3, "test": 3}
+    print_report(report, Console(file=out, width=300))
     assert "language=all gives 12 samples merged by picture and expression, 16 unmerged" in out.getvalue()
 
 

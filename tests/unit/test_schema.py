@@ -18,7 +18,8 @@ RECORD_FIELDS = [
     "selection_split", "selection_metric", "weights_sha256", "predictions_sha256", "init_weights", "git_sha",
     "git_dirty", "versions",
     "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "metrics", "control",
-    "per_category", "per_size", "per_language", "per_target", "efficiency", "counts", "notes", "rescored_from",
+    "per_category", "per_size", "per_language", "per_target", "efficiency", "counts", "notes",
+    "dataset_card", "rescored_from",
     "schema_version",
 ]  # fmt: skip
 METRIC_FIELDS = [
@@ -37,7 +38,8 @@ def names(cls):
 
 
 def test_the_schema_is_frozen():
-    assert schema.SCHEMA_VERSION == 3
+    assert schema.SCHEMA_VERSION == 4
+    assert names(schema.DatasetCard) == ["title", "source", "licence", "citation", "defects", "samples"]
     assert names(Record) == RECORD_FIELDS
     assert names(schema.Metrics) == METRIC_FIELDS
     assert names(schema.Efficiency) == EFFICIENCY_FIELDS
@@ -57,7 +59,8 @@ def test_every_metric_is_optional():
 def test_a_record_round_trips():
     table = random_table(30, no_target=True, languages=("en", "zh"), categories=("储罐", None, "ship"))
     for record in (
-        record_of(table), record_of(table, protocol=LAVT, limit={"train": 5}, notes=["a", "b"]),
+        record_of(table), record_of(table, dataset_card=None),
+        record_of(table, protocol=LAVT, limit={"train": 5}, notes=["a", "b"]),
         record_of(None, status="nan", n=0, n_expected=None, epochs=None, git_dirty=None),
     ):  # fmt: skip
         text = codec.dumps(record)
@@ -96,6 +99,8 @@ def broken(change):
     (lambda d: d["control"].update(x=3), r"control\.x is 3; expected an object"),
     (lambda d: d["per_size"]["share"].update(x={"n": 1}), r"missing field: per_size\.share\.x\.n_targeted"),
     (lambda d: d.update(notes="x"), "notes is 'x'; expected list"),
+    (lambda d: d["dataset_card"].pop("licence"), r"missing field: dataset_card\.licence"),
+    (lambda d: d["dataset_card"].update(samples={"train": "8"}), r"dataset_card\.samples\.train is '8'; expected int"),
     (lambda d: d["protocol"].update(threshold=1), r"unknown field: protocol\.threshold"),
     (lambda d: d["protocol"].update(empty="nan"), "is not one of|expected one of"),
 ])  # fmt: skip

@@ -119,21 +119,31 @@ def test_a_run_that_scored_nothing_has_a_record_without_figures(tmp_path, table)
     assert list(files(path.parent)) == [path.name], "integers of a replaced record are gone"
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_record_of_an_older_schema_version_loads_unchanged_on_disk(tmp_path, table, version):
-    """Version 2 brought the variant and the hash of outside predictions, version 3 scores by number of targets."""
+    """Version 2 brought the variant and the hash of outside predictions, version 3 scores by number of targets and
+    version 4, which no table shows, the dataset's card."""
     path = store.write(tmp_path, record_of(table), table)
     now = store.read(path)
     old = json.loads(path.read_text())
-    del old["per_target"]
+    del old["dataset_card"]
+    if version < 3:
+        del old["per_target"]
     if version == 1:
         del old["variant"], old["predictions_sha256"]
     path.write_text(json.dumps(old | {"schema_version": version}))
     before = path.read_bytes()
-    assert store.read(path) == dataclasses.replace(now, per_target={})
+    targets = now.per_target if version == 3 else {}
+    read = store.read(path)
+    assert read == dataclasses.replace(now, per_target=targets, dataset_card=None, schema_version=3)
+    store.write(tmp_path / "again", read, table)
+    assert store.read_all(tmp_path / "again") == [read], "a record that is written again stays what it was"
     assert path.read_bytes() == before
     path.write_text(json.dumps(old))
-    with pytest.raises(UserError, match="missing field: per_target" if version == 2 else "missing field: variant"):
+    with pytest.raises(
+        UserError,
+        match={1: "missing field: variant", 2: "missing field: per_target", 3: "missing field: dataset_card"}[version],
+    ):
         store.read(path)
 
 
@@ -151,7 +161,7 @@ def test_damage_is_found_and_named(tmp_path, table):
     packed.write_bytes(good)
     for bad, message in (
         (text[:200], "cannot be read"),
-        (text.replace('"schema_version": 3', '"schema_version": 0'), "version 0; this suite reads versions 1 to 3"),
+        (text.replace('"schema_version": 4', '"schema_version": 0'), "version 0; this suite reads versions 1 to 4"),
     ):
         path.write_text(bad)
         with pytest.raises(UserError, match=message):
