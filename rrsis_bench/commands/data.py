@@ -51,6 +51,10 @@ def _add_convert(data: argparse._SubParsersAction) -> None:
         "--to", choices=["custom"], default="custom", help="the layout to write (default: %(default)s)"
     )
     convert.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
+    convert.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="as data.options of the layout read, such as language=all (nwpu_refer)",
+    )  # fmt: skip
     convert.set_defaults(call=_convert)
 
 
@@ -147,13 +151,25 @@ def _stats(args: argparse.Namespace) -> int:
     return 0
 
 
+def _typed(options: list[str]) -> dict[str, Any]:
+    """``name=value`` texts as values, typed as Hydra types overrides."""
+    from omegaconf import OmegaConf
+
+    for option in options:
+        if not option.partition("=")[2]:
+            raise UserError(f"--option {option} is not like language=all.")
+    found = OmegaConf.to_container(OmegaConf.from_dotlist(options))
+    assert isinstance(found, dict)
+    return {str(name): value for name, value in found.items()}
+
+
 def _convert(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rrsis_bench.data.convert import convert
 
     console = Console()
-    done = convert(args.format, args.root, args.out, console)
+    done = convert(args.format, args.root, args.out, console, _typed(args.option))
     samples = ", ".join(f"{split} {n:,}" for split, n in done.samples.items())
     console.print(f"{args.out}: {samples} samples on {done.pictures:,} pictures", soft_wrap=True, highlight=False)
     if done.linked:

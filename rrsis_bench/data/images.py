@@ -280,5 +280,5 @@ def resize_picture(image: Image.Image, side: int) -> np.ndarray:
         image = image.resize((side, side), Image.Resampling.BILINEAR)
     view_CSS = np.empty((3, side, side), dtype=np.uint8)
     for channel, plane in enumerate(image.split()):
-        view_CSS[channel] = plane
+        view_CSS[channel] = np.asarray(plane)
     return view_CSS

@@ -32,10 +32,42 @@ BERT = {
 }
 SIDE = 64
 TOKENS = 12
+CLIP = {
+    "model": "",
+    "image": SIDE,
+    "patch": 16,
+    "width": 32,
+    "layers": 2,
+    "heads": 2,
+    "text_width": 32,
+    "text_layers": 1,
+    "text_heads": 2,
+    "vocab_size": BERT["vocab_size"],
+    "context_length": TOKENS,
+    "adapt": "all",
+    "weights": "random",
+}
+SAM2 = {
+    "model": "",
+    "image": SIDE,
+    "embed_dim": 16,
+    "heads": 1,
+    "blocks": [1, 1, 2, 1],
+    "windows": [8, 4, 4, 2],
+    "global_blocks": [3],
+    "background": [4, 4],
+    "width": 32,
+    "mlp_dim": 32,
+    "decoder_heads": 2,
+    "mask_channels": 8,
+    "adapt": "all",
+    "weights": "random",
+}
 TINY: dict[str, dict[str, Any]] = {
     name: {"views": {"image": SIDE}, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}
-    for name in ("lavt", "fianet", "rmsin")
+    for name in ("lavt", "fianet", "rmsin", "mrsnet")
 } | {"csinet": {"close": SIDE, "n_view": 2, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}}
+TINY["sgsrf"] = {"clip": CLIP, "sam2": SAM2, "heads": 4, "prompt_width": 32, "hidden": 48}
 
 
 def build_tiny(name: str, **overrides: Any) -> Segmenter:
@@ -49,14 +81,15 @@ def make_inputs(samples: int = 3, seed: int = 0) -> tuple[dict[str, Tensor], dic
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (samples, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     ids = torch.randint(1, BERT["vocab_size"], (samples, TOKENS), generator=generator)
-    masks = torch.zeros(3, samples, TOKENS, dtype=torch.int64)
+    masks = torch.zeros(4, samples, TOKENS, dtype=torch.int64)
     for row in range(samples):
         length = TOKENS - row % 4
         masks[0, row, :length] = 1
         masks[1, row, 1 + row % 3 : 3 + row % 3] = 1
         masks[2, row, 5 : 6 + row % 4] = 1
-    text = dict(zip(("attention_mask", "object_mask", "position_mask"), masks, strict=True))
-    views = {"image": image, "close": image, "remote": image[..., ::2, ::2]}
+        masks[3, row, 1 : length - 1] = 1  # without the special tokens around the words
+    text = dict(zip(("attention_mask", "object_mask", "position_mask", "word_mask"), masks, strict=True))
+    views = {"image": image, "close": image, "remote": image[..., ::2, ::2], "clip": image, "sam": image}
     return views, {"input_ids": ids, **text}
 
 

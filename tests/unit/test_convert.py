@@ -204,3 +204,16 @@ def test_lines_are_plain_json_with_readable_chinese(tmp_path):
     text = (tmp_path / "out" / "train.jsonl").read_text(encoding="utf-8")
     assert "左边的船" in text
     assert {"sample_id", "image", "expression", "mask"} <= set(json.loads(text.splitlines()[0]))
+
+
+def test_the_verb_hands_the_readers_options_on(tmp_path, capsys):
+    root = write_fake_nwpu(tmp_path / "nwpu").root
+    command = ["data", "convert", "nwpu_refer", "--root", str(root)]
+    for name, options in [("en", []), ("all", ["--option", "language=all", "--option", "merge=false"])]:
+        assert cli.main([*command, "--out", str(tmp_path / name), *options]) == 0
+    counts = {name: [len(open_split("custom", tmp_path / name, split)) for split in SPLITS] for name in ("en", "all")}
+    wanted = {"language": "all", "merge": False}
+    assert counts["all"] == [len(open_split("nwpu_refer", root, split, wanted)) for split in SPLITS] != counts["en"]
+    assert cli.main([*command, "--out", str(tmp_path / "x"), "--option", "language"]) == 2
+    assert cli.main([*command, "--out", str(tmp_path / "x"), "--option", "speech=all"]) == 2
+    assert "Unknown data.options: speech" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+"""The network: CLIP's tokens are refined together, become prompts, and SAM 2 draws the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from rrsis_bench.backbones.clip import ClipEncoder
+from rrsis_bench.backbones.sam2 import Sam2Encoder, SamFeatures
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import ImageFirstSegmenter, SegmenterOutput
+
+from .ccr import INITS, ConsistencyRefinement, pool_words
+from .gmfe import FeatureEnhancement
+from .gpg import DenseMap, PromptGenerator, mean_word
+from .layers import initialise, mlp
+
+PROMPTS = ("gpg", "text")
+DENSE = ("token", "text_pool", "none")
+LEVELS = ("s4", "s8", "s16")
+CONTEXT_TOKENS = 6
+
+
+class SGSRF(ImageFirstSegmenter):
+    """CLIP and SAM 2 in three stages; see the package's header for paper, deviations and figures."""
+
+    phrase_masks = ("word_mask",)
+
+    def __init__(
+        self,
+        clip: Mapping[str, Any] | None = None,
+        sam2: Mapping[str, Any] | None = None,
+        *,
+        prompts: str = "gpg",
+        dense: str = "token",
+        sparse_tokens: int = 9,
+        bcmi: bool = True,
+        context_tokens: int = CONTEXT_TOKENS,
+        context_init: str = "pooled",
+        gmfe: bool = True,
+        consistency: float = 0.5,
+        heads: int = 8,
+        prompt_width: int = 512,
+        hidden: int = 512,
+    ) -> None:
+        """Build the model; None stands for the paper's size. The views' sides are those of both encoders.
+
+        Args:
+            clip: fields of `rrsis_bench.backbones.clip.ClipConfig`.
+            sam2: fields of `rrsis_bench.backbones.sam2.Sam2Config`.
+            prompts: ``"gpg"``; ``"text"`` makes the sparse prompts from CLIP's words alone, without CLIP's image tower
+                and every other part (Table 7, first row).
+            dense: where the dense prompt's map comes from: the dense ``"token"``, ``"text_pool"`` (the mean word, as
+                in RSRefSeg2), or ``"none"``: SAM's own embedding of "no mask" (Table 7).
+            sparse_tokens: N_p (Table 8).
+            bcmi: both ways of attention between text and image; off leaves the image's attention to the text (Table 7).
+            context_tokens: N_g (Table 8); 0 leaves out the context-enhanced structure (Table 7, CLSM).
+            context_init: ``"pooled"`` from the words, ``"zero"`` or ``"random"`` (Table 8).
+            gmfe: enhancement of SAM's features by the grounding cues (Table 7).
+            consistency: lambda, weight of the structural consistency loss; 0 leaves it out (Tables 7 and 8).
+            heads: attention heads of refinement and prompt generation.
+            prompt_width: width inside the attention of the prompt generation.
+            hidden: width inside the feed-forward layers.
+
+        Raises:
+            UserError: unknown values, or values without effect beside others.
+        """
+        super().__init__()
+        _check_choices(prompts=(prompts, PROMPTS), dense=(dense, DENSE), context_init=(context_init, INITS))
+        _check_numbers(
+            sparse_tokens=(sparse_tokens, 1), context_tokens=(context_tokens, 0), consistency=(consistency, 0)
+        )
+        _check_combination(prompts, dense, bcmi, context_tokens, context_init, gmfe, consistency)
+        self.prompts, self.dense, self.sparse_tokens, self.consistency = prompts, dense, sparse_tokens, consistency
+        self.clip, self.sam2 = ClipEncoder(clip), Sam2Encoder(sam2)
+        self.max_tokens = self.clip.context_length
+        self.views = {"sam": self.sam2.side}
+        dim = self.clip.width
+        for field, width in (("size.clip.width", dim), ("model.args.prompt_width", prompt_width)):
+            if width % heads:
+                raise UserError(f"model.args.heads={heads} does not divide {field}={width}.")
+        # Towers of unequal widths (not SigLIP2's) meet at the image's.
+        self.widen = nn.Identity() if self.clip.text_width == dim else nn.Linear(self.clip.text_width, dim)
+
+        self.refinement = self.generator = self.dense_map = self.enhancement = None
+        if prompts == "gpg":
+            self.views["clip"] = self.clip.side
+            self.refinement = ConsistencyRefinement(
+                dim, hidden, heads, context=context_tokens, init=context_init, both_ways=bcmi
+            )
+            self.generator = PromptGenerator(
+                dim, prompt_width, hidden, heads, sparse=sparse_tokens, dense=dense == "token"
+            )
+        if dense != "none":
+            self.dense_map = DenseMap(dim, hidden)
+        if gmfe:
+            self.enhancement = FeatureEnhancement(self.sam2.widths, dim)
+        self.sparse = mlp(dim, hidden, self.sam2.widths[-1])
+        for part in (self.widen, self.refinement, self.generator, self.dense_map, self.enhancement, self.sparse):
+            if part is not None:
+                initialise(part)
+        if self.refinement is not None:
+            self.refinement.start_as_identity()
+        if self.generator is not None:
+            self.generator.start_from_words()
+        self._drop_unused()
+
+    def _drop_unused(self) -> None:
+        """A tower that a switch leaves without any use goes; a part of SAM's takes no gradient, and its twin does."""
+        if self.prompts == "text":
+            del self.clip.visual
+        prompt_encoder = self.sam2.sam.prompt_encoder
+        if self.dense == "none":
+            prompt_encoder.no_mask_embed.requires_grad_(self.sam2.config.adapt != "none")
+            prompt_encoder.mask_embed.requires_grad_(False)
+
+    def encode_image(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features of both image towers: ``s4``, ``s8``, ``s16`` (B, C, H, W) and ``patches`` (B, N, D)."""
+        features = self.sam2.encode_image(views["sam"])
+        encoded = {"s4": features.s4_BCHW, "s8": features.s8_BCHW, "s16": features.s16_BCHW}
+        if self.prompts == "gpg":
+            encoded["patches"] = self.clip.encode_image(views["clip"])
+        return encoded
+
+    def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
+        """Return foreground logits (B, S/4, S/4), S the side of SAM's view; in training with the consistency loss."""
+        words_BLC = self.widen(self.clip.encode_text(text["input_ids"]))
+        mask_BL = text["word_mask"].bool()
+        maps, losses = [encoded[level] for level in LEVELS], {}
+        if self.refinement is None or self.generator is None:
+            sparse_BPC, dense_BCHW = pool_words(words_BLC, mask_BL, self.sparse_tokens), None
+        else:
+            structures = self.training and self.consistency > 0
+            refined = self.refinement(encoded["patches"], words_BLC, mask_BL, structures=structures)
+            if refined.consistency is not None:
+                losses["consistency"] = self.consistency * refined.consistency
+            sparse_BPC, token_BC = self.generator(refined.patches_BNC, refined.words_BLC, mask_BL)
+            dense_BCHW = None
+            if self.dense_map is not None:
+                token_BC = mean_word(refined.words_BLC, mask_BL) if token_BC is None else token_BC
+                dense_BCHW = self.sam2.encode_mask(self.dense_map(refined.patches_BNC, token_BC, self.clip.grid))
+            if self.enhancement is not None:
+                assert refined.context_BGC is not None
+                maps = self.enhancement(maps, refined.context_BGC)
+        if dense_BCHW is None:
+            dense_BCHW = self._no_mask(maps[-1])
+        return SegmenterOutput(self.sam2.decode(SamFeatures(*maps), self.sparse(sparse_BPC), dense_BCHW), losses)
+
+    def _no_mask(self, map_BCHW: Tensor) -> Tensor:
+        """SAM's embedding of "no mask" at every position."""
+        return self.sam2.sam.prompt_encoder.no_mask_embed.weight[..., None, None].expand_as(map_BCHW)
+
+    def frozen_parts(self) -> dict[str, str]:
+        """The backbones, and where their weights are; empty where nothing of them is frozen."""
+        return {
+            f"{name}.": part.config.weights
+            for name, part in (("clip", self.clip), ("sam2", self.sam2))
+            if part.config.adapt != "all"
+        }
+
+    def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - every parameter is decayed
+        """The paper names no exception."""
+        return False
+
+
+def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+    for field, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"model.args.{field} must be one of {', '.join(known)}, not {value!r}.")
+
+
+def _check_numbers(**numbers: tuple[float, int]) -> None:
+    for field, (value, least) in numbers.items():
+        if value < least:
+            raise UserError(f"model.args.{field} must be at least {least}, not {value}.")
+
+
+def _check_combination(
+    prompts: str, dense: str, bcmi: bool, context_tokens: int, context_init: str, gmfe: bool, consistency: float
+) -> None:
+    if prompts == "text":
+        present = {
+            "dense": dense != "none",
+            "bcmi": bcmi,
+            "context_tokens": context_tokens > 0,
+            "gmfe": gmfe,
+            "consistency": consistency > 0,
+        }
+        for field, is_present in present.items():
+            if is_present:
+                off = {"dense": "none", "context_tokens": "0", "consistency": "0"}.get(field, "false")
+                raise UserError(
+                    f"model.args.{field} has no effect with model.args.prompts=text, which makes the prompts from "
+                    f"CLIP's words alone; give {field}={off}."
+                )
+    if not context_tokens and gmfe:
+        raise UserError(
+            "model.args.gmfe enhances SAM's features by the context tokens, but model.args.context_tokens=0 leaves "
+            "none; give gmfe=false."
+        )
+    if not context_tokens and context_init != "pooled":
+        raise UserError(
+            f"model.args.context_init={context_init} has no effect with model.args.context_tokens=0; leave its default."
+        )
