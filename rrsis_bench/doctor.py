@@ -20,6 +20,7 @@ MIN_FREE_GB = 10.0
 
 HUB_TIMEOUT_S = 3.0
 HUB = "https://huggingface.co"
+INSTALL = "pip install -c constraints.txt -e ."
 _TAGGER = "taggers/averaged_perceptron_tagger_eng/"
 
 
@@ -46,18 +47,26 @@ def examine(root: Path) -> list[Finding]:
     Args:
         root: where runs are written, whose disk is looked at.
     """
-    looks: tuple[Callable[[], Finding], ...] = (
-        python,
-        packages,
-        torch_and_device,
-        gdal,
-        lambda: proj(os.environ),
-        lambda: disk(root),
-        lambda: hub(os.environ),
-        nltk_data,
-        cjk_font,
-    )
-    return [look() for look in looks]
+    looks: dict[str, Callable[[], Finding]] = {
+        "Python": python,
+        "packages": packages,
+        "torch": torch_and_device,
+        "GeoTIFF": gdal,
+        "PROJ": lambda: proj(os.environ),
+        "disk": lambda: disk(root),
+        "hub": lambda: hub(os.environ),
+        "NLTK": nltk_data,
+        "fonts": cjk_font,
+    }
+    return [_survived(name, look) for name, look in looks.items()]
+
+
+def _survived(name: str, look: Callable[[], Finding]) -> Finding:
+    """What a look finds; a package without which it cannot look is a finding too."""
+    try:
+        return look()
+    except ImportError as error:
+        return Finding(name, "problem", f"cannot be looked at: {str(error).splitlines()[0]}", INSTALL)
 
 
 def python() -> Finding:
@@ -70,7 +79,11 @@ def packages() -> Finding:
     from packaging.requirements import Requirement
 
     wrong, count = [], 0
-    for text in distribution("rrsis-bench").requires or []:
+    try:
+        requires = distribution("rrsis-bench").requires or []
+    except PackageNotFoundError:
+        return Finding("packages", "problem", "rrsis-bench itself is not installed: versions are not known", INSTALL)
+    for text in requires:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -83,7 +96,7 @@ def packages() -> Finding:
         if not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} {found}, needed {requirement.specifier}")
     if wrong:
-        return Finding("packages", "problem", "; ".join(wrong), "pip install -c constraints.txt -e .")
+        return Finding("packages", "problem", "; ".join(wrong), INSTALL)
     return Finding("packages", "ok", f"{count} as needed")
 
 
@@ -135,12 +148,13 @@ def proj(environment: Mapping[str, str]) -> Finding:
     from pyproj import CRS as Pyproj
     from pyproj.exceptions import CRSError, DataDirError
     from rasterio.crs import CRS
+    from rasterio.errors import CRSError as RasterioCRSError
     from rasterio.errors import RasterioError
 
     try:
         CRS.from_epsg(32632).to_wkt()
         Pyproj.from_epsg(32632).to_wkt()
-    except (RasterioError, CRSError, DataDirError) as error:
+    except (RasterioError, RasterioCRSError, CRSError, DataDirError) as error:
         reason = str(error).strip().splitlines()[0]
         return Finding(
             "PROJ", "problem", f"EPSG:32632 is not found ({reason}); set: {', '.join(set_here) or '-'}", cure

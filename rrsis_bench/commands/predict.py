@@ -196,9 +196,12 @@ def _numbers(text: str | None, name: str, count: int | None) -> Any:
 
 def _pixels(text: str) -> float:
     try:
-        return float(text.removesuffix("px"))
+        pixels = float(text.removesuffix("px"))
     except ValueError:
-        raise UserError(f"simplify={text} must be a number of pixels, such as 1.") from None
+        pixels = -1.0
+    if not 0 <= pixels < float("inf"):
+        raise UserError(f"simplify={text} must be a number of pixels, 0 or more, such as 1.")
+    return pixels
 
 
 def _bytes(text: str) -> int:
@@ -206,7 +209,7 @@ def _bytes(text: str) -> int:
     number = text.lower().rstrip("kmgib")
     try:
         value = int(float(number) * units[text.lower()[len(number) :].strip()])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise UserError(f"max-memory={text} must be a size such as 500MiB or 2GiB.") from None
     if value < 1:
         raise UserError(f"max-memory={text} must be more than nothing.")

@@ -38,14 +38,14 @@ class AreaOfInterest(Cropped):
             table = geopandas.read_file(file)
         except (DataSourceError, OSError, ValueError) as error:
             raise UserError(f"The area of interest {file} cannot be read: {str(error).splitlines()[0]}") from error
-        table = table[table.geometry.notna()]
+        table = table[table.geom_type.notna() & ~table.geometry.is_empty]
         if table.empty or not set(table.geom_type) <= {"Polygon", "MultiPolygon"}:
             kinds = ", ".join(sorted(set(table.geom_type))) or "nothing"
             raise UserError(f"The area of interest {file} must hold polygons; it holds {kinds}.")
         if table.crs is None:
             raise UserError(f"The area of interest {file} has no coordinate system.")
         inverse = ~georef.transform
-        ground = table.to_crs(georef.crs.to_wkt()).union_all()
+        ground = table.make_valid().to_crs(georef.crs.to_wkt()).union_all()
         if not np.isfinite(ground.bounds).all():  # what PROJ gives for coordinates that lie nowhere
             raise UserError(
                 f"The area of interest {file} cannot be placed in the coordinate system of {source.name}: are its "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -274,6 +275,12 @@ def _warnings(request: Request, predictor: Predictor, options: Options, source: 
             "Most training data has a target in every picture: tiles without one tend to show false ones. "
             "--presence-min 0.9 drops tiles without a sure pixel."
         )
+        needed = pipeline.row_bytes(source, options)
+        if needed > options.max_memory:
+            lines.append(
+                f"A row of tiles takes {needed / 2**20:.0f} MiB even for one expression, more than --max-memory; "
+                "smaller tiles (--tile) take less."
+            )
         passes = len(pipeline.passes(source, len(request.expressions), options))
         if passes > 1:
             lines.append(f"The expressions are predicted in {passes} passes over the tiles, to stay within the memory.")
@@ -299,6 +306,8 @@ def _provenance(
     origin = predictor.origin
     with request.image.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    not_a_number = request.nodata is not None and math.isnan(request.nodata)  # which JSON has not
+    nodata = "nan" if not_a_number else request.nodata
     georef = source.georef
     crs = None if georef is None or georef.crs is None else georef.crs.to_wkt()
     transform = None if georef is None or georef.transform is None else list(georef.transform)[:6]
@@ -316,7 +325,7 @@ def _provenance(
             "window": None if request.window is None else list(request.window),
             "aoi": None if request.aoi is None else str(request.aoi),
             "bands": None if request.bands is None else list(request.bands),
-            "nodata": request.nodata,
+            "nodata": nodata,
             "scaling": scaled.as_dict(),
             "crs": crs,
             "transform": transform,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ class OutputSet:
             UserError: it is there already and may not be replaced.
         """
         final = self.folder / name
+        if final.is_dir():
+            raise UserError(f"{final} is a folder, and a file of that name is to be written. Give another one with -o.")
         if final.exists() and not self.overwrite:
             raise UserError(f"{final} is there already. Give another folder with -o, or replace it with --overwrite.")
         self._files[name] = self.folder / f".{os.getpid()}.{name}"
@@ -62,7 +65,8 @@ class OutputSet:
     def abort(self) -> None:
         """Remove whatever was written."""
         for temporary in self._files.values():
-            for leftover in self.folder.glob(f"{temporary.name}*"):  # a database's journal, GDAL's side files
+            # With a database's journal and GDAL's side files.
+            for leftover in self.folder.glob(f"{glob.escape(temporary.name)}*"):
                 leftover.unlink(missing_ok=True)
         self._files = {}
 

@@ -22,6 +22,7 @@ LARGE = 4  # a frame this many times larger than the pictures that a model was t
 ROWS = 2048  # of a frame that are thresholded and written at a time
 # Bytes held per pixel and expression while rows of tiles are blended: the sum, its quotient, probability and mask.
 _BYTES_PER_LOGIT = 14
+_BYTES_PER_TILE_LOGIT = 8  # and for the tiles of a forward pass: as they come, and stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Options:
         overlap: share of a tile that its neighbour covers too, below 1.
         blend: how overlapping tiles are averaged: ``hann`` or ``mean``.
         batch: tiles per forward pass.
-        presence_min: a tile whose largest probability for an expression is below holds no target.
+        presence_min: a tile whose largest probability for an expression is below holds no target of it.
         threshold: probability above which a pixel belongs to the mask.
         max_memory: bytes that blended rows may take; more expressions are predicted in several passes.
     """
@@ -120,10 +121,16 @@ def predict(
         on_step: called with steps done, of `steps` in all.
 
     Raises:
-        UserError: an image too large for one frame, without a valid pixel, or a tile that failed.
+        UserError: an image too large for one frame, without a valid pixel, a tile that failed, or a model that gives
+            no numbers.
     """
-    cut = math.log(options.threshold / (1 - options.threshold))  # 0 at 0.5, as in evaluation
+    cut = _cut(options)
     for expression, row, logits_HW, valid_HW in _logits(source, engine, expressions, options, scaling, on_step):
+        if np.isnan(logits_HW.max()):
+            raise UserError(
+                f"The model gives values that are no numbers (NaN) on {source.name}: its weights or its precision are "
+                "at fault. Nothing was written."
+            )
         rows = Rows(expression, row, (logits_HW > cut) & valid_HW, logits_HW, valid_HW)
         for sink in sinks:
             sink.add(rows)
@@ -139,9 +146,20 @@ def steps(source: Source, expressions: int, options: Options) -> int:
 
 def passes(source: Source, expressions: int, options: Options) -> list[range]:
     """Expressions by number that tile mode predicts together, so that their rows fit into `Options.max_memory`."""
-    held = min(options.tile, source.height) * source.width * _BYTES_PER_LOGIT
-    size = max(1, options.max_memory // held)
+    size = max(1, options.max_memory // row_bytes(source, options))
     return [range(first, min(first + size, expressions)) for first in range(0, expressions, size)]
+
+
+def row_bytes(source: Source, options: Options) -> int:
+    """Bytes that a row of tiles takes per expression."""
+    tiling = Tiling.cover(source.height, source.width, options.tile, options.overlap)
+    at_once = min(options.batch, len(tiling.xs)) * options.tile**2
+    return min(options.tile, source.height) * source.width * _BYTES_PER_LOGIT + at_once * _BYTES_PER_TILE_LOGIT
+
+
+def _cut(options: Options) -> float:
+    """The logit above which a pixel belongs to the mask: 0 at a threshold of 0.5, as in evaluation."""
+    return math.log(options.threshold / (1 - options.threshold))
 
 
 def _logits(
@@ -161,7 +179,7 @@ def _logits(
             )
         valid_HW = source.valid(source.whole)
         if not valid_HW.any():
-            raise UserError(f"{source.name} has no valid pixel (all nodata): there is nothing to predict on.")
+            raise _nothing(source)
         frames = engine.encode([scaling(source.read(source.whole))])
         for expression in range(expressions):
             logits_HW = engine.logits(frames, expression)[0]
@@ -175,6 +193,9 @@ def _logits(
         return scaling(source.read(window)), source.valid(window)
 
     tiling = Tiling.cover(source.height, source.width, options.tile, options.overlap)
+    # An average of equal logits may come out a rounding higher: below the cut, unless that is 0, which stays exact.
+    absent_logit = min(0.0, 1.001 * _cut(options))
+    seen = False
     for group in passes(source, expressions, options):
 
         def logits_of(frames: Sequence[np.ndarray], group: range = group) -> list[np.ndarray]:
@@ -190,8 +211,16 @@ def _logits(
             blend=options.blend,
             batch=options.batch,
             presence_min=options.presence_min,
+            absent_logit=absent_logit,
             on_tiles=on_step,
         ):
             valid_HW = source.valid(Window(0, row, source.width, logits_KHW.shape[1]))
+            seen = seen or bool(valid_HW.any())
             for expression, logits_HW in zip(group, logits_KHW, strict=True):
                 yield expression, row, logits_HW, valid_HW
+    if not seen:
+        raise _nothing(source)
+
+
+def _nothing(source: Source) -> UserError:
+    return UserError(f"{source.name} has no valid pixel (all nodata): there is nothing to predict on.")

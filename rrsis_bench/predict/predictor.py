@@ -247,6 +247,7 @@ def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | Non
     if kept is not None and kept.is_file():
         return tuple(json.loads(kept.read_text(encoding="utf-8")))
     root = Path(config["data"]["root"])
+    cure = "Give its folder with --set data.root=." if kept is None else f"Or write them to {kept}, a JSON list."
     try:
         from rrsis_bench.data import open_split
 
@@ -255,5 +256,5 @@ def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | Non
     except UserError as error:
         raise UserError(
             f"{config['model']['name']} looks the category names of '{config['data']['name']}' up in every expression, "
-            f"and they are read from the dataset: {error} Give its folder with data.root=."
+            f"and they are read from the dataset: {error}\n{cure}"
         ) from error

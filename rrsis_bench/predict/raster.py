@@ -36,7 +36,7 @@ class RasterSource(Source):
     Args:
         path: the file.
         bands: as in `open_source`.
-        nodata: as in `open_source`; replaces what the file says.
+        nodata: as in `open_source`; replaces the value that the file says, not its alpha or mask band.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] | None, nodata: float | None):
@@ -64,7 +64,9 @@ class RasterSource(Source):
             if np.dtype(self.dtype).kind not in "uif":
                 raise UserError(f"The pixels of {self.name} are {self.dtype}; whole or real numbers are needed.")
             self.georef = _georef(self._file)
-            self._complete = all(MaskFlags.all_valid in flags for flags in self._file.mask_flag_enums)
+            flags = self._file.mask_flag_enums
+            self._complete = all(MaskFlags.all_valid in each for each in flags)
+            self._masked = any(MaskFlags.per_dataset in each for each in flags)  # alpha or a mask band
         except UserError:
             self.close()
             raise
@@ -156,7 +158,8 @@ class RasterSource(Source):
     def _holds_data(self, pixels_HWC: np.ndarray, **where: Any) -> np.ndarray:
         valid_HW = np.isfinite(pixels_HWC).all(2)
         if self._nodata is not None:
-            return valid_HW & (pixels_HWC != self._nodata).any(2)
+            valid_HW &= (pixels_HWC != self._nodata).any(2)
+            return valid_HW & self._mask(**where) if self._masked else valid_HW
         return valid_HW & self._mask(**where)
 
 

@@ -187,9 +187,13 @@ class Cropped(Source):
     def __init__(self, source: Source, window: Window):
         window.inside(source.height, source.width, source.name)
         self._source, self._window = source, window
-        self.name, self.path, self.dtype, self.notes = source.name, source.path, source.dtype, source.notes
+        self.name, self.path, self.dtype, self.notes = source.name, source.path, source.dtype, list(source.notes)
         self.height, self.width = window.height, window.width
         self.georef = None if source.georef is None else source.georef.windowed(window)
+        if source.georef is not None and (window.x, window.y) != (0, 0) and (source.georef.gcps or source.georef.rpcs):
+            self.notes.append(
+                f"Control points and RPCs of {self.name} are those of the whole image: masks of a part go without them."
+            )
 
     def _placed(self, window: Window) -> Window:
         return Window(window.x + self._window.x, window.y + self._window.y, window.width, window.height)
@@ -205,14 +209,8 @@ class Cropped(Source):
         return self._source.valid(self._placed(window))
 
     def overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Every n-th pixel of the window."""
-        step = max(1, -(-max(self.height, self.width) // side))
-        pixels, valid = [], []
-        for row in range(0, self.height, step):  # row by row: the window may be too large to hold
-            line = Window(0, row, self.width, 1)
-            pixels.append(self.read(line)[:, ::step])
-            valid.append(self.valid(line)[:, ::step])
-        return np.concatenate(pixels), np.concatenate(valid)
+        """That of the whole image: its brightness must not depend on the window that is looked at."""
+        return self._source.overview(side)
 
     def close(self) -> None:
         """Close the other source."""

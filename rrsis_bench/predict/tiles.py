@@ -7,6 +7,7 @@ touches them; at most one row of tiles is held at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,7 @@ def blend_tiles(
     blend: str = "hann",
     batch: int = 4,
     presence_min: float = 0.0,
+    absent_logit: float = 0.0,
     on_tiles: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Predict tile by tile and yield complete rows of the blended logits, from top to bottom.
@@ -113,7 +115,8 @@ def blend_tiles(
         sentences: K.
         blend: one of `BLENDS`.
         batch: frames per call of `logits_of`.
-        presence_min: of a tile whose largest probability for a sentence is below, no logit counts as foreground.
+        presence_min: tiles whose largest probability for a sentence, over valid pixels, is below hold no target.
+        absent_logit: the largest logit that such a tile keeps; at or below the cut between background and target.
         on_tiles: called with the number of tiles done.
 
     Yields:
@@ -129,17 +132,17 @@ def blend_tiles(
     weights_TT = weights_T[:, None] * weights_T
     held_KHW = np.zeros((sentences, min(tile, height), width), dtype=np.float32)
     for row, y in enumerate(tiling.ys):
-        waiting: list[tuple[int, int, np.ndarray]] = []
+        waiting: list[tuple[int, int, np.ndarray, np.ndarray]] = []
         for column, x in enumerate(tiling.xs):
             number = row * len(tiling.xs) + column
             window = Window(x, y, min(tile, width - x), min(tile, height - y))
             frame_HWC, valid_HW = _named(number, len(tiling), window, lambda window=window: read(window))
             if valid_HW.any():  # else every pixel of it is invalid, and no logit of it is ever looked at
-                waiting.append((number, x, _padded(frame_HWC, tile)))
+                waiting.append((number, x, _padded(frame_HWC, tile), valid_HW))
             elif on_tiles:
                 on_tiles(1)
             if len(waiting) == batch or (waiting and column + 1 == len(tiling.xs)):
-                _add(held_KHW, waiting, y, tiling, logits_of, weights_TT, presence_min)
+                _add(held_KHW, waiting, y, tiling, logits_of, weights_TT, presence_min, absent_logit)
                 if on_tiles:
                     on_tiles(len(waiting))
                 waiting = []
@@ -153,24 +156,27 @@ def blend_tiles(
 
 def _add(
     held_KHW: np.ndarray,
-    waiting: Sequence[tuple[int, int, np.ndarray]],
+    waiting: Sequence[tuple[int, int, np.ndarray, np.ndarray]],
     y: int,
     tiling: Tiling,
     logits_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
     weights_TT: np.ndarray,
     presence_min: float,
+    absent_logit: float,
 ) -> None:
     """Add the weighted logits of some tiles of one row."""
-    number, x, _ = waiting[0]
-    window = Window(x, y, min(tiling.tile, tiling.width - x), min(tiling.tile, tiling.height - y))
-    found = _named(number, len(tiling), window, lambda: logits_of([frame for _, _, frame in waiting]), len(waiting))
-    for (_, x, _), logits_KTT in zip(waiting, found, strict=True):
+    number, x, _, valid_HW = waiting[0]
+    window = Window(x, y, valid_HW.shape[1], valid_HW.shape[0])
+    frames = [frame_HWC for _, _, frame_HWC, _ in waiting]
+    found = _named(number, len(tiling), window, lambda: logits_of(frames), len(waiting))
+    for (_, x, _, valid_HW), logits_KTT in zip(waiting, found, strict=True):
+        h, w = valid_HW.shape
+        logits_KHW = logits_KTT[:, :h, :w]
         if presence_min > 0:
-            largest_K = logits_KTT.max((1, 2))
-            absent_K = 1 / (1 + np.exp(-largest_K)) < presence_min
-            logits_KTT = np.where(absent_K[:, None, None], np.minimum(logits_KTT, 0), logits_KTT)
-        h, w = min(tiling.tile, tiling.height - y), min(tiling.tile, tiling.width - x)
-        held_KHW[:, :h, x : x + w] += logits_KTT[:, :h, :w] * weights_TT[:h, :w]
+            largest_K = logits_KHW.max((1, 2), where=valid_HW, initial=-np.inf)
+            absent_K = largest_K < math.log(presence_min / (1 - presence_min))
+            logits_KHW = np.where(absent_K[:, None, None], np.minimum(logits_KHW, absent_logit), logits_KHW)
+        held_KHW[:, :h, x : x + w] += logits_KHW * weights_TT[:h, :w]
 
 
 def _named(number: int, tiles: int, window: Window, call: Callable, count: int = 1):
@@ -178,16 +184,7 @@ def _named(number: int, tiles: int, window: Window, call: Callable, count: int =
     which = f"{number + 1}" if count == 1 else f"{number + 1} to {number + count}"
     try:
         return call()
-    except (
-        UserError,
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _CAUSES as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TileError(
             f"Tile {which} of {tiles} (x {window.x}, y {window.y}, {window.width} x {window.height} pixels) failed: "

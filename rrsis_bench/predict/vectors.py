@@ -42,7 +42,8 @@ def to_table(
     """A GeoDataFrame with one row per object and the columns `COLUMNS`.
 
     Geometries lie on the ground, or in pixels (x right, y down) where the image has no transform. ``area_m2`` is
-    geodesic whatever the projection, and missing without one.
+    geodesic whatever the projection, and missing without one. ``touches_edge``: the object reaches the border of the
+    image, or of the window that was predicted on, and may go on beyond.
 
     Args:
         shapes: the objects of each expression.
@@ -144,8 +145,8 @@ def _area_function(crs: Any) -> Any:
     """Polygon in `crs` -> square metres on the ellipsoid; NaN without a CRS."""
     if crs is None:
         return lambda _: float("nan")
+    import shapely
     from pyproj import CRS, Transformer
-    from shapely.ops import transform
 
     ground = CRS.from_wkt(crs.to_wkt())
     geodetic = ground.geodetic_crs
@@ -155,8 +156,11 @@ def _area_function(crs: Any) -> Any:
         return lambda polygon: float(polygon.area) * unit**2
     to_degrees = Transformer.from_crs(ground, geodetic, always_xy=True)
 
+    def degrees(points_N2: np.ndarray) -> np.ndarray:
+        return np.column_stack(to_degrees.transform(points_N2[:, 0], points_N2[:, 1]))
+
     def area(polygon: Any) -> float:
-        return abs(ellipsoid.geometry_area_perimeter(transform(to_degrees.transform, polygon))[0])
+        return abs(ellipsoid.geometry_area_perimeter(shapely.transform(polygon, degrees))[0])
 
     return area
 

@@ -38,7 +38,7 @@ def frame_words(expression: str) -> dict[str, list[str]]:
     Kinds without any word are left out.
     """
     found = {
-        kind: [match.lower() for match in dict.fromkeys(pattern.findall(expression))]
+        kind: list(dict.fromkeys(match.lower() for match in pattern.findall(expression)))
         for kind, pattern in _PATTERNS.items()
     }
     return {kind: words for kind, words in found.items() if words}

@@ -362,3 +362,63 @@ def test_expressions_are_read_from_files(tmp_path):
     assert job.parse_area("20") == (20.0, "px")
     with pytest.raises(UserError, match="min-area"):
         job.parse_area("5ha")
+
+
+def test_an_area_of_interest_over_nodata_and_with_a_crossing_border(tmp_path):
+    from shapely.geometry import Polygon
+
+    image_HWC = np.clip(square(), 1, None)
+    image_HWC[20:30] = 0
+    image = write_raster(tmp_path / "scene.tif", image_HWC, nodata=0)
+    left, top = NORTH_UP.c, NORTH_UP.f
+    # A bow tie: two triangles that meet in the middle.
+    tie = Polygon([(left + 5, top - 5), (left + 35, top - 25), (left + 35, top - 5), (left + 5, top - 25)])
+    inner = Polygon([(left + 6, top - 10), (left + 12, top - 12), (left + 6, top - 20)])
+    geopandas.GeoSeries([tie, inner, None, Polygon()], crs=UTM.to_wkt()).to_file(tmp_path / "aoi.gpkg")
+    predict(image, tmp_path / "out", aoi=tmp_path / "aoi.gpkg")
+    with rasterio.open(tmp_path / "out/scene.mask.tif") as file:
+        values = file.read(1)
+    ys, xs = np.mgrid[10:50, 10:70] + 0.5
+    slope = (xs - 10) / 60 * 40
+    inside = ((ys - 10 > slope) & (ys - 10 < 40 - slope)) | ((ys - 10 < slope) & (ys - 10 > 40 - slope))
+    data = (image_HWC[10:50, 10:70] > 0).any(2)
+    np.testing.assert_array_equal(values == 255, ~(inside & data))
+    expected = image_HWC[10:50, 10:70, 0]
+    assert ((values == 1) == (values != 255) & (expected > CUT)).mean() > 0.9  # resized to the model's view and back
+
+
+def test_names_with_brackets_leave_nothing_behind(tmp_path):
+    image = write_raster(tmp_path / "scene[1].tif", square())
+    options = {"view": "tile", "tile": 32, "overlap": 0.0, "batch": 1}
+    with pytest.raises(UserError, match="out of luck"):
+        predict(image, tmp_path / "out", SENTENCES[:1], make_predictor(RaisesOnSeventh(32)), options=options)
+    assert left_in(tmp_path / "out") == []
+    predict(image, tmp_path / "out")
+    assert "scene[1].mask.tif" in left_in(tmp_path / "out")
+    (tmp_path / "other/scene[1].gpkg").mkdir(parents=True)
+    with pytest.raises(UserError, match="is a folder"):
+        predict(image, tmp_path / "other", overwrite=True)
+    assert left_in(tmp_path / "other") == ["scene[1].gpkg"]
+
+
+def test_too_little_memory_and_a_nodata_of_nan_are_recorded(tmp_path):
+    image = write_raster(tmp_path / "scene.tif", square().astype(np.float32), nodata=np.nan)
+    options = {"view": "tile", "tile": 64, "max_memory": 1000}
+    content = predict(image, tmp_path / "out", options=options, nodata=float("nan"), scale="0,255")
+    assert any("MiB even for one expression, more than --max-memory" in line for line in content["warnings"])
+    assert any("in 2 passes" in line for line in content["warnings"])
+    text = (tmp_path / "out/scene.predict.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["image"]["nodata"] == "nan"
+    roomy = predict(image, tmp_path / "roomy", options={"view": "tile", "tile": 64})
+    assert not any("max-memory" in line or "passes" in line for line in roomy["warnings"])
+
+
+def test_the_largest_probability_is_that_of_valid_pixels(tmp_path):
+    image_HWC = np.full((SIDE, SIDE, 3), 129, np.uint8)
+    image_HWC[:4] = 255
+    image = write_raster(tmp_path / "scene.tif", image_HWC, nodata=255)
+    row = predict(image, tmp_path / "out")["expressions"][0]
+    assert row["probability_max"] == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6)
+    assert row["score_mean"] == pytest.approx(row["probability_max"], abs=1e-6)
+    assert row["area_px"] == (SIDE - 4) * SIDE

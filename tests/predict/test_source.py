@@ -243,3 +243,39 @@ def test_scaling_by_given_limits_and_its_refusals():
             scaling.decide(source, spec)
     with pytest.raises(UserError, match="no valid pixel"):
         scaling.decide(ArraySource(np.full((2, 2, 3), np.nan, np.float32)))
+
+
+def test_a_given_nodata_value_leaves_alpha_as_it_is(tmp_path):
+    image_HWC = np.full((30, 40, 3), 9, np.uint8)
+    image_HWC[:5] = 0
+    alpha_HW = np.full((30, 40), 255, np.uint8)
+    alpha_HW[:, :7] = 0
+    path = write_raster(tmp_path / "a.tif", np.dstack([image_HWC, alpha_HW]), colours=[RED, GREEN, BLUE, ALPHA])
+    with open_source(path, nodata=0) as source:
+        np.testing.assert_array_equal(source.valid(source.whole), (alpha_HW > 0) & (image_HWC[..., 0] > 0))
+    replaced = write_raster(tmp_path / "b.tif", image_HWC, nodata=9)
+    with open_source(replaced, nodata=0) as source:
+        np.testing.assert_array_equal(source.valid(source.whole), image_HWC[..., 0] == 9)
+
+
+def test_limits_do_not_depend_on_the_window(tmp_path):
+    _, path = saturated(tmp_path)
+    with open_source(path) as source:
+        whole_image = scaling.decide(source)
+        assert scaling.decide(Cropped(source, Window(0, 0, 30, 30))) == whole_image
+
+
+def test_a_part_goes_without_control_points_and_says_so(tmp_path):
+    from rasterio.control import GroundControlPoint
+
+    points = [GroundControlPoint(row, col, 11 + col / 1e4, 48 - row / 1e4) for row in (0, 90) for col in (0, 120)]
+    path = write_raster(tmp_path / "a.tif", blobs(), transform=Affine.identity(), gcps=points, crs="EPSG:4326")
+    with open_source(path) as source:
+        assert source.georef.transform is None
+        assert len(source.georef.gcps[0]) == 4
+        assert "gdalwarp" in source.notes[0]
+        part = Cropped(source, Window(5, 5, 20, 20))
+        assert part.georef.gcps is None
+        assert "go without" in part.notes[-1]
+        assert len(source.notes) == 1
+        assert Cropped(source, Window(0, 0, 20, 20)).georef.gcps is not None

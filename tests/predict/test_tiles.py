@@ -172,3 +172,64 @@ def test_sentences_that_do_not_fit_the_memory_are_predicted_in_passes():
     for one, other in zip(at_once, in_passes, strict=True):
         np.testing.assert_array_equal(one.mask, other.mask)
     assert not np.array_equal(at_once[0].mask, at_once[1].mask)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_a_dropped_tile_holds_no_target_whatever_the_threshold(threshold):
+    image_HWC = np.full((32, 70, 3), 127, np.uint8)  # logit -0.5, probability 0.38
+    image_HWC[:, 40:, 0] = 255
+    options = {"view": "tile", "tile": 32, "overlap": 0.4, "presence_min": 0.9, "threshold": threshold}
+    predictor = make_predictor(Echo(32))
+    found = predictor(image_HWC, "the red vehicle", **options)[0].mask
+    starts_X = starts(70, 32, 0.4)
+    sure_X = [any(x <= j < x + 32 and x + 32 > 40 for x in starts_X) for j in range(70)]
+    assert not found[:, ~np.array(sure_X)].any()
+    assert found[:, 40:].all()
+    assert not predictor(image_HWC[:, :40], "the red vehicle", **options)[0].mask.any()
+
+
+def test_pixels_without_data_are_no_reason_to_keep_a_tile():
+    logits = np.full((1, 8, 8), 1.0, np.float32)
+    logits[:, 0] = 9.0  # where there is no data
+    valid_HW = np.ones((8, 8), bool)
+    valid_HW[0] = False
+    tiling = Tiling.cover(8, 8, 8, 0)
+
+    def blended(valid_HW):
+        read = lambda _: (np.zeros((8, 8, 3), np.uint8), valid_HW)  # noqa: E731
+        ((_, found),) = blend_tiles(tiling, read, lambda _: [logits], 1, presence_min=0.9)
+        return found
+
+    assert blended(valid_HW).max() == 0
+    np.testing.assert_allclose(blended(np.ones((8, 8), bool)), logits, rtol=1e-6)
+
+
+def test_the_threshold_is_that_of_the_probability():
+    image_HWC = picture(40, 40)
+    for view in ("frame", "tile"):
+        found = make_predictor(Echo(40))(image_HWC, "the red vehicle", view=view, threshold=0.9)[0]
+        np.testing.assert_array_equal(found.mask, image_HWC[..., 0] >= 130)  # logit of 0.9: 2.197
+        np.testing.assert_array_equal(found.mask, found.prob > 0.9)
+
+
+@pytest.mark.parametrize("view", ["frame", "tile"])
+def test_no_data_at_all_and_no_numbers_are_refused(view):
+    class Broken(Echo):
+        def forward(self, views, text):
+            output = super().forward(views, text)
+            output.logits[:, 3, 3] = float("nan")
+            return output
+
+    with pytest.raises(UserError, match="no numbers"):
+        make_predictor(Broken(32))(picture(40, 40), "the red vehicle", view=view)
+    nothing = np.full((40, 40, 3), np.nan, np.float32)
+    with pytest.raises(UserError, match="no valid pixel"):
+        make_predictor(Echo(32))(nothing, "the red vehicle", view=view, scale="0,1")
+
+
+def test_a_tile_is_as_large_as_the_training_pictures_where_none_is_given():
+    predictor = make_predictor(Echo(32), side=48)
+    assert predictor.options({"view": "tile"}).tile == 48
+    assert make_predictor(Echo(32)).options({"view": "tile"}).tile == 32
+    assert predictor.options({"view": "tile", "tile": 20}).tile == 20
+    assert predictor.options({"view": "frame"}).tile == 0
