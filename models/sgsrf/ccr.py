@@ -101,17 +101,14 @@ class ConsistencyRefinement(nn.Module):
         self.to_image_norm = nn.LayerNorm(dim)
         self.to_image_ff = FeedForward(dim, hidden)
 
-    @torch.no_grad()
     def start_as_identity(self) -> None:
         """Let every residual branch start at 0, so that CLIP's tokens pass, normalised, until a branch has learnt.
 
         Random branches would mix the same words into every image token, and cost the alignment that CLIP brings.
         """
         for module in self.modules():
-            if isinstance(module, Attention):
-                module.out.weight.zero_()
-            elif isinstance(module, FeedForward):
-                module.mlp[-1].weight.zero_()
+            if isinstance(module, (Attention, FeedForward)):
+                module.start_at_zero()
 
     def forward(self, patches_BNC: Tensor, words_BLC: Tensor, mask_BL: Tensor, *, structures: bool) -> Refined:
         """Refine image tokens and words.

@@ -44,17 +44,12 @@ class PromptGenerator(nn.Module):
         self.positions_PC = nn.Parameter(torch.randn(dense + sparse, dim))
         self.blocks = nn.ModuleList(PromptBlock(dim, inner, hidden, heads) for _ in range(blocks))
 
-    @torch.no_grad()
     def start_from_words(self) -> None:
         """Let every residual branch start at 0 but the attention to the text: prompts that say what the words say."""
         for block in self.blocks:
-            for branch in (
-                block.of_prompts.out,
-                block.to_image.out,
-                block.to_image_ff.mlp[-1],
-                block.to_text_ff.mlp[-1],
-            ):
-                branch.weight.zero_()
+            assert isinstance(block, PromptBlock)
+            for branch in (block.of_prompts, block.to_image, block.to_image_ff, block.to_text_ff):
+                branch.start_at_zero()
 
     def forward(self, patches_BNC: Tensor, words_BLC: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the sparse tokens (B, P, C) and the dense one (B, C), None where there is none."""

@@ -52,6 +52,11 @@ class Attention(nn.Module):
         weights = scores.softmax(-1)
         return self._merge(weights.to(value.dtype) @ value, any_B), weights.mean(1)
 
+    @torch.no_grad()
+    def start_at_zero(self) -> None:
+        """Let it find nothing until it has learnt."""
+        self.out.weight.zero_()
+
     def _project(self, *tokens: Tensor) -> list[Tensor]:
         layers = (self.query, self.key, self.value)
         return [
@@ -86,6 +91,13 @@ class FeedForward(nn.Module):
     def forward(self, x_BNC: Tensor) -> Tensor:
         """Return (B, N, C)."""
         return self.norm(x_BNC + self.mlp(x_BNC))
+
+    @torch.no_grad()
+    def start_at_zero(self) -> None:
+        """Let it add nothing until it has learnt."""
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
 
 
 def mlp(dim: int, inner: int, out: int) -> nn.Sequential:

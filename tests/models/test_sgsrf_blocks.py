@@ -203,6 +203,18 @@ def test_the_refinement_starts_as_the_identity() -> None:
     assert module.to_image.out.weight.grad.abs().max() > 1e-6
 
 
+def test_prompts_start_from_the_words_alone() -> None:
+    module = PromptGenerator(DIM, 16, 24, HEADS, sparse=3, dense=True).double()
+    initialise(module)
+    words, patches = draw(3, 8, DIM, seed=1), draw(3, 9, DIM)
+    before = module(patches, words, WORDS)[0]
+    assert not torch.allclose(before, module(2 * patches + 1, words, WORDS)[0], atol=1e-3)
+    module.start_from_words()
+    before = module(patches, words, WORDS)[0]
+    assert torch.allclose(before, module(2 * patches + 1, words, WORDS)[0])
+    assert not torch.allclose(before, module(patches, words + draw(3, 8, DIM, seed=2), WORDS)[0], atol=1e-2)
+
+
 def test_the_loss_reaches_both_structures() -> None:
     module = built(ConsistencyRefinement(DIM, 24, HEADS, context=3, init="pooled", both_ways=True))
     module(draw(3, 9, DIM), draw(3, 8, DIM, seed=1), WORDS, structures=True).consistency.backward()
