@@ -34,6 +34,8 @@ def show_card(config: Mapping[str, Any], console: Console) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("get it", escape(str(card["get"])))
+    if card.get("side"):
+        table.add_row("pictures", f"{card['side']} pixels along the longer side")
     table.add_row("licence", escape(str(card["licence"])))
     table.add_row("format", escape(str(config["format"])))
     if config["counts"]:
