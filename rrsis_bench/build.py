@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
@@ -138,4 +139,6 @@ def build_fabric(trainer: Mapping[str, Any]) -> Fabric:
     """Device and precision by lightning.fabric."""
     if trainer["precision"] not in PRECISIONS:
         raise UserError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, not '{trainer['precision']}'.")
+    if trainer["accelerator"] == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA device here (`rrsis-bench doctor` may say why). Use trainer=cpu, or auto.")
     return Fabric(accelerator=trainer["accelerator"], devices=1, precision=trainer["precision"])

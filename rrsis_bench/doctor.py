@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rrsis_bench.predict.raster import EXTRA
+from rrsis_bench.predict.raster import EXTRA, PACKAGES
 
 MIN_FREE_GB = 10.0
 """Below this, training at paper size may fail: a checkpoint with its optimiser takes about 3 GB, and three are kept."""
@@ -124,7 +124,7 @@ def torch_and_device() -> Finding:
 
 def gdal() -> Finding:
     """The libraries behind GeoTIFFs and polygons. Two copies of GDAL in one process are usual and mostly harmless."""
-    missing = [name for name in ("rasterio", "geopandas", "pyogrio", "shapely") if not importlib.util.find_spec(name)]
+    missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
     if missing:
         return Finding("GeoTIFF", "note", f"{', '.join(missing)} not installed: PNG and JPEG only", EXTRA)
     try:

@@ -125,7 +125,8 @@ class Segmenter(nn.Module, ABC):
         max_tokens: L, the number of text tokens (padding and special tokens included).
 
     and may set on the class:
-        phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask")``.
+        phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask", "word_mask")``; see
+            `rrsis_bench.data.text.TextPipeline`.
 
     A model whose image encoding does not depend on the text derives from `ImageFirstSegmenter` instead.
     """

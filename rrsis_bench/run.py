@@ -8,34 +8,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 import hydra
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
 from rrsis_bench import registry
+from rrsis_bench.composing import CONF, own_hydra
 from rrsis_bench.errors import UserError
-
-CONF = registry.ROOT / "conf"
-
-
-class ModelSearchPath(SearchPathPlugin):
-    """Adds the conf folders of out-of-tree models to Hydra's search path."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append each plugin's conf folder once."""
-        folders = {registry.plugin_conf(point.module) for point in entry_points(group=registry.ENTRY_POINT_GROUP)}
-        for folder in sorted(folders):
-            search_path.append("rrsis_bench.models", f"file://{folder}")
 
 
 def check_names(overrides: list[str]) -> None:
@@ -82,18 +66,10 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    plugins = Plugins.instance()
-    if ModelSearchPath not in plugins.discover(SearchPathPlugin):
-        plugins.register(ModelSearchPath)
     task = bench.bench if verb == "bench" else bench.evaluate_checkpoint
     sys.argv = [f"rrsis-bench {verb}", *arguments]
-    # A package that initialises Hydra at import (SAM 2's does) would keep ours from starting; it gets its state back.
-    state = GlobalHydra.instance()
-    theirs, state.hydra = state.hydra, None
-    try:
+    with own_hydra():
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task))()
-    finally:
-        state.hydra = theirs
     return 0
 
 

@@ -30,8 +30,9 @@ What the paper leaves open or prints in two ways, and what is done here:
     - The first mask token is read in training and evaluation; SAM's choice by stability is off.
     - BCE and Dice with weight 1 (`experiment=sgsrf_loss5`: 5, as in RSRefSeg2's code). Dice is the suite's, the mean of
       both classes. Loss, rate, warm-up: conf/recipe/model/sgsrf_paper.yaml and conf/recipe/data/sgsrf_*.
-    - New linear layers start by Xavier's rule, without biases; prompt tokens from a normal of 0.02. The residual
-      branches of the refinement start at 0: CLIP's tokens are aligned, and pass until a branch has learnt.
+    - New linear layers start by Xavier's rule with biases of 0, prompt tokens from a normal of 0.02. The residual
+      branches of refinement and prompt generation start at 0, but for the prompts' attention to the text: CLIP's
+      tokens are aligned and pass until a branch has learnt, and the first prompts are made of the words.
     - Adapters of rank 16, alpha 16, without dropout, on the query and key rows of CLIP's towers (section 3.2.1) and of
       SAM's encoder (3.4.1 names no rows); `lora_targets: all` of both are RSRefSeg2's.
     - The main view, at whose size the loss is taken, is SAM's.

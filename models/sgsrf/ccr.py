@@ -74,7 +74,7 @@ class ContextTokens(nn.Module):
 class ConsistencyRefinement(nn.Module):
     """Self-attention over words and context tokens, then two-way cross-attention with the image tokens.
 
-    Every attention has a residual, a norm behind it, and a feed-forward layer; the printed equations have neither.
+    Every attention has a residual, a norm behind it, and a feed-forward layer; the printed equations have none.
     """
 
     def __init__(self, dim: int, hidden: int, heads: int, *, context: int, init: str, both_ways: bool) -> None:

@@ -39,7 +39,7 @@ class PromptGenerator(nn.Module):
         """Build for `sparse` sparse tokens, and a dense one if `dense`."""
         super().__init__()
         self.dense = dense
-        # Small beside what they find, so that the first norm leaves image and text, and not a constant.
+        # Their scale does not outlast the first norm; small ones turn faster in training.
         self.tokens_PC = nn.Parameter(0.02 * torch.randn(dense + sparse, dim))
         self.positions_PC = nn.Parameter(torch.randn(dense + sparse, dim))
         self.blocks = nn.ModuleList(PromptBlock(dim, inner, hidden, heads) for _ in range(blocks))

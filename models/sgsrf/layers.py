@@ -1,4 +1,4 @@
-"""Attention and feed-forward layers with a residual and a norm behind it, shared by the three stages."""
+"""Attention, and feed-forward layers with a residual and a norm behind it; for refinement and prompt generation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Let it find nothing until it has learnt."""
+        """Let it find nothing until it has learnt; after `initialise`, which sets the bias to 0."""
         self.out.weight.zero_()
 
     def _project(self, *tokens: Tensor) -> list[Tensor]:
@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Let it add nothing until it has learnt."""
+        """Let it add nothing until it has learnt; after `initialise`, which sets the bias to 0."""
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         last.weight.zero_()

@@ -70,7 +70,10 @@ class SGSRF(ImageFirstSegmenter):
         super().__init__()
         _check_choices(prompts=(prompts, PROMPTS), dense=(dense, DENSE), context_init=(context_init, INITS))
         _check_numbers(
-            sparse_tokens=(sparse_tokens, 1), context_tokens=(context_tokens, 0), consistency=(consistency, 0)
+            sparse_tokens=(sparse_tokens, 1),
+            context_tokens=(context_tokens, 0),
+            consistency=(consistency, 0),
+            heads=(heads, 1),
         )
         _check_combination(prompts, dense, bcmi, context_tokens, context_init, gmfe, consistency)
         self.prompts, self.dense, self.sparse_tokens, self.consistency = prompts, dense, sparse_tokens, consistency

@@ -203,6 +203,24 @@ def check_pictures(paths: Iterable[Path], console: Console | None = None) -> dic
         return dict(zip(wanted, checked, strict=True))
 
 
+def _refuse_mode(image: Image.Image) -> None:
+    """Refuse what cannot be shown as 8-bit RGB without a choice."""
+    if image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        raise _RefusedError(
+            "unsupported_image", f"has more than 8 bits per channel ({image.mode})", "Scale it to 8 bits."
+        )
+    if image.mode not in _MODES | _ALPHA_MODES:
+        raise _RefusedError("unsupported_image", f"has the colours {image.mode}", "Convert it to RGB by its profile.")
+
+
+def check_mode(image: Image.Image) -> None:
+    """UserError for an opened picture that the module's rules refuse by its colours or bits."""
+    try:
+        _refuse_mode(image)
+    except _RefusedError as error:
+        raise UserError(f"The picture {error}. {error.advice}") from None
+
+
 def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.Image], Decoded]) -> Decoded:
     """Decode an open file; raises _RefusedError for whatever will not be read."""
     again = "Fetch the file again."
@@ -214,14 +232,7 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
         with Image.open(file, formats=[name for name in formats if name != "MPO"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            if image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in image.tile):
-                raise _RefusedError(
-                    "unsupported_image", f"has more than 8 bits per channel ({image.mode})", "Scale it to 8 bits."
-                )
-            if image.mode not in _MODES | _ALPHA_MODES:
-                raise _RefusedError(
-                    "unsupported_image", f"has the colours {image.mode}", "Convert it to RGB by its profile."
-                )
+            _refuse_mode(image)
             return pixels(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"

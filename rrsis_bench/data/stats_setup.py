@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
 from rrsis_bench import registry
+from rrsis_bench.composing import CONF, compose_config
 from rrsis_bench.data.stats import TextLimit
 from rrsis_bench.data.tokenizers import (
     WORDPIECE,
     build_vocabulary,
     load_tokenizer,
+    own_tokenizer,
     tokenizer_field,
     tokenizer_source,
 )
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset
-
-CONF = registry.ROOT / "conf"
 
 
 def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
@@ -44,14 +40,7 @@ def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
         if name is not None and name not in known:
             raise registry.unknown("dataset" if kind == "data" else kind, name, known)
     chosen = {"data": data, "model": model, "size": size}
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            overrides = [f"{group}={name}" for group, name in chosen.items() if name is not None]
-            config = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"The configuration does not compose: {error}.") from error
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return compose_config([f"{group}={name}" for group, name in chosen.items() if name is not None])
 
 
 def text_limit(
@@ -70,7 +59,9 @@ def text_limit(
         UserError: `max_tokens` leaves no room, or the tokenizer is not at hand and `strict` is set.
     """
     source = tokenizer_source(config)
-    limit = int(config["model"]["args"]["max_tokens"]) if max_tokens is None else max_tokens
+    args, limit = config["model"]["args"], max_tokens
+    if limit is None:
+        limit = int(args["clip"]["context_length"] if own_tokenizer(config) else args["max_tokens"])
     if limit < 3:
         raise UserError(f"--max-tokens {limit} leaves no room for a word beside two special tokens.")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import json
 import math
 import re
@@ -23,8 +24,9 @@ from rrsis_bench.predict.overlay import Overlay
 from rrsis_bench.predict.pipeline import Options, Sink
 from rrsis_bench.predict.polygons import Polygoniser
 from rrsis_bench.predict.predictor import Predictor
-from rrsis_bench.predict.raster import installed, require
+from rrsis_bench.predict.raster import EXTRA, installed, require
 from rrsis_bench.predict.rasters import RasterWriter, open_writer
+from rrsis_bench.predict.remarks import remarks
 from rrsis_bench.predict.source import Cropped, Source, Window, open_source
 from rrsis_bench.predict.words import frame_words
 from rrsis_bench.provenance import versions
@@ -99,7 +101,7 @@ def run(
         predictor = load()
         options = predictor.options(request.options)
         report = predictor.engine.read(request.expressions)
-        warnings = [*source.notes, *_warnings(request, predictor, options, source, report.truncated)]
+        warnings = remarks(predictor, request.expressions, options, source, report.truncated)
         for line in warnings:
             warn(line)
 
@@ -209,6 +211,8 @@ def _check(request: Request) -> None:
         raise UserError(f"vector={request.vector} is not one of: {', '.join(VECTORS)}.")
     if request.vector not in ("auto", "none"):
         require("Polygons are made")
+    if request.vector == "parquet" and not importlib.util.find_spec("pyarrow"):
+        raise UserError(f"GeoParquet is written by pyarrow, which is not installed: {EXTRA}.")
     if request.window is not None and request.aoi is not None:
         raise UserError("Give a window or an area of interest, not both.")
     if request.simplify < 0:
@@ -253,45 +257,6 @@ def _polygon_wishes(request: Request) -> list[str]:
     """Options given that only polygons have."""
     given = {"to-crs": request.to_crs, "simplify": request.simplify, "min-area": request.min_area[0]}
     return [name for name, value in given.items() if value]
-
-
-def _warnings(request: Request, predictor: Predictor, options: Options, source: Source, truncated: int) -> list[str]:
-    lines = []
-    if truncated:
-        lines.append(
-            f"{truncated} of {len(request.expressions)} expressions are longer than {predictor.engine.text.max_tokens} "
-            "tokens: the model does not see their ends."
-        )
-    if options.view == "tile":
-        for expression in request.expressions:
-            words = [word for found in frame_words(expression).values() for word in found]
-            if words:
-                shown = expression if len(expression) <= 80 else f"{expression[:79]}…"
-                lines.append(
-                    f"Each tile is a frame of its own: {', '.join(words)} in '{shown}' then mean something within a "
-                    "tile, not within the image."
-                )
-        lines.append(
-            "Most training data has a target in every picture: tiles without one tend to show false ones. "
-            "--presence-min 0.9 drops tiles without a sure pixel."
-        )
-        needed = pipeline.row_bytes(source, options)
-        if needed > options.max_memory:
-            lines.append(
-                f"A row of tiles takes {needed / 2**20:.0f} MiB even for one expression, more than --max-memory; "
-                "smaller tiles (--tile) take less."
-            )
-        passes = len(pipeline.passes(source, len(request.expressions), options))
-        if passes > 1:
-            lines.append(f"The expressions are predicted in {passes} passes over the tiles, to stay within the memory.")
-    trained, side = predictor.origin.side, max(source.height, source.width)
-    if options.view == "frame" and trained is not None and side > pipeline.LARGE * trained:
-        lines.append(
-            f"The frame of {source.width} x {source.height} pixels is shrunk to {predictor.engine.side}; training "
-            f"pictures had {trained}: objects of fewer than about {side // trained * 4} pixels vanish. Cut an area out "
-            "with --window or --aoi, or use --view tile."
-        )
-    return lines
 
 
 def _provenance(

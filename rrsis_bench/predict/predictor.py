@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +18,14 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.predict import pipeline, scaling, sinks
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.pipeline import Options
+from rrsis_bench.predict.remarks import remarks
 from rrsis_bench.predict.results import Prediction, Predictions
 from rrsis_bench.predict.source import Cropped, Source, Window, open_source
 from rrsis_bench.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
+
+OF_TILES = frozenset({"tile", "overlap", "blend", "batch", "presence_min", "max_memory"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,14 @@ class Predictor:
         config = {str(key): value for key, value in kept.items()}
         saved = checkpoint.load(path)
         seed_everything(config["seed"])  # frozen parts that start from random weights are not in the checkpoint
+        if not saved.state.get("frozen"):  # every weight is in the checkpoint: no pretrained ones are fetched first
+            config["model"]["args"] = _without_weights(config["model"]["args"])
         model = build.build_model(config)
-        frozen.load(model, saved)
+        try:
+            frozen.load(model, saved)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{path} does not fit the model that {run_dir / 'config.yaml'} names: {reason}") from error
         text = _text(config, model, run_dir)
         return cls._of(config, model, text, device, run_dir.name, path, frozen.weights_sha256(path))
 
@@ -122,6 +132,8 @@ class Predictor:
                 "weights do not come with: name theirs, such as hub:google-bert/bert-base-uncased."
             )
         text = _text(config, built, None)
+        if not any(override.startswith("data=") for override in overrides):
+            config["data"] = {"name": None, "card": {}}  # the configuration's default is not what they were trained on
         return cls._of(config, built, text, device, None, path, checkpoint.sha256(path))
 
     @classmethod
@@ -183,15 +195,19 @@ class Predictor:
             scale: ``auto``, ``none``, ``LO,HI`` or ``pLO,pHI``; see `rrsis_bench.predict.scaling`.
             options: fields of `rrsis_bench.predict.pipeline.Options`: view, tile, overlap, threshold, ...
 
+        What the user has to know (bands taken by guess, words beyond the model's limit, ...) comes as Python warnings.
+
         Raises:
             UserError: an unsuitable image, expression or option.
         """
         wanted = [expressions] if isinstance(expressions, str) else list(expressions)
         chosen = self.options(options)
-        self.engine.read(wanted)
+        report = self.engine.read(wanted)
         with open_source(image, bands=bands, nodata=nodata) as opened:
             source: Source = opened if window is None else Cropped(opened, Window(*window))
             scaled = scaling.decide(source, scale)
+            for line in remarks(self, wanted, chosen, source, report.truncated):
+                warnings.warn(line, stacklevel=2)
             kept = sinks.Arrays(len(wanted), source.height, source.width)
             pipeline.predict(source, self.engine, len(wanted), chosen, scaled, [kept])
             meta = self.tags(chosen, scaled, source.name)
@@ -209,6 +225,9 @@ class Predictor:
         if unknown:
             raise UserError(f"Unknown option {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
         given = {key: value for key, value in values.items() if value is not None}
+        if given.get("view", "frame") == "frame":
+            for name in sorted(set(given) & OF_TILES):
+                raise UserError(f"{name} is for view=tile; a frame has no tiles.")
         if given.get("view") == "tile" and "tile" not in given:
             given["tile"] = self.tile_side()
         options = Options(**given)
@@ -258,3 +277,10 @@ def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | Non
             f"{config['model']['name']} looks the category names of '{config['data']['name']}' up in every expression, "
             f"and they are read from the dataset: {error}\n{cure}"
         ) from error
+
+
+def _without_weights(values: Any) -> Any:
+    """Nested arguments with every ``weights`` as ``random``, for a model that a checkpoint is about to fill."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: "random" if key == "weights" else _without_weights(value) for key, value in values.items()}

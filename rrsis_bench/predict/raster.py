@@ -14,19 +14,19 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.predict.source import Georef, Source, Window
 
 EXTRA = "pip install 'rrsis-bench[geo]'"
-_PACKAGES = ("rasterio", "geopandas", "pyogrio", "shapely")
+PACKAGES = ("rasterio", "geopandas", "pyogrio", "shapely")
 _CACHE_MB = 128
 
 
 def installed() -> bool:
     """Whether the packages of the extra ``[geo]`` are there; imports none of them."""
-    return all(importlib.util.find_spec(name) for name in _PACKAGES)
+    return all(importlib.util.find_spec(name) for name in PACKAGES)
 
 
 def require(what: str) -> None:
     """UserError naming the extra where it is not installed; `what` continues "... by rasterio"."""
     if not installed():
-        missing = ", ".join(name for name in _PACKAGES if not importlib.util.find_spec(name))
+        missing = ", ".join(name for name in PACKAGES if not importlib.util.find_spec(name))
         raise UserError(f"{what} by rasterio and its companions, which are not installed ({missing}): {EXTRA}.")
 
 
@@ -117,7 +117,10 @@ class RasterSource(Source):
         return self._pixels(window=_window(window))
 
     def valid(self, window: Window) -> np.ndarray:
-        """As `Source.valid`: alpha, nodata and mask bands; a value is missing where all of its bands are."""
+        """As `Source.valid`: alpha, mask bands and the file's nodata as GDAL combines them.
+
+        A nodata value that was given counts where all shown bands have it, a NaN where one has it.
+        """
         if self._nodata is not None or np.dtype(self.dtype).kind == "f":
             return self._holds_data(self._pixels(window=_window(window)), window=_window(window))
         return self._mask(window=_window(window))
@@ -153,7 +156,13 @@ class RasterSource(Source):
         if self._complete:  # what GDAL would find out by filling an array
             window = where.get("window")
             return np.ones(where["out_shape"] if window is None else (window.height, window.width), dtype=bool)
-        return self._file.dataset_mask(**where) > 0
+        from rasterio.errors import RasterioError
+
+        try:
+            return self._file.dataset_mask(**where) > 0
+        except RasterioError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{self.path} cannot be read to its end: {reason}") from error
 
     def _holds_data(self, pixels_HWC: np.ndarray, **where: Any) -> np.ndarray:
         valid_HW = np.isfinite(pixels_HWC).all(2)
@@ -169,6 +178,8 @@ class DataArraySource(Source):
     def __init__(self, array: Any, bands: Sequence[int] | None, nodata: float | None):
         if array.ndim not in (2, 3):
             raise UserError(f"The DataArray has the dimensions {array.dims}; (band, y, x) or (y, x) is needed.")
+        if array.dims[-2:] != (array.rio.y_dim, array.rio.x_dim):
+            raise UserError(f"The DataArray has the dimensions {array.dims}; transpose it to (band, y, x) or (y, x).")
         count = 1 if array.ndim == 2 else array.shape[0]
         if bands is None:
             if count == 2:

@@ -2,7 +2,8 @@
 
 GeoTIFF: one band per referring expression, described by it; masks are 0 and 1, probabilities ``round(254 p)``, and 255
 says that the image holds no data there. Its profile is made anew: one copied from the image would bring compressions
-and colours along that a mask cannot have. PNG: one file per expression, masks with the levels 0 and 255.
+and colours along that a mask cannot have. PNG: one file per expression, masks with the levels 0 and 255;
+probabilities as in a GeoTIFF, 255 being no data there too.
 """
 
 from __future__ import annotations

@@ -245,6 +245,9 @@ def open_source(what: Any, *, bands: Sequence[int] | None = None, nodata: float 
 
 
 def _from_pil(image: Image) -> ArraySource:
+    from rrsis_bench.data.images import check_mode
+
+    check_mode(image)
     valid_HW = np.asarray(image.getchannel("A")) > 0 if "A" in image.getbands() else None
     return ArraySource(np.array(image.convert("RGB")), valid_HW, name="picture")
 
