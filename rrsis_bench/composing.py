@@ -42,12 +42,12 @@ def own_hydra() -> Iterator[None]:
     plugins = Plugins.instance()
     if ModelSearchPath not in plugins.discover(SearchPathPlugin):
         plugins.register(ModelSearchPath)
-    state = GlobalHydra.instance()
-    theirs, state.hydra = state.hydra, None
+    theirs = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
     try:
         yield
     finally:
-        state.hydra = theirs
+        GlobalHydra.instance().hydra = theirs  # Hydra's own context managers put another instance in place
 
 
 def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
