@@ -6,6 +6,8 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,6 +20,19 @@ def peak_resident_gb() -> float:
     """The process's peak resident set in units of 2^30 bytes (kilobytes on Linux, bytes on macOS)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+@contextmanager
+def _without_gradients(model: Segmenter) -> Iterator[None]:
+    """No parameter asks for gradients meanwhile."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: int = 10) -> Efficiency:
@@ -38,7 +53,8 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
     on_gpu = device.type == "cuda"
     times: list[float] = []
     with torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
+        # The counter hooks into whatever asks for gradients, which fails for a parameter that is a module's input.
+        with _without_gradients(model), FlopCounterMode(display=False) as counter:
             model(views, text)
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(device)

@@ -9,6 +9,7 @@ import torch
 
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.efficiency import measure
 
 # Parameters that cannot learn, because nothing that they compute reaches the output: a bias that an InstanceNorm takes
 # away again, and, with stage_output="pwam" (the authors' code), what follows the last stage's PWAM.
@@ -284,3 +285,12 @@ def test_fianet_without_fiam_and_tmem_is_lavt(tiny, inputs) -> None:
 def test_wrong_switches_are_refused(wrong, tiny) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         tiny("fianet", **wrong)
+
+
+def test_what_a_model_costs_can_be_measured(name, tiny) -> None:
+    """A parameter that is a module's input, as SAM 2 has them, stopped the FLOP counter after hours of training."""
+    model = tiny(name)
+    asking = [parameter for parameter, value in model.named_parameters() if value.requires_grad]
+    cost = measure(model, torch.device("cpu"), warmup=0, passes=1)
+    assert cost.gflops > 0
+    assert [parameter for parameter, value in model.named_parameters() if value.requires_grad] == asking
