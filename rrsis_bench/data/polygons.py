@@ -179,12 +179,12 @@ def _parse_plain(segmentations: Sequence[object], size_N2: np.ndarray) -> Parsed
 _TOLERANCE = 1.0  # pixels: rounding, not a polygon of another picture
 
 
-def crosses_border(shape: Shape, size: tuple[int, int], tolerance: float = _TOLERANCE) -> bool:
-    """Whether a polygon reaches more than `tolerance` pixels out of the picture of `size` (H, W)."""
+def crosses_border(shape: Shape, size: tuple[int, int]) -> bool:
+    """Whether a polygon reaches more than `_TOLERANCE` pixels out of the picture of `size` (H, W)."""
     if isinstance(shape, dict):
         return False
     sides = [(points[0::2], size[1]) for points in shape] + [(points[1::2], size[0]) for points in shape]
-    return any(values.min() < -tolerance or values.max() > side + tolerance for values, side in sides)
+    return any(values.min() < -_TOLERANCE or values.max() > side + _TOLERANCE for values, side in sides)
 
 
 def rasterise(shapes: Iterable[Shape], size: tuple[int, int]) -> Rle:

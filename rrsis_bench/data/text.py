@@ -9,27 +9,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from rrsis_bench.data.phrases import PHRASE_KEYS, make_phrase_finder
-from rrsis_bench.data.tokenizers import (
-    SPECIAL_TOKENS,
-    bert_tokenizer,
-    build_wordpiece,
-    load_tokenizer,
-    save_vocabulary,
-)
 from rrsis_bench.errors import UserError
-
-__all__ = [
-    "MAX_UNKNOWN_SHARE",
-    "MAX_UNKNOWN_SHARE_ONE",
-    "SPECIAL_TOKENS",
-    "WORD_KEY",
-    "TextPipeline",
-    "TextReport",
-    "bert_tokenizer",
-    "build_wordpiece",
-    "load_tokenizer",
-    "save_vocabulary",
-]
 
 WORD_KEY = "word_mask"
 """Text key that marks the expression's own tokens: 0 on special tokens and padding (SGSRF's consistency loss)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import json
 import math
@@ -30,6 +29,7 @@ from rrsis_bench.predict.remarks import remarks
 from rrsis_bench.predict.source import Cropped, Source, Window, open_source
 from rrsis_bench.predict.words import frame_words
 from rrsis_bench.provenance import versions
+from rrsis_bench.train.checkpoint import sha256
 
 VECTORS = ("auto", "none", *vectors.FORMATS)
 
@@ -96,6 +96,7 @@ def run(
         source = stack.enter_context(_opened(request))
         kind = _vector_kind(request, source)
         outputs = stack.enter_context(OutputSet(request.out, overwrite=request.overwrite))
+        replaced = _written_before(request.out / f"{stem}.predict.json", stem)
         json_path = outputs.path(f"{stem}.predict.json")
         scaled = scaling.decide(source, request.scale)
         predictor = load()
@@ -168,8 +169,17 @@ def run(
                 "files": [path.name for path in outputs.names()],
             }
             json_path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            outputs.commit()
+            outputs.commit(replaced)
     return content
+
+
+def _written_before(path: Path, stem: str) -> list[str]:
+    """Files that the call of this JSON wrote: fewer expressions now would leave masks of other sentences among them."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and Path(name).name == name and name.startswith(f"{stem}.")]
 
 
 def read_expressions(path: Path) -> list[str]:
@@ -269,8 +279,6 @@ def _provenance(
 ) -> dict[str, Any]:
     """All that is needed to repeat the prediction."""
     origin = predictor.origin
-    with request.image.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     not_a_number = request.nodata is not None and math.isnan(request.nodata)  # which JSON has not
     nodata = "nan" if not_a_number else request.nodata
     georef = source.georef
@@ -284,7 +292,7 @@ def _provenance(
     return {
         "image": {
             "file": str(request.image),
-            "sha256": digest,
+            "sha256": sha256(request.image),
             "width": source.width,
             "height": source.height,
             "window": None if request.window is None else list(request.window),

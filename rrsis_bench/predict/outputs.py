@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,17 +50,21 @@ class OutputSet:
         """The files' final paths, in the order in which they were asked for."""
         return [self.folder / name for name in self._files]
 
-    def commit(self) -> list[Path]:
-        """Give all files their names; returns them in the order in which they were asked for."""
+    def commit(self, replaced: Collection[str] = ()) -> None:
+        """Give all files their names, and remove those of an earlier call that have no successor.
+
+        Args:
+            replaced: names of the files that an earlier call wrote here.
+        """
         with self.named_errors():
             for temporary in self._files.values():
                 fsync(temporary)
             for name, temporary in self._files.items():
                 os.replace(temporary, self.folder / name)
+            for name in set(replaced) - set(self._files):
+                (self.folder / name).unlink(missing_ok=True)
             fsync(self.folder)
-        found = self.names()
         self._files = {}
-        return found
 
     def abort(self) -> None:
         """Remove whatever was written."""

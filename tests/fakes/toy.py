@@ -14,7 +14,8 @@ from torch import nn
 
 from rrsis_bench.data import open_split
 from rrsis_bench.data.loader import ViewDataset
-from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.guards import StopRequest

@@ -14,7 +14,8 @@ from rich.console import Console
 from rrsis_bench import cli
 from rrsis_bench.data import open_split
 from rrsis_bench.data.loader import ViewDataset
-from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.protocol import Protocol

@@ -18,23 +18,9 @@ from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 from rrsis_bench.backbones.sam2 import WITHOUT_GRADIENT, Sam2Encoder, SamFeatures
 from rrsis_bench.errors import UserError
 from rrsis_bench.registry import ROOT
+from tests.models.conftest import SAM2
 
-SAM: dict[str, Any] = {
-    "model": "",
-    "image": 64,
-    "embed_dim": 16,
-    "heads": 1,
-    "blocks": [1, 1, 2, 1],
-    "windows": [4, 2, 4, 2],
-    "global_blocks": [3],
-    "background": [3, 3],
-    "width": 32,
-    "mlp_dim": 32,
-    "decoder_heads": 2,
-    "mask_channels": 8,
-    "adapt": "all",
-    "weights": "random",
-}
+SAM: dict[str, Any] = {**SAM2, "image": 64, "windows": [4, 2, 4, 2], "background": [3, 3]}
 
 
 def build(**overrides: Any) -> Sam2Encoder:

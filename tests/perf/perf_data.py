@@ -38,7 +38,8 @@ from torchvision.transforms import functional as TF
 from rrsis_bench.data import masks, open_split
 from rrsis_bench.data.loader import ViewDataset, make_loader
 from rrsis_bench.data.refer_files import CATEGORIES, images_dir, instances_path, refs_path
-from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.data.view_cache import ViewCache
 
 SIDE = 800

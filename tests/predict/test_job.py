@@ -269,6 +269,19 @@ def test_existing_files_are_kept_or_replaced_broken_or_not(tmp_path):
     assert left_in(out) == ["scene.gpkg", "scene.mask.tif", "scene.overlay.png", "scene.predict.json"]
 
 
+def test_fewer_sentences_leave_no_mask_of_another_one(tmp_path):
+    Image.fromarray(square()).save(tmp_path / "scene.png")
+    out = tmp_path / "out"
+    predict(tmp_path / "scene.png", out)
+    (out / "scene.notes.txt").write_text("mine")
+    predict(tmp_path / "scene.png", out, SENTENCES[:1], overwrite=True)
+    assert left_in(out) == ["scene.mask.png", "scene.notes.txt", "scene.overlay.png", "scene.predict.json"]
+    (out / "scene.predict.json").write_text('{"files": ["../scene.png", "scene.notes.txt/", 7]}')
+    predict(tmp_path / "scene.png", out, SENTENCES[:1], overwrite=True)
+    assert (tmp_path / "scene.png").exists()
+    assert (out / "scene.notes.txt").exists()
+
+
 def test_a_model_that_fails_on_tile_7_leaves_nothing(tmp_path):
     image = write_raster(tmp_path / "scene.tif", square())
     predictor = make_predictor(RaisesOnSeventh(32), SENTENCES[:1])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rrsis_bench import cli
 from rrsis_bench.data import SPLITS, format_module, known_formats, open_split, stats, stats_setup
-from rrsis_bench.data.text import build_wordpiece
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
 from tests.fakes.custom import write_fake_custom
 from tests.fakes.rrsisd import write_fake_rrsisd

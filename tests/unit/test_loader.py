@@ -11,7 +11,8 @@ from torchvision.transforms import functional as TF
 from rrsis_bench.data import masks, open_split
 from rrsis_bench.data.loader import ViewDataset, black_boxes, make_loader
 from rrsis_bench.data.refer_files import CATEGORIES
-from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch
 from tests.fakes.rrsisd import write_fake_rrsisd

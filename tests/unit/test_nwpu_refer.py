@@ -18,7 +18,7 @@ from rrsis_bench.data.nwpu_files import CATEGORIES
 from rrsis_bench.data.synthetic import SceneSpec, render_scene, synthesize, writer
 from rrsis_bench.data.synthetic.language import NOUNS, realise
 from rrsis_bench.data.synthetic.semantics import PLACES, RELATIONS, SIDES, Query
-from rrsis_bench.data.text import build_wordpiece
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.data.verify import print_report, verify
 from rrsis_bench.errors import UserError
 from rrsis_bench.setting import OpenData

@@ -5,7 +5,7 @@ import pytest
 from rrsis_bench.data import lexicon
 from rrsis_bench.data.phrases import OffsetPhraseFinder, WordIndexPhraseFinder, make_phrase_finder
 from rrsis_bench.data.refer_files import CATEGORIES
-from rrsis_bench.data.text import build_wordpiece
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
 
 # Expression, object phrases, position phrases.

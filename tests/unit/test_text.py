@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from rrsis_bench.data.refer_files import CATEGORIES
-from rrsis_bench.data.text import (
-    MAX_UNKNOWN_SHARE,
-    SPECIAL_TOKENS,
-    TextPipeline,
-    bert_tokenizer,
-    build_wordpiece,
-    load_tokenizer,
-    save_vocabulary,
-)
+from rrsis_bench.data.text import MAX_UNKNOWN_SHARE, TextPipeline
+from rrsis_bench.data.tokenizers import SPECIAL_TOKENS, bert_tokenizer, build_wordpiece, load_tokenizer, save_vocabulary
 from rrsis_bench.errors import UserError
 
 EXPRESSIONS = ["The red ship on the left.", "the blue ship", "a vehicle on the upper left", "the ship"]

@@ -13,8 +13,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from rrsis_bench import build
 from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.data.text import TextPipeline, build_wordpiece, load_tokenizer
-from rrsis_bench.data.tokenizers import SPECIAL_TOKENS, bert_tokenizer, save_vocabulary, tokenizer_source
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import (
+    SPECIAL_TOKENS,
+    bert_tokenizer,
+    build_wordpiece,
+    load_tokenizer,
+    save_vocabulary,
+    tokenizer_source,
+)
 from rrsis_bench.errors import UserError
 
 LOWER = [*SPECIAL_TOKENS, *"abcdefghijklmnopqrstuvwxyz船左边的", "ship", "##s", "the"]

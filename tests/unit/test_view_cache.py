@@ -15,7 +15,8 @@ from rrsis_bench.data import loader, open_split
 from rrsis_bench.data.fingerprint import hash_files
 from rrsis_bench.data.images import read_rgb, resize_bilinear
 from rrsis_bench.data.loader import ViewDataset, make_loader
-from rrsis_bench.data.text import TextPipeline, build_wordpiece
+from rrsis_bench.data.text import TextPipeline
+from rrsis_bench.data.tokenizers import build_wordpiece
 from rrsis_bench.data.view_cache import SUFFIX, ViewCache
 from rrsis_bench.errors import UserError
 from tests.fakes.rrsisd import write_fake_rrsisd
