@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.data import SPLITS, polygons
+from rrsis_bench.data.layout import require_present
 from rrsis_bench.data.refer_files import (
     category_names_of,
     language_of,
@@ -77,17 +78,10 @@ def _first_present(first: Path, second: Path) -> Path:
 
 
 def require_layout(root: Path) -> None:
-    """Raise one UserError that says what is missing, where to get it, where to put it and how to name another root."""
-    missing = [path for path in (refs_path(root), instances_path(root), images_dir(root)) if not path.exists()]
-    if not missing:
-        return
-    listed = "\n".join(f"  {path}" for path in missing)
-    raise UserError(
-        f"NWPU-Refer was not found under {root}. Missing:\n{listed}\n\n"
-        "Where to get it: the Baidu link of github.com/CVer-Yang/NWPU-Refer (code NWPU). Where to put it:\n\n"
-        f"{LAYOUT.replace('<root>', str(root))}\n"
-        "It lies elsewhere? Name that folder: data.root=/path/to/it (rrsis-bench data verify takes --root)."
-    )
+    """UserError where files are missing; see `require_present`."""
+    wanted = (refs_path(root), instances_path(root), images_dir(root))
+    source = "the Baidu link of github.com/CVer-Yang/NWPU-Refer (code NWPU)"
+    require_present("NWPU-Refer", root, wanted, source, LAYOUT)
 
 
 def expressions_of(ref: dict[str, Any]) -> list[tuple[int, str]]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from rrsis_bench.data import SPLITS, categories
+from rrsis_bench.data.layout import require_present
 from rrsis_bench.errors import UserError
 
 _NAME = re.compile(r"(.+_\d+)_\d+", re.ASCII)
@@ -134,16 +135,9 @@ def phrases_path(root: Path, split: str) -> Path:
 
 
 def require_layout(layout: PhraseLayout, root: Path, splits: tuple[str, ...] = SPLITS) -> None:
-    """Raise one UserError that says what is missing, where to get it, where to put it and how to name another root."""
+    """UserError where files are missing; see `require_present`."""
     wanted = [root / layout.images, root / layout.masks, *(phrases_path(root, split) for split in splits)]
-    missing = [path for path in wanted if not path.exists()]
-    if missing:
-        listed = "\n".join(f"  {path}" for path in missing)
-        raise UserError(
-            f"{layout.title} was not found under {root}. Missing:\n{listed}\n\n"
-            f"Where to get it: {layout.source}. Where to put it, <root> being {root}:\n\n{layout.tree}\n"
-            "It lies elsewhere? Name that folder: data.root=/path/to/it (rrsis-bench data verify takes --root)."
-        )
+    require_present(layout.title, root, wanted, layout.source, layout.tree)
 
 
 def read_lines(path: Path) -> tuple[list[Line], list[int]]:

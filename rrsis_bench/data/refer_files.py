@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.data.kept import collector_paused
+from rrsis_bench.data.layout import require_present
 from rrsis_bench.data.unpickle import load_plain_pickle
 from rrsis_bench.errors import UserError
 
@@ -20,6 +21,17 @@ CATEGORIES = (
     "tenniscourt", "trainstation", "vehicle", "windmill",
 )  # fmt: skip
 """RRSIS-D's twenty category names as its instances.json spells them, in the order of their ids."""
+
+LAYOUT = """\
+<root>/
+├── rrsisd/
+│   ├── refs(unc).p          one pickled list of references
+│   └── instances.json       images, annotations, categories
+└── images/
+    └── rrsisd/
+        └── JPEGImages/
+            └── 00000.jpg ...   one per reference
+"""
 
 
 def refs_path(root: Path) -> Path:
@@ -38,25 +50,13 @@ def images_dir(root: Path) -> Path:
 
 
 def require_layout(root: Path) -> None:
-    """Raise one UserError that says what is missing, where to get it, where to put it and how to name another root."""
-    missing = [path for path in (refs_path(root), instances_path(root), images_dir(root)) if not path.exists()]
-    if not missing:
-        return
-    listed = "\n".join(f"  {path}" for path in missing)
-    raise UserError(
-        f"RRSIS-D was not found under {root}. Missing:\n{listed}\n\n"
-        "Where to get it: Hugging Face dataset 'VoyageWang/rrsis-d' (JPEGImages.zip, instances.json, refs(unc).p), or\n"
-        "the links in the README of github.com/Lsan2401/RMSIN. Where to put it:\n\n"
-        f"  {root}/\n"
-        "  ├── rrsisd/\n"
-        "  │   ├── refs(unc).p\n"
-        "  │   └── instances.json\n"
-        "  └── images/\n"
-        "      └── rrsisd/\n"
-        "          └── JPEGImages/\n"
-        "              └── 00000.jpg ...\n\n"
-        "It lies elsewhere? Name that folder: data.root=/path/to/it (rrsis-bench data verify takes --root)."
+    """UserError where files are missing; see `require_present`."""
+    wanted = (refs_path(root), instances_path(root), images_dir(root))
+    source = (
+        "Hugging Face dataset 'VoyageWang/rrsis-d' (JPEGImages.zip, instances.json, refs(unc).p), or the links in the "
+        "README of github.com/Lsan2401/RMSIN"
     )
+    require_present("RRSIS-D", root, wanted, source, LAYOUT)
 
 
 def read_refs(root: Path) -> list[dict[str, Any]]:

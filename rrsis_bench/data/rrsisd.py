@@ -35,6 +35,7 @@ from rrsis_bench.data.fingerprint import FingerprintRow
 from rrsis_bench.data.images import read_rgb
 from rrsis_bench.data.kept import Kept, collector_paused
 from rrsis_bench.data.refer_files import (
+    LAYOUT,
     annotation_category,
     category_names_of,
     images_dir,
@@ -49,16 +50,7 @@ from rrsis_bench.data.refer_files import (
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
-LAYOUT = """\
-<root>/
-├── rrsisd/
-│   ├── refs(unc).p          one pickled list of references
-│   └── instances.json       images, annotations, categories
-└── images/
-    └── rrsisd/
-        └── JPEGImages/
-            └── 00000.jpg ...   one per reference
-"""
+__all__ = ["LAYOUT", "RRSISD", "open_split"]
 
 _VERIFY = "List every defect with: rrsis-bench data verify rrsisd --root "
 
