@@ -279,10 +279,11 @@ def sine_positions(height: int, width: int, dim: int) -> Tensor:
     The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
     "End-to-End Object Detection with Transformers", ECCV 2020.
     """
-    frequency_K = 10000 ** -(torch.arange(dim // 4) / (dim // 4))
+    # On the CPU whatever the default device is: the next caller gets the same tensor.
+    frequency_K = 10000 ** -(torch.arange(dim // 4, device="cpu") / (dim // 4))
 
     def axis(n: int) -> Tensor:
-        angle_NK = (torch.arange(n) + 0.5)[:, None] * (2 * math.pi / n) * frequency_K
+        angle_NK = (torch.arange(n, device="cpu") + 0.5)[:, None] * (2 * math.pi / n) * frequency_K
         return torch.cat([angle_NK.sin(), angle_NK.cos()], dim=1)
 
     rows_HWC = axis(height)[:, None].expand(height, width, dim // 2)

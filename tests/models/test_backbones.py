@@ -260,6 +260,14 @@ def test_a_model_may_change_tokens_between_stages() -> None:
     assert encoder.widths == (16, 32, 64, 128)
 
 
+def test_sine_positions_are_kept_as_numbers_where_a_model_was_built_without_any():
+    """Bug: built under `torch.device("meta")` first, the kept positions were empty for every later model."""
+    with torch.device("meta"):
+        sine_positions(3, 5, 12)
+    assert sine_positions(3, 5, 12).device.type == "cpu"
+    assert bool(sine_positions(3, 5, 12).any())
+
+
 def test_sine_positions_in_loops():
     height, width, dim = 3, 5, 8
     found_HWC = sine_positions(height, width, dim)
