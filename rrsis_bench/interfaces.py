@@ -192,7 +192,8 @@ class Segmenter(nn.Module, ABC):
 class ImageFirstSegmenter(Segmenter):
     """A model that encodes the picture without looking at the text; a subclass writes `encode_image` and `decode`.
 
-    The harness encodes each picture once and decodes it for all of its expressions, wherever it predicts masks.
+    The harness encodes each picture once and decodes it for all of its expressions: wherever it predicts masks, and in
+    training for those that share a batch.
     """
 
     _sealed = {
@@ -221,9 +222,20 @@ class ImageFirstSegmenter(Segmenter):
         """
 
     @final  # type: ignore[misc] # torch declares `forward` as an attribute
-    def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
-        """Encode and decode; see `Segmenter.forward`."""
-        return self.decode(self.encode_image(views), text)
+    def forward(
+        self, views: Mapping[str, Tensor], text: Mapping[str, Tensor], rows_B: Tensor | None = None
+    ) -> SegmenterOutput:
+        """Encode and decode; see `Segmenter.forward`.
+
+        Args:
+            views: as there, or with one row per picture.
+            text: as there.
+            rows_B: the row of every expression's picture in the views, int64; None where the rows go together.
+        """
+        encoded = self.encode_image(views)
+        if rows_B is not None:
+            encoded = {name: tensor[rows_B] for name, tensor in encoded.items()}
+        return self.decode(encoded, text)
 
     @final
     @torch.no_grad()
@@ -237,6 +249,26 @@ class ImageFirstSegmenter(Segmenter):
     ) -> list[Tensor]:
         """Return what `predict_masks` returns, from pictures that are encoded already; arguments as in `decode`."""
         return _masks(self.decode(encoded, text), sizes, align_corners)
+
+
+def distinct_pictures(pictures: Sequence[str], known: Sequence[str] = ()) -> tuple[list[int], list[int]]:
+    """Which pictures of a batch to encode, and where every sample then finds its own.
+
+    Args:
+        pictures: image id per sample.
+        known: image ids that are encoded already; they come before the others.
+
+    Returns:
+        The places in `pictures` at which one that is not known stands first, and for every sample the row of its
+        picture among `known` and these.
+    """
+    rows = {picture: row for row, picture in enumerate(known)}
+    new: list[int] = []
+    for place, picture in enumerate(pictures):
+        if picture not in rows:
+            rows[picture] = len(rows)
+            new.append(place)
+    return new, [rows[picture] for picture in pictures]
 
 
 def _masks(output: SegmenterOutput, sizes: Sequence[tuple[int, int]], align_corners: bool) -> list[Tensor]:

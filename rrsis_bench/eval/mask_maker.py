@@ -8,7 +8,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter
+from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter, distinct_pictures
 
 
 def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence[int]) -> list[int]:
@@ -65,12 +65,7 @@ class MaskMaker:
         pictures = [sample.image_id for sample in batch.samples]
         if self._last is not None and self._last[0] not in pictures:
             self._last = None
-        rows = {} if self._last is None else {self._last[0]: 0}
-        new: list[int] = []
-        for index, picture in enumerate(pictures):
-            if picture not in rows:
-                rows[picture] = len(rows)
-                new.append(index)
+        new, places = distinct_pictures(pictures, known=[] if self._last is None else [self._last[0]])
         found = {} if self._last is None else self._last[1]
         if new:
             whole = len(new) == len(batch)
@@ -83,9 +78,8 @@ class MaskMaker:
                         f"{len(new)} pictures: every tensor needs one row per picture."
                     )
             found = {name: torch.cat([found[name], row]) if found else row for name, row in fresh.items()}
-        places = [rows[picture] for picture in pictures]
         # A copy of its own, or the whole batch would be held.
         self._last = pictures[-1], {name: tensor[places[-1:]].clone() for name, tensor in found.items()}
-        if places == list(range(len(rows))):
+        if places == list(range(max(places) + 1)):
             return found
         return {name: tensor[places] for name, tensor in found.items()}

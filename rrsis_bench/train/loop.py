@@ -19,7 +19,7 @@ from torch import Tensor
 from rrsis_bench.backbones.lora import trainable_parts
 from rrsis_bench.data.loader import ViewDataset, make_loader
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Batch, Segmenter
+from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, Segmenter, distinct_pictures
 from rrsis_bench.train import checkpoint, frozen, rng
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
@@ -34,6 +34,9 @@ class TrainConfig:
     Attributes:
         epochs: passes over the training split.
         batch_size: samples per forward pass; the last, incomplete batch of an epoch is dropped.
+        group_pictures: the samples of a picture follow one another in an epoch, so that most of them share a batch: a
+            model that tells expressions apart by their common picture learns so sooner, and an `ImageFirstSegmenter`
+            encodes the picture once for them. Off, the samples are shuffled one by one.
         eval_every: epochs between validations; the last epoch is always validated.
         lr: base learning rate of AdamW.
         weight_decay: decay of all parameters but those that the model excludes.
@@ -51,6 +54,7 @@ class TrainConfig:
 
     epochs: int
     batch_size: int
+    group_pictures: bool
     eval_every: int
     lr: float
     weight_decay: float
@@ -184,7 +188,7 @@ class Trainer:
         config = self.config
         self.model.train()
         self.data.set_epoch(epoch)
-        order = rng.epoch_order(len(self.data), self.seed, epoch)[: self.batches * config.batch_size]
+        order = self._order(epoch)[: self.batches * config.batch_size]
         losses: list[float] = []
         parts: list[Batch] = []
         # The loader has no name here: a traceback would keep it, and with it its workers, beyond a stop.
@@ -218,11 +222,25 @@ class Trainer:
                 show(completed=self.at.step)
                 self._between_steps(started)
 
+    def _order(self, epoch: int) -> list[int]:
+        if not self.config.group_pictures:
+            return rng.epoch_order(len(self.data), self.seed, epoch)
+        pictures = [self.data.dataset[index].image_id for index in range(len(self.data))]
+        return rng.picture_order(pictures, self.seed, epoch)
+
     def _loss(self, batch: Batch, parts: list[Batch]) -> Tensor:
         device = self.fabric.device
-        views = {name: view.to(device, non_blocking=True) for name, view in batch.views.items()}
+        views = batch.views
+        rows: tuple[Tensor, ...] = ()
+        # Augmentation draws anew for every sample: then views of one picture differ.
+        if isinstance(self.raw_model, ImageFirstSegmenter) and self.data.augment is None:
+            first, places = distinct_pictures([sample.image_id for sample in batch.samples])
+            if len(first) < len(batch):
+                views = {name: view[first] for name, view in views.items()}
+                rows = (torch.tensor(places, device=device),)
+        views = {name: view.to(device, non_blocking=True) for name, view in views.items()}
         text = {name: ids.to(device, non_blocking=True) for name, ids in batch.text.items()}
-        output = self.model(views, text)
+        output = self.model(views, text, *rows)
         loss = segmentation_loss(output.logits, batch.target_BSS.to(device), self.config.loss)
         for auxiliary in output.aux_losses.values():
             loss = loss + auxiliary

@@ -7,6 +7,7 @@ the middle of an epoch without replaying it.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,23 @@ def seed_everything(seed: int) -> None:
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     """The order in which epoch `epoch` visits the `n` training samples."""
     return np.random.default_rng([seed, epoch]).permutation(n).tolist()
+
+
+def picture_order(pictures: Sequence[str], seed: int, epoch: int) -> list[int]:
+    """The order of an epoch in which the samples of a picture follow one another, pictures in random order.
+
+    Args:
+        pictures: the picture of every training sample, by its id.
+        seed: the run's.
+        epoch: from 0.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, picture in enumerate(pictures):
+        groups.setdefault(picture, []).append(index)
+    generator = np.random.default_rng([seed, epoch])
+    members = [np.asarray(group) for group in groups.values()]
+    chosen = [generator.permutation(members[place]) for place in generator.permutation(len(members))]
+    return np.concatenate(chosen).tolist()
 
 
 def get_state() -> tuple[dict[str, Tensor], dict[str, Any]]:

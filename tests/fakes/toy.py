@@ -57,7 +57,7 @@ def recipe(**changes: Any) -> TrainConfig:
     values: dict[str, Any] = {
         "epochs": 3, "batch_size": 4, "eval_every": 1, "lr": 1e-2, "weight_decay": 0.01, "betas": (0.9, 0.98),
         "schedule": "cosine", "power": 0.9, "min_lr_ratio": 0.0, "warmup_steps": 1, "accumulate": 1, "clip_norm": 1.0,
-        "freeze": (), "black_boxes": False, "loss": LossConfig(ce=1.0, dice=1.0),
+        "freeze": (), "group_pictures": False, "black_boxes": False, "loss": LossConfig(ce=1.0, dice=1.0),
     }  # fmt: skip
     return TrainConfig(**{**values, **changes})
 

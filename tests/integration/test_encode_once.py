@@ -8,7 +8,7 @@ import torch
 from lightning.fabric import Fabric
 
 from rrsis_bench import build, registry
-from rrsis_bench.data.loader import ViewDataset, collate
+from rrsis_bench.data.loader import ViewDataset, black_boxes, collate
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.protocol import Protocol
@@ -16,7 +16,7 @@ from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 from rrsis_bench.results import gallery
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.image_first import ImageFirst
-from tests.fakes.toy import Toy, views_of
+from tests.fakes.toy import Toy, make_trainer, views_of
 
 NATIVE = Protocol.from_mapping(compose("protocol=native")["protocol"])
 SCATTERED = [0, 2, 4, 6, 1, 3, 5, 7]  # two expressions to a picture, never side by side
@@ -118,6 +118,47 @@ def test_a_batch_may_mix_its_pictures(fake_root, fabric):
         assert len({tuple(mask_HW.flatten().tolist()) for mask_HW in plain}) == len(indices), "all differ"
         assert all(torch.equal(a_HW, b_HW) for a_HW, b_HW in zip(found, plain, strict=True))
     assert model.encoded == [4, 8, 2, 4]
+
+
+def one_step(root, run_dir, *, grouped: bool, plain: bool = False, **views):
+    """(the model, what one step of eight samples changed)."""
+    model = ImageFirst()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer = make_trainer(
+        root,
+        run_dir,
+        model=Ungrouped(model) if plain else model,
+        data=views_of(root, **views),
+        batch_size=8,
+        epochs=1,
+        group_pictures=grouped,
+    )
+    trainer.fit()
+    return model, {name: tensor - before[name] for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_training_encodes_a_picture_once_per_batch_and_learns_the_same(fake_root, tmp_path, grouped):
+    model, changes = one_step(fake_root, tmp_path / "once", grouped=grouped)
+    assert model.encoded == [4], "eight samples of four pictures"
+    other, expected = one_step(fake_root, tmp_path / "each", grouped=grouped, plain=True)
+    assert other.encoded == [8]
+    trained = [name for name in changes if name.endswith("weight") and not name.startswith("backbone")]
+    assert all(float(changes[name].abs().max()) > 0 for name in trained)
+    for name in trained:
+        torch.testing.assert_close(changes[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_augmented_pictures_are_encoded_for_every_sample(fake_root, tmp_path):
+    """Their squares differ."""
+    model, _ = one_step(fake_root, tmp_path, grouped=True, augment=black_boxes)
+    assert model.encoded == [8]
+
+
+def test_grouped_batches_hold_whole_pictures(fake_root, tmp_path):
+    model = ImageFirst()
+    make_trainer(fake_root, tmp_path, model=model, batch_size=2, epochs=2, group_pictures=True).fit()
+    assert model.encoded == [1] * 8, "two expressions to a picture, two samples to a batch"
 
 
 def test_the_gallery_encodes_once_too(fake_root, fabric):

@@ -90,6 +90,18 @@ def test_stopped_by_a_signal(fake_root, tmp_path, straight, step, workers):
     assert_equal(final(tmp_path), straight[1])
 
 
+def test_batches_by_picture_go_on_where_they_stood(fake_root, tmp_path):
+    recipe = RECIPE | {"group_pictures": True}
+    make_trainer(fake_root, tmp_path / "straight", model=ImageFirst(), **recipe).fit()
+    with StopRequest() as stop:
+        trainer = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), stop=stop, **recipe)
+        at_step(trainer, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            trainer.fit()
+    make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), **recipe).fit()
+    assert_equal(final(tmp_path / "stopped"), final(tmp_path / "straight"))
+
+
 def test_a_model_with_a_frozen_part(fake_root, tmp_path):
     """Its checkpoints lack the frozen weights; statistics that move without gradients are in them."""
     make_trainer(fake_root, tmp_path / "straight", model=ImageFirst(), **RECIPE).fit()

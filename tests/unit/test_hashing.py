@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.hashing import FIELDS, Affects, affects, hashes, leaves, run_id
+from rrsis_bench.results.hashing import BEFORE, FIELDS, Affects, affects, hashes, leaves, run_id
 from tests.fakes.config import compose
 
 DEFAULT = ("model=fianet", "data=synthetic", "logger=wandb")
@@ -22,8 +22,9 @@ NEVER = (
 )  # fmt: skip
 TRAINS = (
     "train.lr", "train.epochs", "train.batch_size", "train.eval_every", "train.loss.dice", "train.freeze",
-    "train.black_boxes", "model.name", "model.args.views.image", "model.args.max_tokens", "model.args.fiam",
-    "model.args.swin.weights", "size.tokenizer", "size.bert.vocab_size", "phrases", "data.name", "data.scenes.seed",
+    "train.black_boxes", "train.group_pictures", "model.name", "model.args.views.image", "model.args.max_tokens",
+    "model.args.fiam", "model.args.swin.weights", "size.tokenizer", "size.bert.vocab_size", "phrases",
+    "data.name", "data.scenes.seed",
     "trainer.precision", "limit.train", "limit.val", "protocol.selection_metric", "protocol.selection_split",
     "protocol.resolution", "protocol.align_corners", "protocol.empty", "protocol.no_target_pixels",
 )  # fmt: skip
@@ -84,6 +85,18 @@ def test_content_moves_both_and_metric_version_the_eval_hash_only():
     before = hashes(config, "content", "1")
     assert all(a != b for a, b in zip(before, hashes(config, "other", "1"), strict=True))
     assert [a == b for a, b in zip(before, hashes(config, "content", "2"), strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize("field", BEFORE)
+def test_a_field_that_came_later_leaves_the_rows_of_before_where_they_are(field):
+    config = compose(*DEFAULT)
+    *path, last = field.split(".")
+    old = copy.deepcopy(config)
+    node = old
+    for name in path:
+        node = node[name]
+    assert node.pop(last) == BEFORE[field], "the default is what records from before were made with"
+    assert hashes(old, "content", "1") == hashes(config, "content", "1")
 
 
 def test_key_order_moves_nothing():
