@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-START = 0.1  # of alpha
-
 
 class MapEnhancement(nn.Module):
     """F + alpha * Attn(Q = F, K = G, V = G) on one map; one head, scaled by the map's channels.
@@ -18,13 +16,13 @@ class MapEnhancement(nn.Module):
     of N_g vectors.
     """
 
-    def __init__(self, channels: int, dim: int) -> None:
-        """Build for a map of `channels` and grounding cues of `dim` features."""
+    def __init__(self, channels: int, dim: int, alpha: float) -> None:
+        """Build for a map of `channels` and grounding cues of `dim` features, whose weight starts at `alpha`."""
         super().__init__()
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(dim, channels, bias=False)
         self.value = nn.Linear(dim, channels)
-        self.alpha = nn.Parameter(torch.tensor(START))
+        self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 
     def forward(self, map_BCHW: Tensor, cues_BGD: Tensor) -> Tensor:
         """Return the enhanced map (B, C, H, W)."""
@@ -37,10 +35,10 @@ class MapEnhancement(nn.Module):
 class FeatureEnhancement(nn.Module):
     """One enhancement per level, each with its own projections of the grounding cues."""
 
-    def __init__(self, widths: Sequence[int], dim: int) -> None:
+    def __init__(self, widths: Sequence[int], dim: int, alpha: float) -> None:
         """Build for maps of `widths` channels."""
         super().__init__()
-        self.levels = nn.ModuleList(MapEnhancement(width, dim) for width in widths)
+        self.levels = nn.ModuleList(MapEnhancement(width, dim, alpha) for width in widths)
 
     def forward(self, maps: Sequence[Tensor], cues_BGD: Tensor) -> list[Tensor]:
         """Return the enhanced maps."""

@@ -40,6 +40,7 @@ class SGSRF(ImageFirstSegmenter):
         context_tokens: int = CONTEXT_TOKENS,
         context_init: str = "pooled",
         gmfe: bool = True,
+        gmfe_alpha: float = 0.1,
         consistency: float = 0.5,
         heads: int = 8,
         prompt_width: int = 512,
@@ -59,6 +60,7 @@ class SGSRF(ImageFirstSegmenter):
             context_tokens: N_g (Table 8); 0 leaves out the context-enhanced structure (Table 7, CLSM).
             context_init: ``"pooled"`` from the words, ``"zero"`` or ``"random"`` (Table 8).
             gmfe: enhancement of SAM's features by the grounding cues (Table 7).
+            gmfe_alpha: where the learnable weight of the cues starts: small beside features that SAM 2 has learnt.
             consistency: lambda, weight of the structural consistency loss; 0 leaves it out (Tables 7 and 8).
             heads: attention heads of refinement and prompt generation.
             prompt_width: width inside the attention of the prompt generation.
@@ -99,7 +101,7 @@ class SGSRF(ImageFirstSegmenter):
         if dense != "none":
             self.dense_map = DenseMap(dim, hidden)
         if gmfe:
-            self.enhancement = FeatureEnhancement(self.sam2.widths, dim)
+            self.enhancement = FeatureEnhancement(self.sam2.widths, dim, gmfe_alpha)
         self.sparse = mlp(dim, hidden, self.sam2.widths[-1])
         for part in (self.widen, self.refinement, self.generator, self.dense_map, self.enhancement, self.sparse):
             if part is not None:

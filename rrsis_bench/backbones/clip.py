@@ -57,7 +57,7 @@ class ClipConfig:
     they may stay 0, and any other value must be the model's.
 
     Attributes:
-        model: one of open_clip's models, or ``""``: plain towers of the sizes below, which mask no token.
+        model: one of open_clip's models, or ``""``: plain towers of the sizes below.
         image: side of the view in pixels; 0 for the named model's. Another side resizes its table of positions.
         patch: side of a patch in pixels.
         width: channels of a patch token.
@@ -358,7 +358,11 @@ def _unusable(model: str, reason: str) -> UserError:
 
 
 def _plain_towers(config: ClipConfig) -> dict[str, Any]:
-    """Towers of the configuration's own sizes: a ViT with a class token, and a text tower that masks nothing."""
+    """Towers of the configuration's own sizes, as OpenAI's: a ViT with a class token, and a causal text tower.
+
+    Nothing masks the padding in CLIP's text towers. Behind a causal word it is out of sight; a tower from random
+    weights would have to learn first to look away from it.
+    """
     return {
         "embed_dim": config.text_width,
         "vision_cfg": {
@@ -374,7 +378,6 @@ def _plain_towers(config: ClipConfig) -> dict[str, Any]:
             "width": config.text_width,
             "layers": config.text_layers,
             "heads": config.text_heads,
-            "no_causal_mask": True,
             "pool_type": "last",
         },
     }

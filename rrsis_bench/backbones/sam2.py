@@ -25,7 +25,7 @@ from transformers import Sam2HieraDetConfig, Sam2MaskDecoderConfig, Sam2Model, S
 from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.lora import add_lora
 from rrsis_bench.backbones.sam2_meta import adapt_sam2_keys
-from rrsis_bench.backbones.swin import IMAGENET_MEAN, IMAGENET_STD
+from rrsis_bench.backbones.swin import IMAGENET_MEAN, IMAGENET_STD, sine_positions
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
@@ -60,6 +60,8 @@ class Sam2Config:
         windows: side of an attention window per stage, in positions.
         global_blocks: blocks that attend over the whole map, counted over all stages from 0.
         background: height and width of the learned background of the position embedding; interpolated to the map.
+        positions: where that background starts, with random weights: ``"normal"``, small as in Meta's code, or
+            ``"sine"``: fixed 2-D sines, which are trained on; see `ClipConfig`.
         width: channels of the feature pyramid, the prompts and the decoder.
         mlp_dim: width inside the decoder's feed-forward blocks.
         decoder_heads: attention heads of the decoder.
@@ -87,6 +89,7 @@ class Sam2Config:
     mlp_dim: int = 2048
     decoder_heads: int = 8
     mask_channels: int = 16
+    positions: str = "normal"
     adapt: str = "lora"
     lora_rank: int = 16
     lora_alpha: float = 16.0
@@ -165,7 +168,7 @@ class Sam2Encoder(nn.Module):
         self.register_buffer("mean_C11", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std_C11", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         if weights is None:
-            _initialise(self.sam)
+            _initialise(self.sam, cfg)
         else:
             tensors = adapt_sam2_keys(read_tensors(weights, "SAM 2", f"{FIELD}.weights"))
             load_strict(self.sam, tensors, cfg.weights, "SAM 2")
@@ -266,6 +269,12 @@ def _resolve(values: Mapping[str, Any] | None) -> Sam2Config:
 
 
 def _check(config: Sam2Config) -> None:
+    if config.positions not in ("normal", "sine"):
+        raise UserError(f"{FIELD}.positions must be normal or sine, not '{config.positions}'.")
+    if config.positions == "sine" and config.weights != "random":
+        raise UserError(f"{FIELD}.positions=sine needs {FIELD}.weights=random: a file brings its own positions.")
+    if config.positions == "sine" and config.embed_dim % 4:
+        raise UserError(f"{FIELD}.positions=sine needs an embed_dim that 4 divides, not {config.embed_dim}.")
     if config.adapt not in ADAPT:
         raise UserError(f"{FIELD}.adapt must be one of {', '.join(ADAPT)}, not '{config.adapt}'.")
     if len(config.blocks) != 4 or len(config.windows) != 4:
@@ -283,6 +292,12 @@ def _check(config: Sam2Config) -> None:
         raise UserError(f"{FIELD}.windows: the first three must be even, since the next stage halves the map in them.")
     if any(not 0 <= block < sum(config.blocks) for block in config.global_blocks):
         raise UserError(f"{FIELD}.global_blocks must lie between 0 and {sum(config.blocks) - 1}, the last block.")
+    for block in config.global_blocks:
+        if block in {sum(config.blocks[:stage]) for stage in (1, 2, 3)}:
+            raise UserError(
+                f"{FIELD}.global_blocks: block {block} is the first of its stage, which halves the map within the "
+                f"windows of {FIELD}.windows; take a later one."
+            )
     if config.embed_dim % config.heads:
         raise UserError(f"{FIELD}.heads={config.heads} does not divide {FIELD}.embed_dim={config.embed_dim}.")
     if config.width % 8 or config.width % (2 * config.decoder_heads):
@@ -335,13 +350,19 @@ def _transformers_config(config: Sam2Config) -> HFSam2Config:
 
 
 @torch.no_grad()
-def _initialise(sam: Sam2Model) -> None:
-    """PyTorch's initialisation of every layer; Hiera's and SAM 2's own embeddings from a truncated normal of 0.02."""
+def _initialise(sam: Sam2Model, config: Sam2Config) -> None:
+    """PyTorch's initialisation of every layer; Hiera's and SAM 2's own embeddings from a truncated normal of 0.02.
+
+    The background of the positions may start from sines instead; see `Sam2Config.positions`.
+    """
     for module in sam.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.LayerNorm | nn.Embedding):
             module.reset_parameters()
     hiera = sam.vision_encoder.backbone
     for parameter in (hiera.pos_embed, hiera.pos_embed_window, sam.no_memory_embedding):
         nn.init.trunc_normal_(parameter, std=0.02)
+    if config.positions == "sine":
+        height, width = config.background
+        hiera.pos_embed.copy_(sine_positions(height, width, config.embed_dim).permute(2, 0, 1))
     # One set of frequencies in two places, as in every released checkpoint.
     sam.prompt_encoder.shared_embedding.positional_embedding.copy_(sam.shared_image_embedding.positional_embedding)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
 from rrsis_bench.backbones.sam2 import WITHOUT_GRADIENT, Sam2Encoder, SamFeatures
+from rrsis_bench.backbones.swin import sine_positions
 from rrsis_bench.errors import UserError
 from rrsis_bench.registry import ROOT
 from tests.models.conftest import SAM2
@@ -106,6 +107,14 @@ def test_positions_of_the_trunk() -> None:
         for col in range(0, 24, 7):
             expected = background[:, row, col] + hiera.pos_embed_window[0, :, row % 4, col % 4]
             torch.testing.assert_close(added[0, row, col], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sines_start_the_background_and_are_trained() -> None:
+    encoder = build(positions="sine", background=[5, 3], adapt="all")
+    table = encoder.sam.vision_encoder.backbone.pos_embed
+    assert torch.equal(table[0].permute(1, 2, 0), sine_positions(5, 3, SAM["embed_dim"]))
+    assert table.requires_grad
+    assert not torch.equal(table, build(background=[5, 3], adapt="all").sam.vision_encoder.backbone.pos_embed)
 
 
 def test_mask_prompt_against_loops() -> None:
@@ -373,6 +382,10 @@ def test_weights_that_do_not_fit(tmp_path: Path, edit: Callable[[dict[str, Tenso
         ({"windows": [4, 1, 4, 2]}, "must be even"),
         ({"windows": [4, 2, 4]}, "4 stages"),
         ({"global_blocks": [5]}, "between 0 and 4"),
+        ({"global_blocks": [2]}, "block 2 is the first of its stage"),
+        ({"positions": "rope"}, "size.sam2.positions must be normal or sine"),
+        ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs size.sam2.weights=random"),
+        ({"positions": "sine", "embed_dim": 18}, "an embed_dim that 4 divides, not 18"),
         ({"background": [7]}, "a height and a width"),
         ({"heads": 3}, "size.sam2.heads=3"),
         ({"width": 36}, "size.sam2.width=36"),

@@ -273,7 +273,7 @@ def test_dense_map_is_one_dot_product_per_position() -> None:
 
 
 def test_enhancement_is_the_loop_over_positions() -> None:
-    module = built(MapEnhancement(6, DIM))
+    module = built(MapEnhancement(6, DIM, 0.1))
     maps, cues = draw(2, 6, 3, 4), draw(2, 5, DIM, seed=1)
     out = module(maps, cues)
     for row in range(2):
@@ -287,7 +287,7 @@ def test_enhancement_is_the_loop_over_positions() -> None:
 
 
 def test_enhancement_starts_small_and_has_its_own_weights_per_level() -> None:
-    module = FeatureEnhancement((4, 8), DIM)
+    module = FeatureEnhancement((4, 8), DIM, 0.1)
     maps = [draw(1, 4, 4, 4).float(), draw(1, 8, 2, 2).float()]
     cues = F.layer_norm(draw(1, 5, DIM).float(), (DIM,))
     for before, after in zip(maps, module(maps, cues), strict=True):
