@@ -126,15 +126,8 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
         weights, selection = checkpoint.sha256(path), None
         note = f"official checkpoint {path.name}"
     else:
-        model = build.build_model(config)
-        try:
-            frozen.load(model, saved)
-        except RuntimeError as error:
-            name, reason = config["model"]["name"], " ".join(str(error).split())[:300]
-            raise UserError(
-                f"The checkpoint {path} does not fit model={name} with these arguments: {reason} ...\n"
-                "Give the overrides that it was trained with (config.yaml in its run's folder)."
-            ) from error
+        hint = "Give the overrides that it was trained with (config.yaml in its run's folder)."
+        model = build.restore_model(config, saved, hint)
         weights, selection = frozen.weights_sha256(saved.path), setting.protocol.selection_split
         note = f"checkpoint {saved.path.name} of {saved.path.parent.parent.name}"
     fabric = build.build_fabric(config["trainer"])

@@ -26,6 +26,7 @@ from rrsis_bench.data.tokenizers import (
 )
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample, Segmenter
+from rrsis_bench.train import checkpoint, frozen
 
 SPLITS = ("train", "val", "test")
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -133,6 +134,40 @@ def build_model(config: Mapping[str, Any]) -> Segmenter:
         if "__init__" not in str(error):
             raise
         raise UserError(f"model.args does not fit {cls.__name__}: {error}.") from error
+
+
+def restore_model(config: Mapping[str, Any], saved: checkpoint.Checkpoint, hint: str) -> Segmenter:
+    """The model of a checkpoint, with its weights.
+
+    Pretrained weights are read only where the checkpoint leaves frozen parts out: otherwise it holds all of them.
+
+    Args:
+        config: names the model and its arguments.
+        saved: the checkpoint.
+        hint: what to do where the two do not fit.
+
+    Raises:
+        UserError: they do not fit, or the pretrained weights of the frozen parts are missing or others.
+    """
+    if not saved.state.get("frozen"):
+        config = {**config, "model": {**config["model"], "args": _without_weights(config["model"]["args"])}}
+    model = build_model(config)
+    try:
+        frozen.load(model, saved)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{saved.path} does not fit model={config['model']['name']}: {reason} ...\n{hint}") from error
+    return model
+
+
+def _without_weights(values: Any) -> Any:
+    """Nested arguments with every source of ``weights`` as ``random``, for a model that is about to be filled."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        key: "random" if key == "weights" and isinstance(value, str) else _without_weights(value)
+        for key, value in values.items()
+    }
 
 
 def build_fabric(trainer: Mapping[str, Any]) -> Fabric:

@@ -84,14 +84,8 @@ class Predictor:
         config = {str(key): value for key, value in kept.items()}
         saved = checkpoint.load(path)
         seed_everything(config["seed"])  # frozen parts that start from random weights are not in the checkpoint
-        if not saved.state.get("frozen"):  # every weight is in the checkpoint: no pretrained ones are fetched first
-            config["model"]["args"] = _without_weights(config["model"]["args"])
-        model = build.build_model(config)
-        try:
-            frozen.load(model, saved)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{path} does not fit the model that {run_dir / 'config.yaml'} names: {reason}") from error
+        hint = f"{run_dir / 'config.yaml'} names another model than the run was trained with, or was changed since."
+        model = build.restore_model(config, saved, hint)
         text = _text(config, model, run_dir)
         return cls._of(config, model, text, device, run_dir.name, path, frozen.weights_sha256(path))
 
@@ -277,10 +271,3 @@ def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | Non
             f"{config['model']['name']} looks the category names of '{config['data']['name']}' up in every expression, "
             f"and they are read from the dataset: {error}\n{cure}"
         ) from error
-
-
-def _without_weights(values: Any) -> Any:
-    """Nested arguments with every ``weights`` as ``random``, for a model that a checkpoint is about to fill."""
-    if not isinstance(values, Mapping):
-        return values
-    return {key: "random" if key == "weights" else _without_weights(value) for key, value in values.items()}

@@ -43,6 +43,12 @@ def test_a_runs_checkpoint_gives_the_runs_integers(finished):
     assert store.read_counts(folder / f"{again.run_id}.json") == store.read_counts(folder / f"{run_dir.name}.json")
 
 
+def test_pretrained_weights_that_the_checkpoint_replaces_are_not_fetched(finished):
+    """Bug: scoring a run where there is no network failed on Swin's weights, which its checkpoint holds."""
+    _, _, run_dir = finished
+    evaluate(finished, f"checkpoint={run_dir}", "size.swin.weights=/nowhere/swin.pth", "size.bert.weights=/nowhere")
+
+
 def test_another_protocol_is_another_record(finished):
     tmp_path, _, run_dir = finished
     evaluate(finished, f"checkpoint={run_dir}", "protocol=lavt")
