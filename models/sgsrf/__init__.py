@@ -26,7 +26,8 @@ What the paper leaves open or prints in two ways, and what is done here:
       SAM's own mask downscaling. Figure 5's caption makes it from the text: `dense=text_pool`, the mean word, as in
       RSRefSeg2.
     - GMFE prints V = F, whose rows do not fit the N_g keys: V = G, with a residual F + alpha Attn, since every position
-      would otherwise be a mixture of N_g vectors; alpha starts at 0.1. Each level has its own projections.
+      would otherwise be a mixture of N_g vectors; alpha starts at 0.1 (`gmfe_alpha`; at 1 in the tiny size, whose SAM
+      has learnt nothing yet that the cues could spoil). Each level has its own projections.
     - The first mask token is read in training and evaluation; SAM's choice by stability is off.
     - BCE and Dice with weight 1 (`experiment=sgsrf_loss5`: 5, as in RSRefSeg2's code). Dice is the suite's, the mean of
       both classes. Loss, rate, warm-up: conf/recipe/model/sgsrf_paper.yaml and conf/recipe/data/sgsrf_*.
