@@ -115,7 +115,13 @@ def language_of(expression: str) -> str:
     return "zh" if _CHINESE.search(expression) else "en"
 
 
+def words_of(expression: str) -> list[str]:
+    """What stands between spaces; of Chinese, each character."""
+    return _WORD.findall(expression)
+
+
 _CHINESE = re.compile("[\u4e00-\u9fff]")
+_WORD = re.compile(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+")
 
 
 def annotation_category(annotation: dict[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tokenizers import Tokenizer
 
 from rrsis_bench.data import masks
 from rrsis_bench.data.fingerprint import hash_files
+from rrsis_bench.data.refer_files import words_of
 from rrsis_bench.eval.counts import Counts, SampleCounts
 from rrsis_bench.eval.metrics import SIZE_CLASSES, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
@@ -32,7 +32,6 @@ SHARE_EDGES = np.geomspace(1e-5, 1, 26)
 
 _CHUNK = 1024  # samples held at once
 _T = TypeVar("_T")
-_WORD = re.compile(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+")
 
 
 @dataclass(slots=True)
@@ -156,7 +155,7 @@ def _count(stats: SplitStats, sample: Sample) -> None:
     stats.n += 1
     stats.category[sample.category or UNMATCHED] += 1
     stats.language[sample.language] += 1
-    stats.words[len(words(sample.expression))] += 1
+    stats.words[len(words_of(sample.expression))] += 1
     row = SampleCounts.of(sample, (height, width, area), Counts(0, area, 0, area))
     for scheme, counter in stats.size.items():
         counter[size_class(row, scheme)] += 1
@@ -167,11 +166,6 @@ def _count(stats: SplitStats, sample: Sample) -> None:
         stats.targets["unknown" if area else "none"] += 1
     else:
         stats.targets[TARGETS[min(sample.n_targets, 2)]] += 1
-
-
-def words(expression: str) -> list[str]:
-    """What stands between spaces; of Chinese, each character."""
-    return _WORD.findall(expression)
 
 
 def _files(dataset: ReferringDataset) -> Counter[Path]:

@@ -20,9 +20,12 @@ from rich.table import Table
 
 from rrsis_bench.data import FORMATS, SPLITS
 from rrsis_bench.data.images import PictureCheck
+from rrsis_bench.data.refer_files import words_of
 from rrsis_bench.errors import UserError
 
 ERROR, WARNING = "error", "warning"
+LONG_EXPRESSION_WORDS = 60
+"""Above this an expression is more likely a broken line than a sentence; RRSIS-D's longest has about twenty words."""
 
 Check = Callable[[Path, dict[str, int] | None, Console | None], "VerifyReport"]
 """Root, expected samples per split, console for a progress bar -> everything that is wrong."""
@@ -93,6 +96,11 @@ class VerifyReport:
                     WARNING, "count", split,
                     f"{found} samples, the published split has {expected}: rows on it are shown unranked",
                 )  # fmt: skip
+
+    def add_length(self, where: str, expression: str) -> None:
+        """Warn of an expression that is too long to be one."""
+        if remark := length_remark(expression):
+            self.add(WARNING, "long_expression", where, remark)
 
     def add_picture(self, where: str, name: str, picture: PictureCheck) -> None:
         """Note what decoding a sample's picture showed; `name` is the file's for a person."""
@@ -186,3 +194,9 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
         console.print(kinds)
     verdict = "[green]usable[/]" if report.ok else "[red]not usable until the errors are mended[/]"
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings: {verdict}", highlight=False)
+
+
+def length_remark(expression: str) -> str | None:
+    """What is to be said of an expression that is too long to be one, by words or Chinese characters; else None."""
+    words = len(words_of(expression))
+    return f"{words} words: a model sees only the first" if words > LONG_EXPRESSION_WORDS else None

@@ -14,7 +14,6 @@ from rrsis_bench.data.custom_rows import Row, identity, parse
 from rrsis_bench.data.images import PictureCheck, check_pictures
 from rrsis_bench.data.refer_files import language_of
 from rrsis_bench.data.verify import ERROR, WARNING, VerifyReport
-from rrsis_bench.data.verify_rrsisd import LONG_EXPRESSION_WORDS
 from rrsis_bench.errors import UserError
 
 
@@ -93,9 +92,7 @@ def _check_line(report: VerifyReport, line: _Line, root: Path, picture: PictureC
     row = line.row
     if picture is not None:
         report.add_picture(line.where, row.image, picture)
-    words = len(row.expression.split())
-    if words > LONG_EXPRESSION_WORDS:
-        report.add(WARNING, "long_expression", line.where, f"{words} words: a model sees only the first")
+    report.add_length(line.where, row.expression)
     if row.language != language_of(row.expression):
         message = f"'language' is {row.language}, but the expression looks like {language_of(row.expression)}"
         report.add(WARNING, "language_differs", line.where, message)

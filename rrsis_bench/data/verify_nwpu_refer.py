@@ -20,8 +20,7 @@ from rrsis_bench.data.nwpu_files import (
     id_of,
     images_dir,
 )
-from rrsis_bench.data.verify import ERROR, WARNING, VerifyReport
-from rrsis_bench.data.verify_rrsisd import LONG_EXPRESSION_WORDS
+from rrsis_bench.data.verify import ERROR, WARNING, VerifyReport, length_remark
 
 
 def verify_nwpu_refer(
@@ -84,7 +83,7 @@ def _check_groups(report: VerifyReport, index: Index, refs: list[dict[str, Any]]
             said[ref["split"], ref["image_id"], text].append(ref)
     found: dict[tuple[str, str], str] = {}  # kind, place -> message; its other language says the same
     for (_, _, text), members in said.items():
-        where, words = id_of(members[0]["ref_id"]), len(text.split())
+        where = id_of(members[0]["ref_id"])
         if len({index.no_target(ref) for ref in members}) > 1:
             found.setdefault(
                 ("target_and_none", where), f"'{text}' has references with a target and without one: the former count"
@@ -93,8 +92,8 @@ def _check_groups(report: VerifyReport, index: Index, refs: list[dict[str, Any]]
             found.setdefault(
                 ("several_categories", where), f"'{text}' joins objects of several categories: its sample has none"
             )
-        if words > LONG_EXPRESSION_WORDS:
-            found.setdefault(("long_expression", where), f"{words} words: a model sees only the first")
+        if remark := length_remark(text):
+            found.setdefault(("long_expression", where), remark)
     for (kind, where), message in found.items():
         report.add(WARNING, kind, where, message)
 

@@ -19,7 +19,6 @@ from rrsis_bench.data.images import PictureCheck, check_pictures
 from rrsis_bench.data.mask_files import LEVEL, read_levels
 from rrsis_bench.data.phrase_files import Line, PhraseLayout, phrases_path, read_lines, require_layout, sample_ids
 from rrsis_bench.data.verify import ERROR, WARNING, VerifyReport
-from rrsis_bench.data.verify_rrsisd import LONG_EXPRESSION_WORDS
 from rrsis_bench.errors import UserError
 
 SHOWN = 3  # examples in a finding that counts
@@ -125,9 +124,8 @@ def _check_expression(report: VerifyReport, each: _Found) -> None:
     text = each.line.expression
     if not text:
         report.add(ERROR, "empty_expression", each.sample_id, "its line has no expression")
-    elif len(text.split()) > LONG_EXPRESSION_WORDS:
-        message = f"{len(text.split())} words: a model sees only the first"
-        report.add(WARNING, "long_expression", each.sample_id, message)
+    else:
+        report.add_length(each.sample_id, text)
     if not each.line.undecodable and not text.isascii():
         report.add(WARNING, "non_ascii_expression", each.sample_id, f"'{text}' holds characters outside ASCII")
 

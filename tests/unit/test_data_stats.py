@@ -9,7 +9,9 @@ from PIL import Image
 
 from rrsis_bench import cli
 from rrsis_bench.data import SPLITS, format_module, known_formats, open_split, stats, stats_setup
+from rrsis_bench.data.refer_files import words_of
 from rrsis_bench.data.tokenizers import build_wordpiece
+from rrsis_bench.data.verify import length_remark
 from rrsis_bench.errors import UserError
 from tests.fakes.custom import write_fake_custom
 from tests.fakes.rrsisd import write_fake_rrsisd
@@ -46,9 +48,15 @@ def test_counts_are_those_of_a_plain_loop(tmp_path):
 
 
 def test_words_count_chinese_characters_one_by_one():
-    assert len(stats.words("the red ship")) == 3
-    assert len(stats.words("左边的船")) == 4
-    assert len(stats.words("左边的 2 ships")) == 5
+    assert len(words_of("the red ship")) == 3
+    assert len(words_of("左边的船")) == 4
+    assert len(words_of("左边的 2 ships")) == 5
+
+
+def test_a_chinese_expression_may_be_too_long_to_be_one():
+    """Bug: without spaces it counted as a single word."""
+    assert length_remark("左边的船" * 15) is None
+    assert length_remark("左边的船" * 16) == "64 words: a model sees only the first"
 
 
 def test_word_pieces_and_the_share_that_is_cut(tmp_path):
