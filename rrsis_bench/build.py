@@ -161,11 +161,15 @@ def restore_model(config: Mapping[str, Any], saved: checkpoint.Checkpoint, hint:
 
 
 def _without_weights(values: Any) -> Any:
-    """Nested arguments with every source of ``weights`` as ``random``, for a model that is about to be filled."""
+    """Nested arguments with every hub id or path under ``weights`` as ``random``, for a model about to be filled."""
     if not isinstance(values, Mapping):
         return values
+
+    def is_source(value: Any) -> bool:  # a model's own argument of that name may be a list, or a word
+        return isinstance(value, str) and any(sign in value for sign in ":/.\\")
+
     return {
-        key: "random" if key == "weights" and isinstance(value, str) else _without_weights(value)
+        key: "random" if key == "weights" and is_source(value) else _without_weights(value)
         for key, value in values.items()
     }
 

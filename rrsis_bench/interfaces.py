@@ -193,7 +193,7 @@ class ImageFirstSegmenter(Segmenter):
     """A model that encodes the picture without looking at the text; a subclass writes `encode_image` and `decode`.
 
     The harness encodes each picture once and decodes it for all of its expressions: wherever it predicts masks, and in
-    training for those that share a batch.
+    training for those that share a batch (not where pictures are augmented, anew for each).
     """
 
     _sealed = {
@@ -234,8 +234,19 @@ class ImageFirstSegmenter(Segmenter):
         """
         encoded = self.encode_image(views)
         if rows_B is not None:
+            self.require_rows(encoded, len(next(iter(views.values()))))
             encoded = {name: tensor[rows_B] for name, tensor in encoded.items()}
         return self.decode(encoded, text)
+
+    @final
+    def require_rows(self, encoded: Mapping[str, Tensor], pictures: int) -> None:
+        """ValueError where a tensor of `encode_image` has not one row for each of `pictures`."""
+        for name, tensor in encoded.items():
+            if tensor.ndim == 0 or tensor.shape[0] != pictures:
+                raise ValueError(
+                    f"{type(self).__name__}.encode_image returned '{name}' of shape {tuple(tensor.shape)} for "
+                    f"{pictures} pictures: every tensor needs one row per picture."
+                )
 
     @final
     @torch.no_grad()

@@ -114,13 +114,22 @@ def make_record(
 
 
 def _initial_weights(args: Mapping[str, Any]) -> dict[str, str]:
-    """Backbone -> where its first weights came from: ``random``, a hub id, or a local file's sha256."""
+    """Backbone -> where its first weights came from: ``random``, a hub id, or a local file's sha256.
+
+    ``a local folder`` and, where a checkpoint that holds all weights was scored without it, ``a file that is not
+    here``: no path of this machine enters a record.
+    """
     found = {}
     for part, value in args.items():
         source = value.get("weights") if isinstance(value, Mapping) else None
         if source:
             path = Path(source)
-            found[part] = checkpoint.sha256(path) if path.is_file() else str(source)
+            if source == "random" or str(source).startswith("hub:"):
+                found[part] = str(source)
+            elif path.is_file():
+                found[part] = checkpoint.sha256(path)
+            else:
+                found[part] = "a local folder" if path.is_dir() else "a file that is not here"
     return found
 
 

@@ -74,6 +74,7 @@ class SGSRF(ImageFirstSegmenter):
         _check_numbers(
             sparse_tokens=(sparse_tokens, 1),
             context_tokens=(context_tokens, 0),
+            gmfe_alpha=(gmfe_alpha, 0),
             consistency=(consistency, 0),
             heads=(heads, 1),
         )
@@ -178,8 +179,8 @@ def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
 
 def _check_numbers(**numbers: tuple[float, int]) -> None:
     for field, (value, least) in numbers.items():
-        if value < least:
-            raise UserError(f"model.args.{field} must be at least {least}, not {value}.")
+        if isinstance(value, str) or value < least:
+            raise UserError(f"model.args.{field} must be a number of at least {least}, not {value}.")
 
 
 def _check_combination(

@@ -256,8 +256,8 @@ class ClipEncoder(nn.Module):
     def _start_from_sines(self) -> None:
         """2-D sines into the patches' table of positions, zeros for the class token, and words far enough apart.
 
-        open_clip's words (a deviation of 0.02) drown in what the first blocks add to all of them: two expressions'
-        tokens then differ by 0.3 of their deviation, and by 0.55 with these.
+        open_clip's words (a deviation of 0.02) drown in what the first blocks add to all of them, and two expressions'
+        tokens hardly differ.
         """
         table = self.visual.positional_embedding
         with torch.no_grad():

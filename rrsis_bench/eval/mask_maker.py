@@ -71,12 +71,7 @@ class MaskMaker:
             whole = len(new) == len(batch)
             views = {name: view if whole else view[new] for name, view in batch.views.items()}
             fresh = model.encode_image(self._moved(views))
-            for name, tensor in fresh.items():
-                if tensor.ndim == 0 or tensor.shape[0] != len(new):
-                    raise ValueError(
-                        f"{type(model).__name__}.encode_image returned '{name}' of shape {tuple(tensor.shape)} for "
-                        f"{len(new)} pictures: every tensor needs one row per picture."
-                    )
+            model.require_rows(fresh, len(new))
             found = {name: torch.cat([found[name], row]) if found else row for name, row in fresh.items()}
         # A copy of its own, or the whole batch would be held.
         self._last = pictures[-1], {name: tensor[places[-1:]].clone() for name, tensor in found.items()}

@@ -36,7 +36,7 @@ class TrainConfig:
         batch_size: samples per forward pass; the last, incomplete batch of an epoch is dropped.
         group_pictures: the samples of a picture follow one another in an epoch, so that most of them share a batch: a
             model that tells expressions apart by their common picture learns so sooner, and an `ImageFirstSegmenter`
-            encodes the picture once for them. Off, the samples are shuffled one by one.
+            encodes the picture once for them, unless it is augmented. If false, the samples are shuffled one by one.
         eval_every: epochs between validations; the last epoch is always validated.
         lr: base learning rate of AdamW.
         weight_decay: decay of all parameters but those that the model excludes.
@@ -81,6 +81,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "eval_every", "accumulate"):
             if getattr(config, name) < 1:
                 raise UserError(f"train.{name} must be at least 1, not {getattr(config, name)}.")
+        for name in ("group_pictures", "black_boxes"):
+            if not isinstance(getattr(config, name), bool):
+                raise UserError(f"train.{name} must be true or false, not {getattr(config, name)!r}.")
         return config
 
 

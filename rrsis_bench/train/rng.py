@@ -39,9 +39,12 @@ def picture_order(pictures: Sequence[str], seed: int, epoch: int) -> list[int]:
     for index, picture in enumerate(pictures):
         groups.setdefault(picture, []).append(index)
     generator = np.random.default_rng([seed, epoch])
-    members = [np.asarray(group) for group in groups.values()]
-    chosen = [generator.permutation(members[place]) for place in generator.permutation(len(members))]
-    return np.concatenate(chosen).tolist()
+    members = list(groups.values())
+    return [
+        index
+        for place in generator.permutation(len(members))
+        for index in generator.permutation(members[place]).tolist()
+    ]
 
 
 def get_state() -> tuple[dict[str, Tensor], dict[str, Any]]:

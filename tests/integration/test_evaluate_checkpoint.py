@@ -43,10 +43,13 @@ def test_a_runs_checkpoint_gives_the_runs_integers(finished):
     assert store.read_counts(folder / f"{again.run_id}.json") == store.read_counts(folder / f"{run_dir.name}.json")
 
 
-def test_pretrained_weights_that_the_checkpoint_replaces_are_not_fetched(finished):
+def test_pretrained_weights_that_the_checkpoint_replaces_are_not_fetched(finished, tmp_path):
     """Bug: scoring a run where there is no network failed on Swin's weights, which its checkpoint holds."""
     _, _, run_dir = finished
-    evaluate(finished, f"checkpoint={run_dir}", "size.swin.weights=/nowhere/swin.pth", "size.bert.weights=/nowhere")
+    missing = ("size.swin.weights=/nowhere/swin.pth", "size.bert.weights=/nowhere")
+    evaluate(finished, f"checkpoint={run_dir}", *missing, f"results.root={tmp_path}")
+    (record,) = store.read_all(tmp_path)
+    assert record.init_weights == dict.fromkeys(("swin", "bert"), "a file that is not here"), "and no path"
 
 
 def test_another_protocol_is_another_record(finished):

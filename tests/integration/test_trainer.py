@@ -140,6 +140,8 @@ def test_checkpoints_hold_no_optimizer_of_frozen_parts(fake_root, tmp_path):
         ({"epochs": 0}, "train.epochs must be at least 1, not 0"),
         ({"batch_size": 0}, "train.batch_size must be at least 1"),
         ({"accumulate": 0}, "train.accumulate must be at least 1"),
+        ({"group_pictures": "off"}, "train.group_pictures must be true or false, not 'off'"),
+        ({"black_boxes": "no"}, "train.black_boxes must be true or false"),
         ({"momentum": 0.9}, "node 'train' does not fit.*momentum"),
     ],
 )

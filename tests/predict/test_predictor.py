@@ -53,9 +53,9 @@ def test_released_weights_are_not_said_to_come_from_the_default_dataset(tmp_path
 
 
 def test_a_run_fetches_no_pretrained_weights_that_its_checkpoint_replaces():
-    args = {"swin": {"weights": "hub:a/b", "window": 7}, "loss": {"weights": [1.0, 2.0]}, "views": {"image": 9}}
+    args = {"swin": {"weights": "hub:a/b", "window": 7}, "loss": {"weights": "balanced"}, "views": {"image": 9}}
     assert build._without_weights(args) == {
-        "swin": {"weights": "random", "window": 7}, "loss": {"weights": [1.0, 2.0]}, "views": {"image": 9},
+        "swin": {"weights": "random", "window": 7}, "loss": {"weights": "balanced"}, "views": {"image": 9},
     }  # fmt: skip
     assert args["swin"]["weights"] == "hub:a/b"
 
