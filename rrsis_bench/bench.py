@@ -49,7 +49,9 @@ def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = (
                 "[yellow]Its predictions were not saved: they are while it is scored. Score it again by "
                 f"`rrsis-bench evaluate` with the same overrides and checkpoint={setting.run_dir}.[/yellow]"
             )
-        publish(setting, store.read(stored_path(setting)), None, console)
+        # Another table may have trained it under another name: this one shows it by what was typed now.
+        record = dataclasses.replace(store.read(stored_path(setting)), variant=list(setting.variant))
+        publish(setting, record, None, console)
         return
     if config["force"] and setting.run_dir.exists():
         shutil.rmtree(setting.run_dir)

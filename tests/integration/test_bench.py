@@ -157,6 +157,21 @@ def test_the_same_seed_gives_the_same_integers_and_another_seed_another_run(fini
     assert other.weights_sha256 != one.weights_sha256
 
 
+def test_a_finished_run_enters_another_table_under_the_name_it_has_there(finished, fake_root, tmp_path, monkeypatch):
+    """Bug: two of five rows of an ablation bore the names that another ablation had given to the same training."""
+    before, *_ = finished
+    monkeypatch.setattr(loop.Trainer, "fit", lambda _: pytest.fail("trained again"))
+    for overrides in (["experiment=base"], ["train.lr=1e-3"]):
+        root = f"results.root={tmp_path / overrides[0][:5]}"
+        harness.bench(
+            compose("model=fianet", *tiny_overrides(before, fake_root), root), Console(file=io.StringIO()), overrides
+        )
+        (record,) = store.read_all(tmp_path / overrides[0][:5])
+        assert record.variant == overrides
+    (kept,) = records(before)
+    assert (kept.run_id, kept.variant) == (record.run_id, []), "where it stands already, it stays as it is"
+
+
 def test_a_finished_run_is_not_trained_again_until_forced(fake_root, tmp_path, monkeypatch):
     run(tmp_path, fake_root, "controls=false")
     first = integers(tmp_path)
