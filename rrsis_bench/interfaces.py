@@ -231,6 +231,9 @@ class ImageFirstSegmenter(Segmenter):
             views: as there, or with one row per picture.
             text: as there.
             rows_B: the row of every expression's picture in the views, int64; None where the rows go together.
+
+        Raises:
+            ValueError: a tensor of `encode_image` has not one row per picture.
         """
         encoded = self.encode_image(views)
         if rows_B is not None:

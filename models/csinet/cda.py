@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.swin import sine_positions
+from rrsis_bench.backbones.positions import sine_positions
 
 from .views import Views, resize
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.lora import add_lora
-from rrsis_bench.backbones.swin import sine_positions
+from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
@@ -301,13 +301,12 @@ def adapt_clip_keys(tensors: Mapping[str, Tensor], source: str) -> dict[str, Ten
 def _check(config: ClipConfig) -> None:
     if config.adapt not in ADAPT:
         raise UserError(f"{FIELD}.adapt must be one of {', '.join(ADAPT)}, not '{config.adapt}'.")
-    if config.positions not in ("normal", "sine"):
-        raise UserError(f"{FIELD}.positions must be normal or sine, not '{config.positions}'.")
+    if config.positions == "sine" and config.model:
+        raise UserError(f"{FIELD}.positions=sine needs an empty {FIELD}.model: {config.model} has its own.")
+    check_positions(FIELD, config.positions, ("normal", "sine"), config.weights, width=config.width)
     if config.image < 0:
         raise UserError(f"{FIELD}.image must be a side in pixels, not {config.image}.")
     if config.model:
-        if config.positions == "sine":
-            raise UserError(f"{FIELD}.positions=sine needs an empty {FIELD}.model: {config.model} has its own.")
         return
     for name in ("image", *SIZES):
         if getattr(config, name) < 1:
@@ -315,10 +314,6 @@ def _check(config: ClipConfig) -> None:
     for width, heads in (("width", "heads"), ("text_width", "text_heads")):
         if getattr(config, width) % getattr(config, heads):
             raise UserError(f"{FIELD}.{heads} must divide {FIELD}.{width}={getattr(config, width)}.")
-    if config.positions == "sine" and config.weights != "random":
-        raise UserError(f"{FIELD}.positions=sine needs {FIELD}.weights=random: a file brings its own positions.")
-    if config.positions == "sine" and config.width % 4:
-        raise UserError(f"{FIELD}.positions=sine needs a width that 4 divides, not {config.width}.")
 
 
 def _describe(config: ClipConfig) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:

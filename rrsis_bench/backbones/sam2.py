@@ -24,8 +24,9 @@ from transformers import Sam2HieraDetConfig, Sam2MaskDecoderConfig, Sam2Model, S
 
 from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.lora import add_lora
+from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.sam2_meta import adapt_sam2_keys
-from rrsis_bench.backbones.swin import IMAGENET_MEAN, IMAGENET_STD, sine_positions
+from rrsis_bench.backbones.swin import IMAGENET_MEAN, IMAGENET_STD
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
@@ -269,12 +270,7 @@ def _resolve(values: Mapping[str, Any] | None) -> Sam2Config:
 
 
 def _check(config: Sam2Config) -> None:
-    if config.positions not in ("normal", "sine"):
-        raise UserError(f"{FIELD}.positions must be normal or sine, not '{config.positions}'.")
-    if config.positions == "sine" and config.weights != "random":
-        raise UserError(f"{FIELD}.positions=sine needs {FIELD}.weights=random: a file brings its own positions.")
-    if config.positions == "sine" and config.embed_dim % 4:
-        raise UserError(f"{FIELD}.positions=sine needs an embed_dim that 4 divides, not {config.embed_dim}.")
+    check_positions(FIELD, config.positions, ("normal", "sine"), config.weights, embed_dim=config.embed_dim)
     if config.adapt not in ADAPT:
         raise UserError(f"{FIELD}.adapt must be one of {', '.join(ADAPT)}, not '{config.adapt}'.")
     if len(config.blocks) != 4 or len(config.windows) != 4:

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -21,6 +20,7 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from torch import Tensor, nn
 
 from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
@@ -262,33 +262,7 @@ def _check(config: SwinConfig) -> None:
         width = config.embed_dim * 2**index
         if width % heads:
             raise UserError(f"{FIELD}: {heads} heads do not divide the {width} channels of stage {index}.")
-    if config.positions not in POSITIONS:
-        raise UserError(f"{FIELD}.positions must be one of {', '.join(POSITIONS)}, not '{config.positions}'.")
-    if config.positions == "sine" and config.weights != "random":
-        raise UserError(
-            f"{FIELD}.positions=sine needs {FIELD}.weights=random: released weights know no such positions."
-        )
-    if config.positions == "sine" and config.embed_dim % 4:
-        raise UserError(f"{FIELD}.positions=sine needs an embed_dim that 4 divides, not {config.embed_dim}.")
-
-
-@lru_cache(maxsize=8)
-def sine_positions(height: int, width: int, dim: int) -> Tensor:
-    """Fixed 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
-
-    The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
-    "End-to-End Object Detection with Transformers", ECCV 2020.
-    """
-    # On the CPU whatever the default device is: the next caller gets the same tensor.
-    frequency_K = 10000 ** -(torch.arange(dim // 4, device="cpu") / (dim // 4))
-
-    def axis(n: int) -> Tensor:
-        angle_NK = (torch.arange(n, device="cpu") + 0.5)[:, None] * (2 * math.pi / n) * frequency_K
-        return torch.cat([angle_NK.sin(), angle_NK.cos()], dim=1)
-
-    rows_HWC = axis(height)[:, None].expand(height, width, dim // 2)
-    columns_HWC = axis(width)[None].expand(height, width, dim // 2)
-    return torch.cat([rows_HWC, columns_HWC], dim=2)
+    check_positions(FIELD, config.positions, POSITIONS, config.weights, embed_dim=config.embed_dim)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder, WindowBlock, sine_positions
+from rrsis_bench.backbones.positions import sine_positions
+from rrsis_bench.backbones.swin import SwinEncoder, WindowBlock
 from rrsis_bench.errors import UserError
 from tests.models.conftest import BERT, SWIN
 
@@ -292,9 +293,9 @@ def test_positions_are_added_to_the_patches_at_any_size() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"positions": "learned"}, "none, sine"),
+        ({"positions": "learned"}, "none or sine"),
         ({"positions": "sine", "weights": "hub:any/thing"}, "weights=random"),
-        ({"positions": "sine", "embed_dim": 6, "num_heads": [1, 2, 2, 2]}, "4 divides"),
+        ({"positions": "sine", "embed_dim": 6, "num_heads": [1, 2, 2, 2]}, "size.swin.embed_dim to be a multiple of 4"),
     ],
 )
 def test_positions_that_cannot_be_are_refused(values: dict, message: str) -> None:

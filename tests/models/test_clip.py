@@ -22,7 +22,7 @@ from rrsis_bench.backbones import weights
 from rrsis_bench.backbones.clip import ClipConfig, ClipEncoder, _describe
 from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.lora import trainable_parts
-from rrsis_bench.backbones.swin import sine_positions
+from rrsis_bench.backbones.positions import sine_positions
 from rrsis_bench.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "size"
@@ -401,7 +401,7 @@ def test_encoders_are_copied_and_pickled() -> None:
         ({"image": -8, "model": "siglip-of-this-test"}, "size.clip.image must be a side in pixels"),
         ({"positions": "rope"}, "size.clip.positions must be normal or sine"),
         ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs size.clip.weights=random"),
-        ({"positions": "sine", "width": 30, "heads": 2}, "needs a width that 4 divides, not 30"),
+        ({"positions": "sine", "width": 30, "heads": 2}, "needs size.clip.width to be a multiple of 4 .*, not 30"),
         ({"positions": "sine", "model": "siglip-of-this-test"}, "needs an empty size.clip.model"),
         (
             {"model": "siglip-of-this-test", "heads": 2},

@@ -15,7 +15,7 @@ from models.csinet.cross_view import CrossViewWindows, SummedViews, from_windows
 from models.csinet.decoder import CDADecoder, Prediction, conv_of_resized
 from models.csinet.fusion import LanguageFusion
 from models.csinet.views import Views, assemble, cut
-from rrsis_bench.backbones.swin import sine_positions
+from rrsis_bench.backbones.positions import sine_positions
 
 C, D, L = 8, 6, 5
 

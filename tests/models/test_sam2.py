@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
+from rrsis_bench.backbones.positions import sine_positions
 from rrsis_bench.backbones.sam2 import WITHOUT_GRADIENT, Sam2Encoder, SamFeatures
-from rrsis_bench.backbones.swin import sine_positions
 from rrsis_bench.errors import UserError
 from rrsis_bench.registry import ROOT
 from tests.models.conftest import SAM2
@@ -385,7 +385,7 @@ def test_weights_that_do_not_fit(tmp_path: Path, edit: Callable[[dict[str, Tenso
         ({"global_blocks": [2]}, "block 2 is the first of its stage"),
         ({"positions": "rope"}, "size.sam2.positions must be normal or sine"),
         ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs size.sam2.weights=random"),
-        ({"positions": "sine", "embed_dim": 18}, "an embed_dim that 4 divides, not 18"),
+        ({"positions": "sine", "embed_dim": 18}, "size.sam2.embed_dim to be a multiple of 4 .*, not 18"),
         ({"background": [7]}, "a height and a width"),
         ({"heads": 3}, "size.sam2.heads=3"),
         ({"width": 36}, "size.sam2.width=36"),

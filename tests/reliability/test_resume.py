@@ -90,27 +90,25 @@ def test_stopped_by_a_signal(fake_root, tmp_path, straight, step, workers):
     assert_equal(final(tmp_path), straight[1])
 
 
-def test_batches_by_picture_go_on_where_they_stood(fake_root, tmp_path):
-    recipe = RECIPE | {"group_pictures": True}
-    make_trainer(fake_root, tmp_path / "straight", model=ImageFirst(), **recipe).fit()
+def straight_and_stopped(root, tmp_path, **recipe):
+    """Train an `ImageFirst` to its end, and another to step 6; the second's trainer, anew and not yet resumed."""
+    make_trainer(root, tmp_path / "straight", model=ImageFirst(), **recipe).fit()
     with StopRequest() as stop:
-        trainer = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), stop=stop, **recipe)
+        trainer = make_trainer(root, tmp_path / "stopped", model=ImageFirst(), stop=stop, **recipe)
         at_step(trainer, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             trainer.fit()
-    make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), **recipe).fit()
+    return make_trainer(root, tmp_path / "stopped", model=ImageFirst(), **recipe)
+
+
+def test_batches_by_picture_go_on_where_they_stood(fake_root, tmp_path):
+    straight_and_stopped(fake_root, tmp_path, **RECIPE, group_pictures=True).fit()
     assert_equal(final(tmp_path / "stopped"), final(tmp_path / "straight"))
 
 
 def test_a_model_with_a_frozen_part(fake_root, tmp_path):
     """Its checkpoints lack the frozen weights; statistics that move without gradients are in them."""
-    make_trainer(fake_root, tmp_path / "straight", model=ImageFirst(), **RECIPE).fit()
-    with StopRequest() as stop:
-        trainer = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), stop=stop, **RECIPE)
-        at_step(trainer, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(Interrupted):
-            trainer.fit()
-    resumed = make_trainer(fake_root, tmp_path / "stopped", model=ImageFirst(), **RECIPE)
+    resumed = straight_and_stopped(fake_root, tmp_path, **RECIPE)
     assert int(resumed.raw_model.backbone.norm.num_batches_tracked) == 0
     resumed.fit()
     one, two = final(tmp_path / "straight"), final(tmp_path / "stopped")

@@ -1,0 +1,58 @@
+"""Fixed 2-D positions for encoders that start from random weights, and when a configuration may ask for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from rrsis_bench.errors import UserError
+
+
+@lru_cache(maxsize=8)
+def sine_positions(height: int, width: int, dim: int) -> Tensor:
+    """Fixed 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
+
+    The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
+    "End-to-End Object Detection with Transformers", ECCV 2020.
+    """
+    # On the CPU whatever the default device is: the next caller gets the same tensor.
+    frequency_K = 10000 ** -(torch.arange(dim // 4, device="cpu") / (dim // 4))
+
+    def axis(n: int) -> Tensor:
+        angle_NK = (torch.arange(n, device="cpu") + 0.5)[:, None] * (2 * math.pi / n) * frequency_K
+        return torch.cat([angle_NK.sin(), angle_NK.cos()], dim=1)
+
+    rows_HWC = axis(height)[:, None].expand(height, width, dim // 2)
+    columns_HWC = axis(width)[None].expand(height, width, dim // 2)
+    return torch.cat([rows_HWC, columns_HWC], dim=2)
+
+
+def check_positions(field: str, positions: str, choices: Sequence[str], weights: str, **width: int) -> None:
+    """Refuse a choice of positions that is not known, or sines where they cannot be.
+
+    Args:
+        field: the configuration field of the backbone, for messages (``"size.swin"``).
+        positions: the choice.
+        choices: those that the backbone knows.
+        weights: the backbone's; a file brings its own positions, or was trained without any.
+        width: the one field that holds the channels of the positions, a multiple of 4.
+
+    Raises:
+        UserError: names the field.
+    """
+    if positions not in choices:
+        raise UserError(f"{field}.positions must be {' or '.join(choices)}, not '{positions}'.")
+    if positions != "sine":
+        return
+    if weights != "random":
+        raise UserError(f"{field}.positions=sine needs {field}.weights=random: a file brings its own positions.")
+    ((name, channels),) = width.items()
+    if channels % 4:
+        raise UserError(
+            f"{field}.positions=sine needs {field}.{name} to be a multiple of 4 (sines and cosines of row and column), "
+            f"not {channels}."
+        )
