@@ -183,7 +183,7 @@ def _efficiency(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
                 markersize=4.5,
                 linewidth=1,
                 linestyle="none",
-                label=letters(label_of(row, rows)) if known else "_",
+                label=letters(label_of(row, rows)) if known else "other rows",
             )
         costs_shown = [x for row in rows if (x := row.mean("efficiency", name))]
         if costs_shown and max(costs_shown) > 20 * min(costs_shown):
@@ -191,5 +191,7 @@ def _efficiency(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
         axes.margins(x=0.15)
         axes.set_xlabel(unit)
     panels[0].set_ylabel("mIoU (%)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=SLOTS)
+    handles, labels = panels[0].get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))  # "other rows" once
+    figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=SLOTS + 1)
     return figure

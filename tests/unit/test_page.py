@@ -19,6 +19,7 @@ from rrsis_bench.eval import bootstrap
 from rrsis_bench.eval.counts import CountsTable, score
 from rrsis_bench.eval.metrics import score_samples
 from rrsis_bench.eval.predictions import PredictionWriter
+from rrsis_bench.registry import ROOT
 from rrsis_bench.results import figures, gallery, page, store, tables
 from rrsis_bench.results.page import charts, content, intervals
 from rrsis_bench.results.published import PublishedRow
@@ -297,3 +298,13 @@ def test_the_gallery_of_a_stored_run_against_another(fake_root, tmp_path, capsys
     assert "lacks sample" in said
     assert "predictions=save" in said
     assert "holds no finished run" in said
+
+
+def test_points_without_a_colour_of_their_own_are_in_the_legend(tmp_path, monkeypatch):
+    """Bug: the sixth model of a table was a grey point that nothing explained."""
+    monkeypatch.setattr(figures, "DPI", 40)
+    root = ROOT / "leaderboards"
+    rows = [entry for entry in tables.rows(store.read_all(root), root) if entry.head.data == "synthetic"]
+    assert len(rows) > figures.SLOTS
+    figures.write(root, rows, "test", "native", tmp_path)
+    assert (tmp_path / "efficiency.svg").read_text().count(">other rows<") == 1
