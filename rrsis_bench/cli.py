@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (2 after a message for the user)."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] in (["bench"], ["evaluate"]) and not {"-h", "--help", "--rescore"} & set(arguments):
-        from rrsis_bench import run
+        from rrsis_bench.run import __main__ as run
 
         return run.main(arguments[1:], verb=arguments[0])
     args = build_parser().parse_args(arguments)

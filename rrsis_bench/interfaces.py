@@ -41,7 +41,7 @@ class Sample:
         read_mask: returns bool (H, W) at native size, which may differ from the image's size.
         read_rle: returns the same mask as COCO's compressed run-length encoding, ``{"size": [H, W], "counts": bytes}``;
             None where the dataset does not store it that way. Only a shortcut: whoever reads masks works without it.
-        image_path: the picture's file, where `read_image` is `rrsis_bench.data.images.read_rgb` of it; None elsewhere.
+        image_path: the image's file if `read_image` is `rrsis_bench.data.pixels.images.read_rgb` of it, else None.
             Only a shortcut too: loaders then resize without an array in between, and know what to cache.
     """
 
@@ -126,7 +126,7 @@ class Segmenter(nn.Module, ABC):
 
     and may set on the class:
         phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask", "word_mask")``; see
-            `rrsis_bench.data.text.TextPipeline`.
+            `rrsis_bench.data.text.pipeline.TextPipeline`.
 
     A model whose image encoding does not depend on the text derives from `ImageFirstSegmenter` instead.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from rrsis_bench.results.tables import Row
+    from rrsis_bench.results.board.tables import Row
 
 ROOT = Path("leaderboards")
 RESAMPLES = 10_000  # that of `rrsis_bench.eval.bootstrap`, which --help does not import
@@ -69,7 +69,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def _leaderboard(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import formats, published, show
+    from rrsis_bench.results.published import numbers as published
+    from rrsis_bench.results.render import text as formats
+    from rrsis_bench.results.render.terminal import board as show
 
     if args.by and args.format != "table":
         raise UserError(
@@ -103,9 +105,10 @@ def _leaderboard(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import compare, show_compare
-    from rrsis_bench.results.diff_files import compare_files
-    from rrsis_bench.results.expressions import expressions
+    from rrsis_bench.results.compare import rows as compare
+    from rrsis_bench.results.compare.files import compare_files
+    from rrsis_bench.results.render.expressions import expressions
+    from rrsis_bench.results.render.terminal import compare as show_compare
 
     as_files = [name.endswith(".csv") for name in (args.a, args.b)]
     if any(as_files):
@@ -136,7 +139,9 @@ def _compare(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import formats, show, tables
+    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.render import text as formats
+    from rrsis_bench.results.render.terminal import board as show
 
     tables.regenerate(args.root)
     rows = _rows(args.root, args.data)
@@ -152,14 +157,15 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _cite(args: argparse.Namespace) -> int:
-    from rrsis_bench.results.cite import cite
+    from rrsis_bench.describe.cite import cite
 
     print(cite(args.model, args.data), end="")
     return 0
 
 
 def _rows(root: Path, data: str) -> list[Row]:
-    from rrsis_bench.results import store, tables
+    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.record import store
 
     return tables.rows([record for record in store.read_all(root) if record.data == data], root)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench.data import FORMATS
+from rrsis_bench.data.formats import FORMATS
 from rrsis_bench.errors import UserError
 
 
@@ -83,7 +83,7 @@ def _add_synthesize(data: argparse._SubParsersAction) -> None:
 
 
 def _synthesize(args: argparse.Namespace) -> int:
-    from rrsis_bench.data.synthetic import SceneSpec, synthesize
+    from rrsis_bench.synthetic import SceneSpec, synthesize
 
     spec = SceneSpec(
         train=args.train,
@@ -104,8 +104,8 @@ def _synthesize(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data.info import show_card, show_found
-    from rrsis_bench.listing import data_config
+    from rrsis_bench.config.cards import data_config
+    from rrsis_bench.describe.info import show_card, show_found
 
     console = Console()
     config = data_config(args.name)
@@ -117,8 +117,8 @@ def _info(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data.verify import print_report, verify
-    from rrsis_bench.listing import data_config
+    from rrsis_bench.config.cards import data_config
+    from rrsis_bench.data.checks.verify import print_report, verify
 
     console = Console()
     config = data_config(args.name)
@@ -131,7 +131,8 @@ def _verify(args: argparse.Namespace) -> int:
 def _stats(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data import SPLITS, open_split, stats, stats_setup
+    from rrsis_bench.data.formats import SPLITS, open_split
+    from rrsis_bench.describe import stats, stats_setup
 
     console = Console()
     if args.out is not None and args.out.suffix.lower() != ".png":
@@ -144,7 +145,7 @@ def _stats(args: argparse.Namespace) -> int:
     found = stats.collect(args.name, root, datasets, limit, console)
     stats.show(found, console)
     if args.out is not None:
-        from rrsis_bench.data.stats_figure import write
+        from rrsis_bench.describe.stats_figure import write
 
         write(found, args.out)
         console.print(f"Figure: {args.out}", soft_wrap=True, highlight=False)
@@ -166,7 +167,7 @@ def _typed(options: list[str]) -> dict[str, Any]:
 def _convert(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data.convert import convert
+    from rrsis_bench.data.formats.custom.write import convert
 
     console = Console()
     done = convert(args.format, args.root, args.out, console, _typed(args.option))
@@ -184,7 +185,7 @@ def _expected(config: dict[str, Any], root: Path | None) -> dict[str, int] | Non
     """Samples per split of a complete copy; of synthetic scenes only where they lie at their own root."""
     if config["counts"] or not config["scenes"]:
         return config["counts"]
-    from rrsis_bench.build import expected_counts
+    from rrsis_bench.run.build import expected_counts
 
     return expected_counts(config) if root is None else None
 
@@ -195,6 +196,6 @@ def _default_root(config: dict[str, Any]) -> Path:
         return Path(config["root"])
     from rich.console import Console
 
-    from rrsis_bench.build import data_root
+    from rrsis_bench.run.build import data_root
 
     return data_root(config, Console())

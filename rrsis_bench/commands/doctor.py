@@ -26,7 +26,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from rrsis_bench.doctor import examine
+    from rrsis_bench.describe.doctor import examine
 
     findings = examine(args.runs)
     if args.json:

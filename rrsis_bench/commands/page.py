@@ -10,7 +10,7 @@ from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rrsis_bench.eval.counts import CountsTable
-    from rrsis_bench.results.schema import Record
+    from rrsis_bench.results.record.schema import Record
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -38,8 +38,8 @@ def _gallery(args: argparse.Namespace) -> int:
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from rrsis_bench import build
-    from rrsis_bench.results import gallery
+    from rrsis_bench.results.render import gallery
+    from rrsis_bench.run import build
 
     console = Console()
     run_dir = args.runs / args.run
@@ -72,7 +72,7 @@ def _masks(run_dir: Path, record: Record) -> Path:
 
 def _kept(run_dir: Path) -> tuple[Record, CountsTable]:
     """The record and the integers that a run keeps in its own folder."""
-    from rrsis_bench.results import store
+    from rrsis_bench.results.record import store
 
     paths = sorted((run_dir / "record" / store.RECORDS).glob("*/*/*.json"))
     if not paths:
@@ -83,7 +83,9 @@ def _kept(run_dir: Path) -> tuple[Record, CountsTable]:
 def _figures(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import figures, store, tables
+    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.record import store
+    from rrsis_bench.results.render import figures
 
     records = [record for record in store.read_all(args.root) if record.data == args.data]
     for path in figures.write(args.root, tables.rows(records, args.root), args.split, args.protocol, args.out):

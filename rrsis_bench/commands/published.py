@@ -39,7 +39,8 @@ def _audit(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from rrsis_bench.results import published_audit, published_show
+    from rrsis_bench.results.published import audit as published_audit
+    from rrsis_bench.results.render.terminal import published as published_show
 
     result = published_audit.audit(args.root)
     if args.json:
@@ -54,7 +55,8 @@ def _show(args: argparse.Namespace) -> int:
 
     from rrsis_bench.errors import UserError
     from rrsis_bench.registry import unknown
-    from rrsis_bench.results import published, published_show
+    from rrsis_bench.results.published import numbers as published
+    from rrsis_bench.results.render.terminal import published as published_show
 
     rows = published.overall(args.root, args.data)
     if not rows:

@@ -30,7 +30,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from rrsis_bench.listing import collect, show
+    from rrsis_bench.config.cards import collect, show
 
     found = collect()
     if args.json:
@@ -43,7 +43,9 @@ def _list(args: argparse.Namespace) -> int:
 def _rescore(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results import show, store, tables
+    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.record import store
+    from rrsis_bench.results.render.terminal import board as show
 
     path = store.find(args.root, args.rescore)
     if path is None:

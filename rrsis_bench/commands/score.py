@@ -46,7 +46,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def _score(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench import score
+    from rrsis_bench.run import score
 
     config = score.configure(args.data, args.protocol, args.overrides)
     config["results"]["root"], config["force"] = str(args.results), args.force

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rrsis_bench.data.lexicon import spelt_out
+from rrsis_bench.data.text.lexicon import spelt_out
 
 
 def shuffled_text(image_ids: Sequence[str], expressions: Sequence[str], seed: int = 0) -> list[str | None]:

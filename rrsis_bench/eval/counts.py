@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rrsis_bench.data.masks import Spans, overlap
+from rrsis_bench.data.pixels.rle import Spans, overlap
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrsis_bench.interfaces import Segmenter
-from rrsis_bench.results.schema import Efficiency
+from rrsis_bench.results.record.schema import Efficiency
 
 
 def peak_resident_gb() -> float:

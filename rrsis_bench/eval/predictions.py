@@ -32,11 +32,11 @@ from urllib.parse import quote, unquote
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rrsis_bench.data import masks
+from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable, SampleCounts, score_spans
 from rrsis_bench.interfaces import ReferringDataset, Sample
-from rrsis_bench.results import store
+from rrsis_bench.results.record import store
 
 Size = tuple[int, int]  # height, width
 

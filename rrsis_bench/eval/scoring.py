@@ -11,9 +11,9 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
 
-from rrsis_bench.data.loader import ViewDataset
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.view_cache import ViewCache
+from rrsis_bench.data.loading.cache import ViewCache
+from rrsis_bench.data.loading.loader import ViewDataset
+from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.eval import controls as control
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
@@ -21,8 +21,8 @@ from rrsis_bench.eval.metrics import evaluate as score_table
 from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
-from rrsis_bench.results.schema import CONTROLS, ControlScores
-from rrsis_bench.train.guards import StopRequest
+from rrsis_bench.results.record.schema import CONTROLS, ControlScores
+from rrsis_bench.stop import StopRequest
 
 
 @dataclass

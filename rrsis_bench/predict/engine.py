@@ -14,8 +14,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from rrsis_bench.data.images import resize_bilinear
-from rrsis_bench.data.text import TextPipeline, TextReport
+from rrsis_bench.data.pixels.images import resize_bilinear
+from rrsis_bench.data.text.pipeline import TextPipeline, TextReport
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 

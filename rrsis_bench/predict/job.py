@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict import pipeline, scaling, sinks, vectors
-from rrsis_bench.predict.aoi import AreaOfInterest
-from rrsis_bench.predict.outputs import OutputSet
-from rrsis_bench.predict.overlay import Overlay
+from rrsis_bench.predict import pipeline
+from rrsis_bench.predict.frame_words import frame_words
+from rrsis_bench.predict.outputs import sinks, vectors
+from rrsis_bench.predict.outputs.files import OutputSet
+from rrsis_bench.predict.outputs.overlay import Overlay
+from rrsis_bench.predict.outputs.polygons import Polygoniser
+from rrsis_bench.predict.outputs.rasters import RasterWriter, open_writer
 from rrsis_bench.predict.pipeline import Options, Sink
-from rrsis_bench.predict.polygons import Polygoniser
 from rrsis_bench.predict.predictor import Predictor
-from rrsis_bench.predict.raster import EXTRA, installed, require
-from rrsis_bench.predict.rasters import RasterWriter, open_writer
-from rrsis_bench.predict.remarks import remarks
-from rrsis_bench.predict.source import Cropped, Source, Window, open_source
-from rrsis_bench.predict.words import frame_words
-from rrsis_bench.provenance import versions
+from rrsis_bench.predict.sources import scaling
+from rrsis_bench.predict.sources.aoi import AreaOfInterest
+from rrsis_bench.predict.sources.raster import EXTRA, installed, require
+from rrsis_bench.predict.sources.source import Cropped, Source, Window, open_source
+from rrsis_bench.predict.warnings import remarks
+from rrsis_bench.run.provenance import versions
 from rrsis_bench.train.checkpoint import sha256
 
 VECTORS = ("auto", "none", *vectors.FORMATS)

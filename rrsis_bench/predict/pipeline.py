@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from rrsis_bench.data.images import MAX_PIXELS
+from rrsis_bench.data.pixels.images import MAX_PIXELS
 from rrsis_bench.errors import UserError
 from rrsis_bench.predict.engine import Engine
-from rrsis_bench.predict.scaling import Scaling
-from rrsis_bench.predict.source import Source, Window
+from rrsis_bench.predict.sources.scaling import Scaling
+from rrsis_bench.predict.sources.source import Source, Window
 from rrsis_bench.predict.tiles import BLENDS, Tiling, blend_tiles
 
 VIEWS = ("frame", "tile")

@@ -9,19 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench import build, registry
-from rrsis_bench.composing import compose_config
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.tokenizers import WORDPIECE, load_tokenizer, tokenizer_field, tokenizer_source
+from rrsis_bench import registry
+from rrsis_bench.config.compose import compose_config
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import WORDPIECE, load_tokenizer, tokenizer_field, tokenizer_source
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
-from rrsis_bench.predict import pipeline, scaling, sinks
+from rrsis_bench.predict import pipeline
 from rrsis_bench.predict.engine import Engine
+from rrsis_bench.predict.outputs import sinks
+from rrsis_bench.predict.outputs.results import Prediction, Predictions
 from rrsis_bench.predict.pipeline import Options
-from rrsis_bench.predict.remarks import remarks
-from rrsis_bench.predict.results import Prediction, Predictions
-from rrsis_bench.predict.source import Cropped, Source, Window, open_source
-from rrsis_bench.provenance import git_state
+from rrsis_bench.predict.sources import scaling
+from rrsis_bench.predict.sources.source import Cropped, Source, Window, open_source
+from rrsis_bench.predict.warnings import remarks
+from rrsis_bench.run import build
+from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
 
@@ -186,7 +189,7 @@ class Predictor:
             window: x, y, width, height in pixels: the part of the image that is the frame.
             bands: shown as red, green and blue, counted from 1.
             nodata: value of pixels without data, where the file does not say it.
-            scale: ``auto``, ``none``, ``LO,HI`` or ``pLO,pHI``; see `rrsis_bench.predict.scaling`.
+            scale: ``auto``, ``none``, ``LO,HI`` or ``pLO,pHI``; see `rrsis_bench.predict.sources.scaling`.
             options: fields of `rrsis_bench.predict.pipeline.Options`: view, tile, overlap, threshold, ...
 
         What the user has to know (bands taken by guess, words beyond the model's limit, ...) comes as Python warnings.
@@ -262,7 +265,7 @@ def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | Non
     root = Path(config["data"]["root"])
     cure = "Give its folder with --set data.root=." if kept is None else f"Or write them to {kept}, a JSON list."
     try:
-        from rrsis_bench.data import open_split
+        from rrsis_bench.data.formats import open_split
 
         options = build.data_options(config["data"])
         return open_split(config["data"]["format"], root, "train", options).category_names

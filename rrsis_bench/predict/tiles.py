@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict.source import Window
+from rrsis_bench.predict.sources.source import Window
 
 BLENDS = ("hann", "mean")
 FLOOR = 1e-3

@@ -17,12 +17,12 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from rrsis_bench.backbones.lora import trainable_parts
-from rrsis_bench.data.loader import ViewDataset, make_loader
+from rrsis_bench.data.loading.loader import ViewDataset, make_loader
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, Segmenter, distinct_pictures
+from rrsis_bench.stop import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train import checkpoint, frozen, rng
 from rrsis_bench.train.events import EventLog
-from rrsis_bench.train.guards import Interrupted, NonFiniteLoss, StopRequest
 from rrsis_bench.train.losses import LossConfig, segmentation_loss
 from rrsis_bench.train.optim import build_optimizer, freeze, learning_rate_factor
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data import masks
+from rrsis_bench.data.pixels import rle as masks
 
 DEFECTS = (
     "missing_image", "truncated_image", "unsupported_image", "missing_mask", "unreadable_mask", "unknown_field",

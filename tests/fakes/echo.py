@@ -8,8 +8,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.tokenizers import build_wordpiece
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutput
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.predictor import Origin, Predictor

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data import masks
-from rrsis_bench.data.nwpu_files import CATEGORIES as NWPU_CATEGORIES
-from rrsis_bench.data.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.formats.nwpu_refer.files import CATEGORIES as NWPU_CATEGORIES
+from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.pixels import rle as masks
 
 SIDE = 800
 OTHERS = 8  # samples of val and of test

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data.phrase_files import REFSEGRS, RISBENCH, PhraseLayout, phrases_path
+from rrsis_bench.data.formats.file_list import REFSEGRS, RISBENCH, PhraseLayout, phrases_path
 
 LAYOUTS = {"refsegrs": REFSEGRS, "risbench": RISBENCH}
 PHRASES = {

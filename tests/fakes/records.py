@@ -12,8 +12,8 @@ import numpy as np
 from rrsis_bench.eval.counts import CountsTable, SampleCounts, score
 from rrsis_bench.eval.metrics import evaluate
 from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
-from rrsis_bench.results import store
-from rrsis_bench.results.schema import ControlScores, DatasetCard, Efficiency, Record
+from rrsis_bench.results.record import store
+from rrsis_bench.results.record.schema import ControlScores, DatasetCard, Efficiency, Record
 
 NATIVE = Protocol("native")
 LAVT = Protocol("lavt", resolution="input", align_corners=True, empty="zero", selection_metric="oiou")

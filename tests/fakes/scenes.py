@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from rrsis_bench.data.synthetic import Scene, SceneSpec, render_scene
-from rrsis_bench.data.synthetic.language import NOUNS
+from rrsis_bench.synthetic import Scene, SceneSpec, render_scene
+from rrsis_bench.synthetic.language.realise import NOUNS
 
 PLACE_WORDS = {"upper": "top", "lower": "bottom", "center": "middle"}
 RELATION_WORDS = {

@@ -12,13 +12,13 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from torch import nn
 
-from rrsis_bench.data import open_split
-from rrsis_bench.data.loader import ViewDataset
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.tokenizers import build_wordpiece
+from rrsis_bench.data.formats import open_split
+from rrsis_bench.data.loading.loader import ViewDataset
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.stop import StopRequest
 from rrsis_bench.train.events import EventLog
-from rrsis_bench.train.guards import StopRequest
 from rrsis_bench.train.loop import TrainConfig, Trainer
 from rrsis_bench.train.losses import LossConfig
 

@@ -35,12 +35,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from rrsis_bench.data import masks, open_split
-from rrsis_bench.data.loader import ViewDataset, make_loader
-from rrsis_bench.data.refer_files import CATEGORIES, images_dir, instances_path, refs_path
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.tokenizers import build_wordpiece
-from rrsis_bench.data.view_cache import ViewCache
+from rrsis_bench.data.formats import open_split
+from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.loading.cache import ViewCache
+from rrsis_bench.data.loading.loader import ViewDataset, make_loader
+from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import build_wordpiece
 
 SIDE = 800
 VIEWS: tuple[dict[str, int], ...] = ({"image": 480}, {"image": 384, "close": 768})

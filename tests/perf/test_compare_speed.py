@@ -13,7 +13,7 @@ import pytest
 
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
 from rrsis_bench.eval.protocol import Protocol
-from rrsis_bench.results import paired
+from rrsis_bench.results.compare import paired
 
 
 def side(n: int, seed: int) -> paired.Samples:

@@ -17,10 +17,11 @@ import pytest
 from pycocotools import mask as coco
 from rich.console import Console
 
-from rrsis_bench import score as scorer
-from rrsis_bench.data import masks, open_split
-from rrsis_bench.data.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.formats import open_split
+from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.eval.predictions import count_predictions
+from rrsis_bench.run import score as scorer
 
 N, SIDE, DISTINCT = 17_402, 800, 300  # RRSIS-D's references, and the side of its masks
 LIMIT_S = 60

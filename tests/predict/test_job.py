@@ -20,7 +20,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict import job, vectors
+from rrsis_bench.predict import job
+from rrsis_bench.predict.outputs import vectors
 from tests.fakes.echo import CUT, Echo, EchoFirst, RaisesOnSeventh, make_predictor
 from tests.predict.rasters import DEGREES, NORTH_UP, ROTATED, SOUTH_UP, UTM, WKT_ONLY, blobs, write_raster
 
@@ -212,7 +213,7 @@ def test_fifty_sentences_one_decode_one_encoding_and_any_text_survives(tmp_path,
     assert len(sentences[-1]) > 10_000
     Image.fromarray(square()).save(tmp_path / "scene.png")
     decodes = []
-    from rrsis_bench.data import images
+    from rrsis_bench.data.pixels import images
 
     original = images.read_rgb
     monkeypatch.setattr(images, "read_rgb", lambda path: decodes.append(path) or original(path))

@@ -14,11 +14,12 @@ from lightning.fabric import Fabric
 from PIL import Image
 from rich.console import Console
 
-from rrsis_bench import bench, build, cli, registry
-from rrsis_bench.data import masks, open_split
-from rrsis_bench.data.loader import ViewDataset
-from rrsis_bench.data.text import TextPipeline
-from rrsis_bench.data.tokenizers import build_wordpiece, save_vocabulary
+from rrsis_bench import cli, registry
+from rrsis_bench.data.formats import open_split
+from rrsis_bench.data.loading.loader import ViewDataset
+from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import build_wordpiece, save_vocabulary
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.predictions import PredictionWriter
@@ -27,6 +28,7 @@ from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutp
 from rrsis_bench.official import load_official
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.predictor import Origin, Predictor
+from rrsis_bench.run import bench, build
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.official_checkpoint import SMALL_ARGS, official_state_dict, small_shapes
 from tests.fakes.rrsisd import write_fake_rrsisd

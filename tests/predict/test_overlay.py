@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rrsis_bench.predict.overlay import COLOURS, SHOWN, SIDE, SMALL, Overlay, _line
+from rrsis_bench.predict.outputs.overlay import COLOURS, SHOWN, SIDE, SMALL, Overlay, _line
 from tests.predict.rasters import blobs
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rasterio.features import rasterize
 
-from rrsis_bench.predict.polygons import Polygoniser
-from rrsis_bench.predict.vectors import to_table
+from rrsis_bench.predict.outputs.polygons import Polygoniser
+from rrsis_bench.predict.outputs.vectors import to_table
 
 META = {"image": "i", "model": "m", "weights_sha": "0", "view": "tile"}
 

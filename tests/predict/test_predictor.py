@@ -10,12 +10,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from rrsis_bench import build, cli
-from rrsis_bench.composing import CONF, compose_config
+from rrsis_bench import cli
+from rrsis_bench.config.compose import CONF, compose_config
 from rrsis_bench.errors import UserError
 from rrsis_bench.predict import predictor as module
 from rrsis_bench.predict.predictor import Predictor
-from rrsis_bench.predict.source import open_source
+from rrsis_bench.predict.sources.source import open_source
+from rrsis_bench.run import build
 from tests.fakes.echo import Echo, make_predictor
 from tests.fakes.rrsisd import write_fake_rrsisd
 from tests.predict.rasters import blobs, write_raster

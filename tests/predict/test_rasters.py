@@ -7,8 +7,8 @@ import pytest
 import rasterio
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict import rasters
-from rrsis_bench.predict.rasters import PngWriter, TiffWriter, quantise
+from rrsis_bench.predict.outputs import rasters
+from rrsis_bench.predict.outputs.rasters import PngWriter, TiffWriter, quantise
 
 
 def test_rows_of_any_number_become_the_raster(tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict import raster, scaling
-from rrsis_bench.predict.source import ArraySource, Cropped, Window, open_source
+from rrsis_bench.predict.sources import raster, scaling
+from rrsis_bench.predict.sources.source import ArraySource, Cropped, Window, open_source
 from tests.predict.rasters import NORTH_UP, UTM, blobs, write_raster
 
 RED, GREEN, BLUE, ALPHA = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha

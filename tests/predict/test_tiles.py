@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict.source import ArraySource, Window
+from rrsis_bench.predict.sources.source import ArraySource, Window
 from rrsis_bench.predict.tiles import FLOOR, Tiling, blend_tiles, cover_sum, starts, weights
 from tests.fakes.echo import CUT, Constant, Echo, EchoFirst, RaisesOnSeventh, make_predictor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rrsis_bench.predict.words import frame_words
+from rrsis_bench.predict.frame_words import frame_words
 
 
 @pytest.mark.parametrize(

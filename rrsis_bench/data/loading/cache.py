@@ -1,0 +1,198 @@
+"""Resized views on disk (``data.cache``), so that pictures are decoded and resized once and not in every epoch.
+
+An entry is named by the sha256 of the picture file and the view's side. Runs that ask for the same side of the same
+picture share it, whatever their models and wherever the dataset lies; another side, a changed picture, or another
+version of Pillow or of its JPEG library finds nothing. On disk::
+
+    <folder>/image_hashes.json                    sha256 of each picture, by path, size and modification time
+    <folder>/views-1-pillow13.0.0-jpeg3.2.0/
+        0f/0f3a...-480.view                       3 * 480 * 480 bytes, then their CRC-32 (4 bytes, little endian)
+
+Raw bytes, because every lossless decoder would take longer than what the cache saves; that is 0.7 MB for a view of 480
+and 2.2 MB for views of 384 and 768.
+
+Any number of processes may read and write one folder: an entry is written under another name and put in place in one
+step, so a reader finds a whole one or none. An entry of another length or with another checksum counts as absent and is
+written anew. Deleting the folder is safe at any time.
+
+The bound (``data.cache_gb``) is kept by adding nothing more, and not by taking old entries away: every epoch reads all
+pictures, and whatever would be taken away is what is needed next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import features
+
+from rrsis_bench.data.checks.fingerprint import hash_files
+from rrsis_bench.errors import UserError
+
+SUFFIX = ".view"
+_CRC_BYTES = 4
+_STEPS = 16  # the files are counted again after a 16th of what was left has been added
+_STALE_S = 3600.0  # a temporary file of that age is a killed process's
+
+
+class ViewCache:
+    """A folder of resized views; picklable to loader workers.
+
+    Args:
+        folder: made if it is not there; may be shared by runs that go on at the same time.
+        limit: bound of all entries together, in bytes. Each process counts the files now and then and its own additions
+            in between, so processes that fill the folder at once may pass the bound by a 16th each, at the very worst.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, limit: int):
+        self.folder = Path(folder).absolute()
+        jpeg = features.version("libjpeg_turbo") or features.version("jpg")
+        self._views = self.folder / f"views-1-pillow{PIL.__version__}-jpeg{jpeg}"
+        self.limit = limit
+        try:
+            self._views.mkdir(parents=True, exist_ok=True)
+            probe = self._temporary()
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"data.cache={folder} cannot be written ({error.strerror or error}).") from None
+        self._used = 0
+        self._recount_at = -1  # bytes; below nothing, so that the first addition counts
+        self._closed = False
+        # Shared with workers, so that only one of them says that the cache is full.
+        self._told = torch.zeros((), dtype=torch.bool).share_memory_()
+
+    @classmethod
+    def from_config(cls, data: Mapping[str, Any]) -> ViewCache | None:
+        """The cache that ``data.cache`` and ``data.cache_gb`` ask for; None where ``data.cache`` is null.
+
+        Raises:
+            UserError: ``data.cache`` is no path or cannot be written, or ``data.cache_gb`` is no positive number.
+        """
+        folder, size_gb = data.get("cache"), data.get("cache_gb")
+        if folder is None:
+            return None
+        if not isinstance(folder, str) or not folder:
+            raise UserError(
+                f"data.cache={folder} is no folder. Write data.cache=/path, or data.cache=null for no cache."
+            )
+        if isinstance(size_gb, bool) or not isinstance(size_gb, int | float) or not 0 < size_gb < float("inf"):
+            raise UserError(f"data.cache_gb={size_gb} must be a number above 0: the gigabytes that the cache may take.")
+        return cls(folder, int(size_gb * 2**30))
+
+    def digests(self, paths: Sequence[str | None]) -> np.ndarray:
+        """Sha256 of each picture file, uint8 (n, 32); zeros where there is no path.
+
+        Each file is read once; its hash is then kept in the folder.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        hashes = hash_files((Path(path) for path in dict.fromkeys(paths) if path is not None), self.folder)
+        digest_N32 = np.zeros((len(paths), hashlib.sha256().digest_size), dtype=np.uint8)
+        for row, path in enumerate(paths):
+            if path is not None:
+                digest_N32[row] = np.frombuffer(bytes.fromhex(hashes[Path(path)][1]), dtype=np.uint8)
+        return digest_N32
+
+    def get(self, digest: bytes, side: int) -> np.ndarray | None:
+        """The view of a picture as uint8 (3, side, side); None where there is no sound entry.
+
+        Args:
+            digest: sha256 of the picture file.
+            side: of the view.
+        """
+        length = 3 * side * side
+        try:
+            with open(self._path(digest, side), "rb") as file:
+                if os.fstat(file.fileno()).st_size != length + _CRC_BYTES:
+                    return None
+                content_N = np.fromfile(file, dtype=np.uint8)
+        except OSError:
+            return None
+        if content_N[length:].tobytes() != _checksum(digest, side, content_N[:length]):
+            return None
+        return content_N[:length].reshape(3, side, side)
+
+    def put(self, digest: bytes, side: int, view_CSS: np.ndarray) -> None:
+        """Keep a view, uint8 (3, side, side), unless the cache is full; an entry that is there is replaced."""
+        path = self._path(digest, side)
+        grows = 0 if path.exists() else view_CSS.nbytes + _CRC_BYTES
+        if grows and not self._has_room(grows):
+            return
+        content_N = np.ascontiguousarray(view_CSS).reshape(-1)
+        temporary = self._temporary()
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(content_N.data)
+                file.write(_checksum(digest, side, content_N))
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            self._close(f"cannot be written any more ({error.strerror or error})")
+            return
+        self._used += grows
+
+    def _path(self, digest: bytes, side: int) -> Path:
+        name = digest.hex()
+        return self._views / name[:2] / f"{name}-{side}{SUFFIX}"
+
+    def _temporary(self) -> Path:
+        return self._views / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+    def _has_room(self, more: int) -> bool:
+        """Whether `more` bytes may be added; closes the cache where not."""
+        if self._closed:
+            return False
+        if self._used + more > self._recount_at:
+            self._used = self._count()
+            self._recount_at = self._used + max(more, (self.limit - self._used) // _STEPS)
+        if self._used + more > self.limit:
+            self._close(f"is full ({self.limit / 2**30:.3g} GB)")
+            return False
+        return True
+
+    def _count(self) -> int:
+        """Bytes of all entries, other versions' too; removes what killed processes left half-written."""
+        used = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(folder, name)
+                try:
+                    if name.endswith(SUFFIX):
+                        used += path.stat().st_size
+                    elif path.parent == self._views and time.time() - path.stat().st_mtime > _STALE_S:
+                        path.unlink()
+                except FileNotFoundError:  # another process was faster
+                    continue
+        return used
+
+    def _close(self, why: str) -> None:
+        """Add nothing more in this process, and say so once per run."""
+        self._closed = True
+        if not self._told:
+            self._told.fill_(True)
+            warnings.warn(
+                f"The cache of views in {self.folder} {why}: pictures that are not in it are decoded in every "
+                "epoch. Raise data.cache_gb, or delete the folder if it holds what you no longer use.",
+                stacklevel=2,
+            )
+
+
+def _checksum(digest: bytes, side: int, content_N: np.ndarray) -> bytes:
+    """CRC-32 over key and content: an entry under another one's name is not taken for it either."""
+    return zlib.crc32(content_N.data, zlib.crc32(digest + side.to_bytes(4, "little"))).to_bytes(_CRC_BYTES, "little")

@@ -1,0 +1,181 @@
+"""Expressions to token ids: the pipeline that a loader applies once to a whole split; vocabularies: `tokenizers.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from rrsis_bench.data.text.phrases import PHRASE_KEYS, make_phrase_finder
+from rrsis_bench.errors import UserError
+
+WORD_KEY = "word_mask"
+"""Text key that marks the expression's own tokens: 0 on special tokens and padding (SGSRF's consistency loss)."""
+
+MAX_UNKNOWN_SHARE = 0.20
+"""Above this share of unknown tokens in a set of expressions the vocabulary is taken for the wrong one. English RRSIS
+expressions in an English vocabulary have almost none; of Chinese ones, most tokens: a model would read noise."""
+
+MAX_UNKNOWN_SHARE_ONE = 0.5
+"""The same for a single expression: one expression of another language must not hide in a large set."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextReport:
+    """What tokenising a set of expressions cost.
+
+    Attributes:
+        n: expressions.
+        truncated: expressions with more tokens than fit (special tokens included); their ends are not seen.
+        longest: tokens of the longest expression, special tokens included, before truncation.
+        unknown: unknown tokens.
+        tokens: tokens without special ones.
+    """
+
+    n: int
+    truncated: int
+    longest: int
+    unknown: int
+    tokens: int
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of unknown tokens, 0 to 1."""
+        return self.unknown / self.tokens if self.tokens else 0.0
+
+
+class TextPipeline:
+    """Turns expressions into token arrays (and, where asked, masks over the tokens). Picklable.
+
+    Args:
+        tokenizer: from `load_tokenizer` or `build_wordpiece`.
+        max_tokens: L; special tokens and padding included. Longer expressions lose their end, never the closing token.
+        phrase_masks: which of ``("object_mask", "position_mask", "word_mask")`` to add. The first two mark phrases
+            (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
+        phrases: ``"nltk"`` or ``"legacy"``, the authors' word-index behaviour; see `phrases.py`.
+        categories: the dataset's category names, which the object phrases are looked up in.
+
+    Raises:
+        UserError: an unknown phrase key or behaviour, or L too small for any word.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        phrase_masks: Sequence[str] = (),
+        phrases: str = "nltk",
+        categories: Sequence[str] = (),
+    ):
+        special = tokenizer.num_special_tokens_to_add(is_pair=False)
+        if max_tokens <= special:
+            raise UserError(f"max_tokens={max_tokens} leaves no room for a word beside {special} special tokens.")
+        known = (*PHRASE_KEYS, WORD_KEY)
+        unknown = set(phrase_masks) - set(known)
+        if unknown:
+            raise UserError(f"Unknown phrase masks {sorted(unknown)}; there are {', '.join(known)}.")
+        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())  # a copy: cutting and padding are done here
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.max_tokens = max_tokens
+        self.phrase_masks = tuple(phrase_masks)
+        finds = any(key in PHRASE_KEYS for key in self.phrase_masks)
+        self.finder = make_phrase_finder(phrases, categories) if finds else None
+        padding = tokenizer.padding
+        self.pad_id = int(padding["pad_id"]) if padding else 0
+        token = getattr(tokenizer.model, "unk_token", None)
+        self.unknown_id = tokenizer.token_to_id(token) if token is not None else None
+
+    @property
+    def tagger(self) -> str | None:
+        """What tags parts of speech for the phrases, ``"perceptron"`` or ``"lexicon"``; None without phrases."""
+        return None if self.finder is None else self.finder.tagger
+
+    def __call__(self, expressions: Sequence[str]) -> dict[str, np.ndarray]:
+        """Tokenise expressions.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and the masks asked for: int64 (B, L), padded at the end.
+
+        Raises:
+            UserError: an expression is empty or the vocabulary does not know its language.
+        """
+        unique = list(dict.fromkeys(expressions))
+        encodings = self._encode(unique)
+        shape = (len(unique), self.max_tokens)
+        ids_BL = np.full(shape, self.pad_id, dtype=np.int64)
+        attention_BL = np.zeros(shape, dtype=np.int64)
+        masks = {key: np.zeros(shape, dtype=np.int64) for key in self.phrase_masks}
+        for row, (expression, encoding) in enumerate(zip(unique, encodings, strict=True)):
+            kept = self._kept(encoding)
+            ids_BL[row, : len(kept)] = np.array(encoding.ids)[kept]
+            attention_BL[row, : len(kept)] = 1
+            if self.finder is not None:
+                found = self.finder(expression, [encoding.offsets[i] for i in kept])
+                for key in found.keys() & masks.keys():
+                    masks[key][row, : len(kept)] = found[key]
+            if WORD_KEY in masks:
+                masks[WORD_KEY][row, : len(kept)] = 1 - np.array(encoding.special_tokens_mask)[kept]
+        row_of = {expression: row for row, expression in enumerate(unique)}
+        rows = np.array([row_of[expression] for expression in expressions], dtype=np.int64)
+        arrays = {"input_ids": ids_BL, "attention_mask": attention_BL, **masks}
+        return {key: array_BL[rows] for key, array_BL in arrays.items()}
+
+    def report(self, expressions: Sequence[str]) -> TextReport:
+        """Count truncated expressions and unknown tokens (same refusals as a call)."""
+        encodings = self._encode(expressions)
+        lengths = [len(encoding.ids) for encoding in encodings]
+        return TextReport(
+            n=len(expressions),
+            truncated=sum(length > self.max_tokens for length in lengths),
+            longest=max(lengths, default=0),
+            unknown=sum(self._unknown(encoding) for encoding in encodings),
+            tokens=sum(self._words(encoding) for encoding in encodings),
+        )
+
+    def _encode(self, expressions: Sequence[str]) -> list[Encoding]:
+        """Encode without truncation or padding, and refuse what no model can read."""
+        for index, expression in enumerate(expressions):
+            if not expression.strip():
+                raise UserError(f"Expression {index} is empty; every sample needs a referring expression.")
+        encodings = self.tokenizer.encode_batch(list(expressions))
+        if self.unknown_id is not None:
+            self._refuse_unknown(expressions, encodings)
+        return encodings
+
+    def _refuse_unknown(self, expressions: Sequence[str], encodings: list[Encoding]) -> None:
+        """Refuse expressions that the vocabulary does not cover, such as Chinese ones in an English vocabulary."""
+        unknown = [self._unknown(encoding) for encoding in encodings]
+        tokens = [self._words(encoding) for encoding in encodings]
+        share = sum(unknown) / max(1, sum(tokens))
+        worst = max(range(len(unknown)), key=lambda i: unknown[i] / max(1, tokens[i]), default=None)
+        if worst is None or not sum(unknown):
+            return
+        worst_share = unknown[worst] / max(1, tokens[worst])
+        if share > MAX_UNKNOWN_SHARE or worst_share > MAX_UNKNOWN_SHARE_ONE:
+            raise UserError(
+                f"The vocabulary does not know {share:.0%} of the tokens of {len(expressions)} expressions (at most "
+                f"{MAX_UNKNOWN_SHARE:.0%}, and {MAX_UNKNOWN_SHARE_ONE:.0%} of a single one, are accepted); the worst "
+                f"is '{expressions[worst]}' with {worst_share:.0%}. Is it another language than the vocabulary's? "
+                "text=bert_zh reads Chinese and text=bert_multilingual English and Chinese; size.tokenizer=/path/to/it "
+                "names another tokenizer. A vocabulary of the training expressions (size.tokenizer=wordpiece) knows "
+                "their characters alone: take more of them, or expressions in their language."
+            )
+
+    def _kept(self, encoding: Encoding) -> list[int]:
+        """Indices of the tokens that fit: the end is cut off, closing special tokens stay."""
+        special = encoding.special_tokens_mask
+        closing = 0
+        while closing < len(special) and special[len(special) - 1 - closing]:
+            closing += 1
+        over = max(0, len(special) - self.max_tokens)
+        body_end = len(special) - closing - over
+        return [*range(body_end), *range(len(special) - closing, len(special))]
+
+    def _unknown(self, encoding: Encoding) -> int:
+        return sum(token == self.unknown_id for token in encoding.ids)
+
+    def _words(self, encoding: Encoding) -> int:
+        return len(encoding.ids) - sum(encoding.special_tokens_mask)

@@ -1,0 +1,107 @@
+"""``rrsis-bench data info``: a dataset's card, its layout on disk, and what lies at the root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from rrsis_bench.data.checks.fingerprint import fingerprint
+from rrsis_bench.data.formats import SPLITS, format_module, open_split
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import ReferringDataset
+
+CHEAP_BYTES = 256 * 2**20
+"""The fingerprint reads every picture; up to this much in all it is made without being asked for."""
+
+
+def show_card(config: Mapping[str, Any], console: Console) -> None:
+    """Print the card and the layout.
+
+    Args:
+        config: the ``data`` node of ``conf/data/<name>.yaml``.
+        console: where to.
+    """
+    card = config["card"]
+    console.print(f"[bold]{escape(str(config['name']))}[/]  {escape(str(card['title']))}", highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("get it", escape(str(card["get"])))
+    if card.get("side"):
+        table.add_row("pictures", f"{card['side']} pixels along the longer side")
+    table.add_row("licence", escape(str(card["licence"])))
+    table.add_row("format", escape(str(config["format"])))
+    if config["counts"]:
+        table.add_row("samples", ", ".join(f"{split} {n:,}" for split, n in config["counts"].items()))
+    for number, defect in enumerate(card.get("defects") or ()):
+        table.add_row("known defects" if number == 0 else "", "- " + escape(" ".join(str(defect).split())))
+    console.print(Padding(table, (1, 0, 0, 2)), highlight=False)
+    for label, text in (("layout", layout_of(config["format"])), ("citation", card.get("bibtex"))):
+        if text:
+            console.print(f"\n  [bold]{label}[/]")
+            console.print(escape(indent(str(text).rstrip(), "    ")), soft_wrap=True, highlight=False)
+
+
+def layout_of(fmt: str) -> str:
+    """The files of a format as a tree, from its reader's LAYOUT; empty where the reader has none."""
+    return str(getattr(format_module(fmt), "LAYOUT", ""))
+
+
+def show_found(
+    config: Mapping[str, Any], root: Path, expected: Mapping[str, int] | None, console: Console, *, deep: bool = False
+) -> bool:
+    """Print what lies at `root`: samples per split beside the expected ones, and the fingerprint where it is cheap.
+
+    Args:
+        config: the ``data`` node.
+        root: the dataset's folder.
+        expected: samples per split, or None.
+        console: where to.
+        deep: make the fingerprint whatever it costs.
+
+    Returns:
+        Whether all splits can be read.
+    """
+    options = dict(config.get("options") or {})
+    try:
+        datasets = {split: open_split(config["format"], root, split, options) for split in SPLITS}
+    except UserError as error:
+        console.print(f"\n[yellow]not usable in {escape(str(root))}:[/]", highlight=False)
+        reason = str(error).partition("\n\n")[0]  # what follows says where to get it, as the card does
+        console.print(escape(indent(reason, "  ")), soft_wrap=True, highlight=False)
+        console.print(f"  Details: rrsis-bench data verify {config['name']} --root {escape(str(root))}", soft_wrap=True)
+        return False
+    table = Table(title=f"found in {escape(str(root))}", title_justify="left")
+    for column in ("split", "samples", "published"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split, dataset in datasets.items():
+        published = (expected or {}).get(split)
+        style = "" if published in (None, len(dataset)) else "yellow"
+        table.add_row(split, f"{len(dataset):,}", "" if published is None else f"{published:,}", style=style)
+    console.print()
+    console.print(table)
+    if expected and {split: len(dataset) for split, dataset in datasets.items()} != dict(expected):
+        console.print("[yellow]Not the published numbers of samples: rows on it are shown unranked.[/]")
+    for note in dict.fromkeys(note for dataset in datasets.values() for note in dataset.notes):
+        console.print(escape(note), highlight=False)
+    size = _bytes(datasets)
+    if size <= CHEAP_BYTES or deep:
+        with console.status(f"reading {size / 2**30:.2f} GiB of pictures"):
+            digest = fingerprint(config["format"], root, None, options)
+        console.print(f"fingerprint {digest}", soft_wrap=True, highlight=False)
+    else:
+        console.print(f"fingerprint: not made ({size / 2**30:.1f} GiB of pictures to read); --fingerprint makes it")
+    return True
+
+
+def _bytes(datasets: Mapping[str, ReferringDataset]) -> int:
+    """Bytes of all picture files that the datasets name."""
+    files = {row.image for dataset in datasets.values() for row in getattr(dataset, "fingerprint_rows", tuple)()}
+    return sum(path.stat().st_size for path in files)

@@ -1,0 +1,339 @@
+"""The numbers that papers print, from ``<root>/published/``: read as they are, never merged with measured rows.
+
+One CSV per dataset and kind: ``<data>_overall.csv``, ``<data>_per_category.csv``, ``<data>_ablations.csv``; and
+``efficiency.csv`` for all datasets. One line is one printed figure. A figure belongs to the paper that prints it: two
+papers' figures for one method are two results. The folder's README.md describes the columns and the known defects.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar, get_args, overload
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.registry import unknown
+from rrsis_bench.results.record.schema import INTERVALS
+
+Kind = Literal["overall", "per_category", "ablations", "efficiency"]
+FOLDER = "published"
+
+PAPERS = {"csinet": "CSINet", "fianet": "FIANet", "mrsnet": "MRSNet", "sgsrf": "SGSRF"}
+"""Keys of the papers, which are the systems that they propose -> the name as written."""
+
+METRICS = INTERVALS
+"""Metrics of the quality tables, in percent: miou, oiou, pr50 to pr90."""
+
+QUANTITIES = ("params_m", "trainable_params_m", "gflops", "latency_ms", "fps")
+"""Figures of ``efficiency.csv``: millions of parameters, GFLOPs, milliseconds, frames per second."""
+
+AVERAGE = "average"
+"""The category of a table's last row, its mean over the categories."""
+
+COPIED = re.compile(r"stated: .+|equal: (?P<paper>\w+) (?P<table>Table \w+)")
+"""What ``copied_from`` can hold: sources that the text names, or an earlier table whose row equals this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One printed figure.
+
+    Attributes:
+        paper: key of the paper that prints it, as in `PAPERS`.
+        table: the table's name in that paper.
+        method: the system that it is about.
+        value: the figure as printed, with its digits.
+        notes: what a reader must know, remarks separated by ``;``. Empty where there is nothing.
+    """
+
+    paper: str
+    table: str
+    method: str
+    value: str
+    notes: str
+
+    @property
+    def number(self) -> float:
+        """The value as a number."""
+        return float(self.value)
+
+    @property
+    def source(self) -> str:
+        """Paper and table in words, as in ``FIANet Table IV``."""
+        return f"{PAPERS[self.paper]} {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Overall(Figure):
+    """A score over a whole split, in percent.
+
+    Attributes:
+        data: the dataset's name.
+        split: the split as the table names it.
+        vision_encoder: as printed; empty where the table names none.
+        text_encoder: likewise.
+        metric: one of `METRICS`.
+        copied_from: empty, or as described at `COPIED`.
+    """
+
+    data: str
+    split: str
+    vision_encoder: str
+    text_encoder: str
+    metric: str
+    copied_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerCategory(Figure):
+    """A category's score, in percent.
+
+    Attributes:
+        data: the dataset's name.
+        split: the split; ``val+test`` where the table pools both.
+        category: the label as printed, or `AVERAGE`.
+        corrected_category: the category that the figure is about, where the table's labels are shifted; else empty.
+        metric: one of `METRICS`.
+        copied_from: empty, or as described at `COPIED`.
+    """
+
+    data: str
+    split: str
+    category: str
+    corrected_category: str
+    metric: str
+    copied_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation(Figure):
+    """A score of a variant of the paper's own method, in percent.
+
+    Attributes:
+        data: the dataset's name.
+        split: the split; ``not stated`` or ``val or test`` where the paper leaves it open.
+        group: what is varied.
+        setting: the variant.
+        metric: one of `METRICS`.
+    """
+
+    data: str
+    split: str
+    group: str
+    setting: str
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(Figure):
+    """What a method costs.
+
+    Attributes:
+        quantity: one of `QUANTITIES`.
+        condition: device and precision; ``not stated`` where the paper does not say.
+    """
+
+    quantity: str
+    condition: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """One line of a paper's table of results.
+
+    Attributes:
+        paper: key of the paper, as in `PAPERS`.
+        table: the table's name in that paper.
+        data: the dataset's name.
+        split: the split as the table names it.
+        method: the system.
+        vision_encoder: as printed; tells two sizes of one method apart. Empty where the table names none.
+        text_encoder: likewise.
+        scores: metric of `METRICS` -> percent; metrics that the table lacks are absent.
+        notes: remarks on any of the figures, separated by ``;``.
+        copied_from: where the figures come from, as described at `COPIED`.
+    """
+
+    paper: str
+    table: str
+    data: str
+    split: str
+    method: str
+    vision_encoder: str
+    text_encoder: str
+    scores: dict[str, float]
+    notes: str
+    copied_from: str
+
+    @property
+    def source(self) -> str:
+        """Paper and table in words, as in ``FIANet Table III``."""
+        return f"{PAPERS[self.paper]} {self.table}"
+
+
+F = TypeVar("F", bound=Figure)
+
+# The columns of each file, in order: those that say what the figure is, the figure, the remarks.
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "overall": (
+        "paper", "table", "data", "split", "method", "vision_encoder", "text_encoder", "metric", "value",
+        "copied_from", "notes",
+    ),
+    "per_category": (
+        "paper", "table", "data", "split", "method", "category", "corrected_category", "metric", "value",
+        "copied_from", "notes",
+    ),
+    "ablations": ("paper", "table", "data", "split", "group", "setting", "metric", "value", "notes"),
+    "efficiency": ("paper", "table", "method", "quantity", "value", "condition", "notes"),
+}  # fmt: skip
+_MAY_BE_EMPTY = {"vision_encoder", "text_encoder", "corrected_category", "copied_from", "notes"}
+_VOCABULARY = {"paper": tuple(PAPERS), "metric": METRICS, "quantity": QUANTITIES}
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def datasets(root: Path) -> list[str]:
+    """Names of the datasets with published numbers, sorted; empty where `root` has no such folder."""
+    return sorted(path.name.removesuffix("_overall.csv") for path in (root / FOLDER).glob("*_overall.csv"))
+
+
+@overload
+def load(root: Path, kind: Literal["overall"], data: str | None = None) -> list[Overall]: ...
+@overload
+def load(root: Path, kind: Literal["per_category"], data: str | None = None) -> list[PerCategory]: ...
+@overload
+def load(root: Path, kind: Literal["ablations"], data: str | None = None) -> list[Ablation]: ...
+@overload
+def load(root: Path, kind: Literal["efficiency"], data: None = None) -> list[Cost]: ...
+def load(
+    root: Path, kind: Kind, data: str | None = None
+) -> list[Overall] | list[PerCategory] | list[Ablation] | list[Cost]:
+    """Every figure of one kind, in the files' order.
+
+    Args:
+        root: the leaderboards folder.
+        kind: ``overall``, ``per_category``, ``ablations`` or ``efficiency``.
+        data: only this dataset; None reads all. A dataset without a file of this kind gives an empty list.
+
+    Raises:
+        UserError: `root` has no published numbers, or a file is not as described; names file and line.
+    """
+    if kind == "overall":
+        return list(_figures(root, kind, data, Overall))
+    if kind == "per_category":
+        return list(_figures(root, kind, data, PerCategory))
+    if kind == "ablations":
+        return list(_figures(root, kind, data, Ablation))
+    if kind == "efficiency":
+        return list(_figures(root, kind, data, Cost))
+    raise unknown("kind of published numbers", kind, list(get_args(Kind)))
+
+
+def overall(root: Path, data: str, split: str | None = None) -> list[PublishedRow]:
+    """The papers' results on a dataset, one row per line of a table and split, in the tables' order.
+
+    Args:
+        root: the leaderboards folder.
+        data: the dataset's name. One that no paper reports gives an empty list.
+        split: only this split; None gives all.
+
+    Raises:
+        UserError: as `load`.
+    """
+    rows: dict[tuple[str, str, str, str, str, str, str], list[Overall]] = {}
+    for figure in load(root, "overall", data):
+        if split in (None, figure.split):
+            key = (
+                figure.paper, figure.table, figure.data, figure.split, figure.method, figure.vision_encoder,
+                figure.text_encoder,
+            )  # fmt: skip
+            rows.setdefault(key, []).append(figure)
+    return [
+        PublishedRow(
+            *key,
+            {figure.metric: figure.number for figure in figures},
+            _joined(note for figure in figures for note in figure.notes.split("; ")),
+            _joined(figure.copied_from for figure in figures),
+        )
+        for key, figures in rows.items()
+    ]
+
+
+def _joined(remarks: Iterator[str]) -> str:
+    return "; ".join(dict.fromkeys(remark for remark in remarks if remark))
+
+
+def _figures(root: Path, kind: str, data: str | None, row_type: type[F]) -> Iterator[F]:
+    folder = root / FOLDER
+    if not folder.is_dir():
+        raise UserError(f"{root} has no published numbers (no folder '{FOLDER}'). The suite's own: --root leaderboards")
+    ending = f"_{kind}.csv" if data is None else f"{data}_{kind}.csv"
+    name = "efficiency.csv" if kind == "efficiency" else None if data is None else ending
+    for path in sorted(folder.glob("*.csv")):
+        if path.name == name or (name is None and path.name.endswith(ending)):
+            yield from _read(path, kind, row_type)
+
+
+def _read(path: Path, kind: str, row_type: type[F]) -> Iterator[F]:
+    """The lines of one file. Strict: a line that is not understood is an error, never left out."""
+    columns = _COLUMNS[kind]
+    known = {column.name for column in dataclasses.fields(row_type)}
+    seen: dict[tuple[str, ...], int] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            if tuple(header) != columns:
+                raise _error(path, 1, _header_message(header, columns))
+            for cells in reader:
+                line = reader.line_num
+                if len(cells) != len(columns):
+                    raise _error(path, line, f"{len(cells)} cells, but there are {len(columns)} columns")
+                entry = dict(zip(columns, cells, strict=True))
+                _check(path, line, kind, entry)
+                identity = tuple(cell for name, cell in entry.items() if name not in ("value", "copied_from", "notes"))
+                if identity in seen:
+                    raise _error(path, line, f"the same figure as in line {seen[identity]}. Remove one of them")
+                seen[identity] = line
+                # An ablation is about the paper's own method, which its table does not repeat.
+                method = {} if "method" in entry else {"method": PAPERS[entry["paper"]]}
+                yield row_type(**{name: cell for name, cell in (entry | method).items() if name in known})
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise _error(path, reader.line_num, f"not a CSV file in UTF-8 ({error})") from error
+
+
+def _check(path: Path, line: int, kind: str, entry: dict[str, str]) -> None:
+    for name, cell in entry.items():
+        if cell != cell.strip():
+            raise _error(path, line, f"spaces around '{cell.strip()}' in column '{name}'")
+        if not cell and name not in _MAY_BE_EMPTY:
+            raise _error(path, line, f"column '{name}' is empty")
+        allowed = _VOCABULARY.get(name)
+        if allowed and cell not in allowed:
+            raise _error(path, line, f"unknown {name} '{cell}'. Known: {', '.join(allowed)}")
+    value = entry["value"]
+    if not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
+        raise _error(path, line, f"value '{value}' is not a plain number such as 66.40")
+    if "metric" in entry and float(value) > 100:
+        raise _error(path, line, f"value {value} is more than 100 percent")
+    data = entry.get("data")
+    if data is not None and path.name != f"{data}_{kind}.csv":
+        raise _error(path, line, f"a figure of '{data}' belongs in {data}_{kind}.csv")
+    copied = entry.get("copied_from")
+    if copied and not COPIED.fullmatch(copied):
+        raise _error(path, line, f"copied_from '{copied}' is neither 'stated: <papers>' nor 'equal: <paper> Table <n>'")
+
+
+def _header_message(header: list[str], columns: tuple[str, ...]) -> str:
+    strange = [name for name in header if name not in columns]
+    absent = [name for name in columns if name not in header]
+    parts = [f"unknown column '{name}'" for name in strange] + [f"no column '{name}'" for name in absent]
+    return f"{', '.join(parts) or 'columns in another order'}. The header is: {','.join(columns)}"
+
+
+def _error(path: Path, line: int, message: str) -> UserError:
+    return UserError(f"{path}, line {line}: {message}")

@@ -1,0 +1,227 @@
+"""Records on disk: one immutable JSON file per run, with the integers of its samples beside it.
+
+``<root>/records/<data>/<model>/<run_id>.json`` and ``<run_id>.csv.gz``. The JSON is written last and carries the other
+file's sha256, so a record that can be read is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.eval.bootstrap import RESAMPLES
+from rrsis_bench.eval.counts import CountsTable, sha256
+from rrsis_bench.eval.metrics import evaluate
+from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.results.record import codec
+from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
+from rrsis_bench.results.record.schema import ADDED, SCHEMA_VERSION, TABLES_VERSION, CountsFile, Record
+
+RECORDS = "records"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def record_path(root: Path, data: str, model: str, run_id: str) -> Path:
+    """Where a run's record stands; UserError for a name that is no plain file name."""
+    for kind, name in (("data", data), ("model", model), ("run_id", run_id)):
+        if not _NAME.fullmatch(name):
+            raise UserError(f"The {kind} '{name}' cannot name a file: use letters, digits, '.', '_', '+' and '-'.")
+    return root / RECORDS / data / model / f"{run_id}.json"
+
+
+def find(root: Path, run_id: str) -> Path | None:
+    """The record of a run id below `root`, whatever its dataset and model; None where there is none."""
+    return next(iter(sorted((root / RECORDS).glob(f"*/*/{run_id}.json"))), None) if _NAME.fullmatch(run_id) else None
+
+
+def write(root: Path, record: Record, table: CountsTable | None, *, force: bool = False) -> Path:
+    """Store a record and its integers, and return the JSON's path.
+
+    Args:
+        root: the leaderboards folder.
+        record: its ``counts`` section is filled in here.
+        table: the integers; None for a run that scored nothing.
+        force: replace a different record under the same run id.
+
+    Raises:
+        UserError: the record contradicts itself or its integers, a different one stands under the run id, or the
+            disk refused. Nothing is left half written.
+    """
+    path = record_path(root, record.data, record.model, record.run_id)
+    files: dict[Path, bytes] = {}
+    counts = None
+    if table is not None:
+        packed = table.to_csv_gz()
+        counts = CountsFile(f"{record.run_id}.csv.gz", sha256(packed), len(table))
+        files[path.with_name(counts.file)] = packed
+    record = dataclasses.replace(record, counts=counts)
+    check_invariants(record)
+    if table is not None:
+        check_against_counts(record, table)
+    text = codec.dumps(record)
+    if path.exists() and not force:
+        if path.read_text(encoding="utf-8") == text:
+            return path
+        raise UserError(
+            f"{path} holds another record of this run. Records are immutable: use force=true to replace it, "
+            "or another seed for another run."
+        )
+    write_files({**files, path: text.encode("utf-8")})
+    if counts is None:
+        path.with_name(f"{record.run_id}.csv.gz").unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read one record and check its place, its invariants and the sha256 of its counts file.
+
+    Raises:
+        UserError: any of these fails; the message names the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The record {path} cannot be read: {error}.") from error
+    record = codec.decode(Record, _upgraded(data, path), f"The record {path}")
+    if (record.data, record.model, record.run_id) != (path.parent.parent.name, path.parent.name, path.stem):
+        raise UserError(
+            f"{path} holds the record {record.data}/{record.model}/{record.run_id}. A record stands in "
+            f"{RECORDS}/<data>/<model>/<run_id>.json: move it, or delete it."
+        )
+    check_invariants(record)
+    if record.counts is not None:
+        _counts_bytes(path, record.counts)
+    return record
+
+
+def _upgraded(data: Any, path: Path) -> Any:
+    """What the JSON of an older schema version is in this one; records themselves are never rewritten."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise UserError(
+            f"The record {path} has schema version {version}; this suite reads versions 1 to {SCHEMA_VERSION}."
+        )
+    for newer in range(version + 1, SCHEMA_VERSION + 1):
+        data = {**data, **ADDED[newer]}
+    return {**data, "schema_version": max(version, TABLES_VERSION)}
+
+
+def read_counts(path: Path) -> CountsTable:
+    """The integers of the record at `path`, checked against its sha256."""
+    record = read(path)
+    if record.counts is None:
+        raise UserError(f"{path} has no counts file: the run ended as '{record.status}' before it was scored.")
+    return CountsTable.from_csv_gz(_counts_bytes(path, record.counts), str(path.with_name(record.counts.file)))
+
+
+def read_all(root: Path) -> list[Record]:
+    """Every record below `root`, in the order of their paths; UserError for the first one that is not sound."""
+    return [read(path) for path in sorted((root / RECORDS).glob("*/*/*.json"))]
+
+
+def audit(root: Path) -> int:
+    """Derive every record below `root` again from its integers and return how many there are.
+
+    Raises:
+        UserError: a record is not sound, or its scores are not what its integers say.
+    """
+    paths = sorted((root / RECORDS).glob("*/*/*.json"))
+    for path in paths:
+        record = read(path)
+        if record.counts is not None:
+            check_against_counts(record, read_counts(path))
+    return len(paths)
+
+
+def rescore(
+    record: Record, table: CountsTable, protocol: Protocol | None = None, *, resamples: int = RESAMPLES
+) -> Record:
+    """Score a record again from its integers, without the model.
+
+    Args:
+        record: the record; its language controls and costs are kept.
+        table: its integers.
+        protocol: other rules; None keeps the record's. Controls are dropped where the rules change, since their
+            integers are not stored.
+        resamples: bootstrap replicates.
+
+    Raises:
+        UserError: `protocol` compares masks at another size than the integers were counted at.
+    """
+    new = protocol or record.protocol
+    old = record.protocol
+    if (new.resolution, new.align_corners) != (old.resolution, old.align_corners):
+        raise UserError(
+            f"The integers of {record.run_id} were counted under '{old.name}' (resolution={old.resolution}, "
+            f"align_corners={old.align_corners}); '{new.name}' needs other masks. Evaluate the checkpoint again."
+        )
+    result = evaluate(table, new, resamples=resamples)
+    same_rules = new.scoring_id == old.scoring_id and record.metric_version == METRIC_VERSION
+    derived_hash = sha256(f"{record.eval_hash} {new.scoring_id} {METRIC_VERSION}".encode())
+    return dataclasses.replace(
+        record,
+        protocol=new,
+        metric_version=METRIC_VERSION,
+        eval_hash=record.eval_hash if same_rules else derived_hash,
+        n=len(table),
+        metrics=result.metrics,
+        per_category=result.per_category,
+        per_size=result.per_size,
+        per_language=result.per_language,
+        per_target=result.per_target,
+        control=record.control if same_rules else {},
+        rescored_from=record.rescored_from or record.metric_version,
+    )
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write files atomically: all are on disk under temporary names before the first takes its place, in order.
+
+    Raises:
+        UserError: the disk refused; files that stood there before are intact, temporary ones are gone.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporaries[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            os.replace(temporaries[path], path)
+        for folder in {path.parent for path in files}:
+            fsync(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename or 'A file'} could not be written: {error.strerror or error}.") from error
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file, or a folder's renames, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _counts_bytes(path: Path, counts: CountsFile) -> bytes:
+    file = path.with_name(counts.file)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}, which belongs to {path.name}, cannot be read: {error.strerror}.") from error
+    if sha256(data) != counts.sha256:
+        raise UserError(f"{file} does not match the sha256 in {path.name}. Restore both files, or evaluate again.")
+    return data

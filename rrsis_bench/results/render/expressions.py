@@ -1,0 +1,68 @@
+"""The expressions behind sample ids, which records do not hold: read from the dataset where it is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from rrsis_bench.config.cards import data_config
+from rrsis_bench.errors import UserError
+from rrsis_bench.results.record.schema import Record
+
+
+def expressions(record: Record, root: Path | None = None, runs: Path = Path("runs")) -> tuple[dict[str, str], str]:
+    """Sample id -> expression in the record's split.
+
+    The folder is the one given, else that of the run's own configuration, else that of ``conf/data``. Its fingerprint
+    must be the record's: the same id could be another expression in another version of the data.
+
+    Args:
+        record: of the run.
+        root: the dataset's folder, if it is known.
+        runs: the folder of the runs, with their configurations and the cache of the pictures' hashes.
+
+    Returns:
+        The expressions, and why there are none (empty where there are).
+    """
+    from rrsis_bench.data.checks.fingerprint import Fingerprinted, fingerprint
+    from rrsis_bench.data.formats import open_split
+
+    seen = []
+    for fmt, folder, options in _folders(record, root, runs):
+        if (folder, options) in seen or not folder.is_dir():
+            continue
+        seen.append((folder, options))
+        try:
+            if fingerprint(fmt, folder, runs / ".fingerprints", options) == record.dataset_fingerprint:
+                rows = cast(Fingerprinted, open_split(fmt, folder, record.split, options)).fingerprint_rows()
+                return {row.sample_id: row.expression for row in rows}, ""
+        except UserError:
+            continue  # no dataset in this folder; the note below says that none was found
+    found = "another version of it was found" if seen else "none was found"
+    return {}, (
+        f"Expressions are not shown: the {record.data} that these rows were scored on is not at hand ({found}). "
+        "--data-root names its folder."
+    )
+
+
+def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Format, folder and ``data.options`` of the places where the dataset may lie."""
+    configs: list[dict[str, Any]] = []
+    own = runs / record.run_id / "config.yaml"
+    if own.is_file():
+        configs.append(yaml.safe_load(own.read_text(encoding="utf-8"))["data"])
+    try:
+        configs.append(data_config(record.data))
+    except UserError:
+        if not configs:
+            return  # a dataset that only its run knows
+    for config in configs:
+        folders = [Path(config["root"])] if root is None else [root]
+        for folder in folders:
+            options = config.get("options") or {}
+            yield config["format"], folder, options
+            if config["scenes"] and folder.is_dir():  # one folder per set of scenes
+                yield from ((config["format"], path, options) for path in sorted(folder.iterdir()))

@@ -1,0 +1,282 @@
+"""Leaderboards in the terminal; as many columns as its width holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from rrsis_bench.results.board.tables import Row
+from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.record.schema import CONTROLS, PRECISIONS
+from rrsis_bench.results.render.text import AS_PRINTED, SHOWN_CONTROLS, encoders, groups, half_interval, number, params
+
+# Columns given up, in this order, until the leaderboard fits the terminal.
+_OPTIONAL_COLUMNS = (("pr60", "pr80"), ("seeds", "params"), ("category_only",), ("size",), ("pr50", "pr70", "pr90"))
+_CAPTION = (
+    "rank: 1 + the number of significantly better rows; ± half the 95% interval; shuffled, category: mIoU with another "
+    "image's text, with the category's name only"
+)
+CONTROL_LABELS = {
+    "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
+    "category_only": "category only",
+}  # fmt: skip
+LABELS = {
+    "miou": "mIoU", "oiou": "oIoU", "macro_miou": "mIoU, mean over categories",
+    **{name: f"Pr@0.{name[2]}" for name in PRECISIONS},
+    "shuffled_text": "mIoU, shuffled text", "same_image_other_expression": "mIoU, another expression",
+    "category_only": "mIoU, category only",
+}  # fmt: skip
+_TARGET_METRICS = {
+    "mIoU\n(gIoU)": "miou", "oIoU\n(cIoU)": "oiou", "P@.7": "pr70", "P@.9": "pr90", "N-acc": "nacc", "T-acc": "tacc",
+}  # fmt: skip
+BREAKDOWNS = ("size", "category", "threshold", "control", "targets", "language")
+"""What mIoU can be shown by; `threshold` shows Pr@X."""
+
+
+def leaderboard(
+    console: Console, rows: Sequence[Row], highlight: str | None = None, published: Sequence[PublishedRow] = ()
+) -> None:
+    """Print the leaderboard of a dataset: one table per comparable group, then the unranked rows, then printed numbers.
+
+    Args:
+        console: where to print; columns are left out until the table fits its width.
+        rows: what `tables.rows` returned.
+        highlight: a run id whose row is set in bold.
+        published: rows of papers, for a table of their own.
+    """
+    for title, members in groups(rows):
+        dropped: set[str] = set()
+        table = _board(members, dropped, highlight)
+        for names in _OPTIONAL_COLUMNS:
+            if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
+                break
+            dropped.update(names)
+            table = _board(members, dropped, highlight)
+        print_table(console, title, table, _CAPTION)
+    unranked = [row for row in rows if row.rank is None]
+    if unranked:
+        print_table(console, "not ranked", _unranked(unranked, highlight))
+    if published:
+        notes = dict.fromkeys(f"{row.source}: {note}" for row in published for note in row.notes.split("; ") if note)
+        print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
+
+
+def categories(console: Console, rows: Sequence[Row], limit: int = 5) -> None:
+    """Print mIoU per category of the first `limit` ranked rows (of all rows where none is ranked), best in bold."""
+    shown = [row for row in rows if row.rank is not None] or list(rows)
+    shown = [row for row in shown if row.comparable == shown[0].comparable and row.head.per_category][:limit]
+    if shown:
+        _by_category(console, shown)
+
+
+def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
+    """Print mIoU of all rows per size class, category, language control, number of targets or language, or Pr@X.
+
+    Args:
+        console: where to print.
+        rows: what `tables.rows` returned; each comparable group has tables of its own, unranked rows too.
+        by: one of `BREAKDOWNS`.
+    """
+    for key in dict.fromkeys(row.comparable for row in rows):
+        members = [row for row in rows if row.comparable == key]
+        if by == "category":
+            _by_category(console, members)
+            continue
+        head = members[0].head
+        title = f"{head.data} {head.split}, protocol {head.protocol.name}: "
+        paths: dict[str, tuple[str, ...]]
+        if by == "threshold":
+            paths = {f"Pr@0.{name[2]}": ("metrics", name) for name in PRECISIONS}
+            _classes(console, title + "share of samples with IoU of at least X", members, paths)
+        elif by == "control":
+            controls = {CONTROL_LABELS[name]: ("control", name, "miou") for name in CONTROLS}
+            paths = {"mIoU": ("metrics", "miou"), **controls}
+            _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, paths)
+        elif by == "targets":
+            whole = {name: ("metrics", field) for name, field in _TARGET_METRICS.items()}
+            silence = 100 if head.protocol.empty == "rela" else 0
+            words = f"scores by the number of targets (a correct empty mask scores {silence})"
+            _split(console, title + words, members, "per_target", whole)
+        elif by == "language":
+            whole = {"mIoU": ("metrics", "miou"), "oIoU": ("metrics", "oiou")}
+            _split(console, title + "scores by the expression's language", members, "per_language", whole)
+        else:
+            for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the picture")):
+                names = dict.fromkeys(name for row in members for name in row.names("per_size", scheme))
+                _classes(
+                    console,
+                    f"{title}mIoU by {words}",
+                    members,
+                    {
+                        f"{name}\nn={_n(members, 'per_size', scheme, name)}": ("per_size", scheme, name, "miou")
+                        for name in names
+                    },
+                )
+
+
+def _split(console: Console, title: str, rows: Sequence[Row], field: str, whole: Mapping[str, tuple[str, ...]]) -> None:
+    """Scores of the whole split, then mIoU and oIoU of each of its classes in `field`."""
+    names = dict.fromkeys(name for row in rows for name in row.names(field))
+    _classes(console, title, rows, whole)
+    paths = {
+        f"{LABELS[metric]}\n{name}\nn={_n(rows, field, name)}": (field, name, metric)
+        for metric in ("miou", "oiou")
+        for name in names
+        if any(row.mean(field, name, metric) is not None for row in rows)
+    }
+    if paths:
+        _classes(console, "each class alone", rows, paths)
+    else:
+        console.print(Text("all samples are of one class", style="dim"))
+
+
+def _classes(console: Console, title: str, rows: Sequence[Row], paths: Mapping[str, tuple[str, ...]]) -> None:
+    """One line per row, one column per class, the best ranked value of each column in bold."""
+    table = plain_table()
+    table.add_column("#", justify="right")
+    table.add_column("model", overflow="fold", min_width=12)
+    for name in paths:
+        table.add_column(escape(name), justify="right")
+    columns = [_best_bold([row.mean(*path) for row in rows]) for path in paths.values()]
+    for index, row in enumerate(rows):
+        rank = "" if row.rank is None else str(row.rank)
+        table.add_row(rank, escape(row.label), *(column[index] for column in columns))
+    print_table(console, title, table)
+
+
+def _by_category(console: Console, rows: Sequence[Row]) -> None:
+    """One line per category, one column per row; several tables where the terminal is too narrow for all rows."""
+    names = list(dict.fromkeys(name for row in rows for name in row.names("per_category")))
+    if not names:
+        return
+    heads = [_head(row) for row in rows]
+    width = max(max(len(part) for part in head.splitlines()) for head in heads) + 2
+    first = max(20, *(len(name) for name in names)) + 8
+    per_table = max(1, (console.width - first) // width)
+    values = {name: _best_bold([row.mean("per_category", name, "miou") for row in rows]) for name in names}
+    macro = _best_bold([row.mean("metrics", "macro_miou") for row in rows])
+    for start in range(0, len(rows), per_table):
+        some = slice(start, start + per_table)
+        table = plain_table()
+        table.add_column("category", overflow="fold")
+        table.add_column("n", justify="right", style="dim")
+        for row, head in zip(rows[some], heads[some], strict=True):
+            table.add_column(f"{escape(head)}\n[dim]{escape(row.head.size)}[/dim]", justify="right")
+        for name in names:
+            table.add_row(escape(name), _n(rows, "per_category", name), *values[name][some])
+        table.add_section()
+        table.add_row("mean over categories", "", *macro[some])
+        print_table(console, f"{rows[0].head.data}: mIoU per category", table)
+
+
+def _head(row: Row) -> str:
+    """Model and variant, one below the other."""
+    return "\n".join([row.head.model, *row.head.variant])
+
+
+def _n(rows: Sequence[Row], *path: str) -> str:
+    return "/".join(map(str, sorted({n for row in rows for n in row.values(*path, "n") if n is not None})))
+
+
+def _board(rows: Sequence[Row], dropped: Set[str], highlight: str | None) -> Table:
+    columns = {"rank": "#", "model": "model", "size": "size", "miou": "mIoU", "oiou": "oIoU"}
+    columns |= {name: f"P@.{name[2]}" for name in PRECISIONS}
+    columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params", "seeds": "seeds"}
+    table = plain_table()
+    shown = [name for name in columns if name not in dropped]
+    variants = any(row.head.variant for row in rows)
+    for name in shown:
+        left, folds = name in ("model", "size"), name == "model" and variants
+        table.add_column(
+            columns[name],
+            justify="left" if left else "right",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
+    for row in rows:
+        cells = _board_cells(row)
+        table.add_row(*(cells[name] for name in shown), style=_row_style(row, highlight))
+    return table
+
+
+def _board_cells(row: Row) -> dict[str, str | Text]:
+    miou = Text(number(row.mean("metrics", "miou")), style="bold green" if row.rank == 1 else "bold")
+    half, deviation = half_interval(row), row.std("metrics", "miou")
+    if half is not None:
+        miou.append(f" ±{half:.2f}", style="dim not bold")
+    millions = params(row)
+    return {
+        "rank": str(row.rank),
+        "model": escape(row.label),
+        "size": escape(row.head.size),
+        "miou": miou,
+        "oiou": number(row.mean("metrics", "oiou")),
+        **{name: number(row.mean("metrics", name), 1) for name in PRECISIONS},
+        **{name: number(row.mean("control", name, "miou"), 1) for name in SHOWN_CONTROLS},
+        "params": f"{millions} M" if millions else "",
+        "seeds": str(len(row.records)) + ("" if deviation is None else f" (sd {deviation:.2f})"),
+    }
+
+
+def _unranked(rows: Sequence[Row], highlight: str | None) -> Table:
+    table = plain_table()
+    for name in ("model", "size", "split", "protocol"):
+        table.add_column(name, overflow="fold")
+    table.add_column("mIoU", justify="right")
+    table.add_column("shuffled", justify="right")
+    table.add_column("reason", overflow="fold", style="yellow")
+    for row in rows:
+        head = row.head
+        names = map(escape, (row.label, head.size, head.split, head.protocol.name))
+        scores = (number(row.mean("metrics", "miou")), number(row.mean("control", "shuffled_text", "miou"), 1))
+        table.add_row(*names, *scores, escape(row.reason), style=_row_style(row, highlight))
+    return table
+
+
+def _printed(rows: Sequence[PublishedRow], *, narrow: bool) -> Table:
+    table = plain_table()
+    table.add_column("method", overflow="fold")
+    if not narrow:
+        table.add_column("encoders", overflow="fold", style="dim")
+    table.add_column("split")
+    shown = ("miou", "oiou", *(("pr50", "pr70", "pr90") if narrow else PRECISIONS))
+    for name in shown:
+        table.add_column({"miou": "mIoU", "oiou": "oIoU"}.get(name, f"P@.{name[2]}"), justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for row in rows:
+        words = [row.method] if narrow else [row.method, encoders(row)]
+        scores = (number(row.scores.get(name)) for name in shown)
+        table.add_row(*map(escape, words), escape(row.split), *scores, escape(row.source))
+    return table
+
+
+def plain_table() -> Table:
+    """A table in the style of the suite."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold cyan")
+
+
+def print_table(console: Console, title: str, table: Table, caption: str = "") -> None:
+    """Print a table between its title and its caption, which may be wider than it."""
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    if caption:
+        console.print(Text(caption, style="dim"))
+        console.print()
+
+
+def _row_style(row: Row, highlight: str | None) -> str:
+    return "bold" if highlight is not None and any(record.run_id == highlight for record in row.records) else ""
+
+
+def _best_bold(values: Sequence[float | None]) -> list[str]:
+    best = max((value for value in values if value is not None), default=None) if len(values) > 1 else None
+    return [
+        f"[bold green]{value:.1f}[/bold green]" if value is not None and value == best else number(value, 1)
+        for value in values
+    ]

@@ -1,0 +1,119 @@
+"""Every configuration file composes, and every field that any of them brings is marked for the hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from rrsis_bench import registry
+from rrsis_bench.config.hashes import affects, leaves
+from rrsis_bench.data.text.tokenizers import tokenizer_source
+from rrsis_bench.run.plan import variant
+from rrsis_bench.train.loop import TrainConfig
+from tests.fakes.config import CONF, compose
+
+GROUPS = (
+    "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbone", "text", "debug",
+)  # fmt: skip
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+CASES = [
+    *(f"{group}={name}" for group in GROUPS for name in names(group)),
+    *(
+        f"model={model} data={data} size={size}"
+        for model in names("model")
+        for data in names("data")
+        for size in names("size")
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_composes_and_every_field_is_marked(case):
+    config = compose(*case.split())
+    for field in leaves(config):
+        affects(field)
+    TrainConfig.from_mapping(config["train"])
+    assert config["model"]["args"].get("views") or config["model"]["card"]["views"]
+    assert config["model"]["name"] in registry.entries()
+
+
+def test_every_recipe_belongs_to_something_that_composes():
+    known = {name for group in ("model", "data", "size") for name in names(group)}
+    files = sorted((CONF / "recipe").glob("*.yaml")) + sorted((CONF / "recipe" / "model").glob("*.yaml"))
+    files += sorted((CONF / "recipe" / "data").glob("*.yaml"))
+    assert files
+    for path in files:
+        parts = path.stem.split("_")
+        assert set(parts) <= known, f"{path.name}: no such model, dataset or size"
+
+
+def test_every_model_file_has_a_configuration_of_its_name():
+    for entry in registry.entries().values():
+        if entry.source == "in-tree":
+            assert compose(f"model={entry.name}")["model"]["name"] == entry.name
+            assert {"title", "venue", "url", "code", "params_m"} <= set(registry.card(entry))
+
+
+def test_synthetic_data_choose_the_tiny_size_and_the_command_line_wins():
+    assert compose("data=synthetic")["size"]["name"] == "tiny"
+    assert compose("data=synthetic", "size=paper")["size"]["name"] == "paper"
+    assert compose("data=rrsisd")["size"]["name"] == "paper"
+    assert compose("size=tiny", "data=rrsisd")["size"]["name"] == "tiny"
+
+
+def test_the_recipe_follows_the_size():
+    assert compose("data=synthetic")["train"]["schedule"] == "cosine"
+    assert compose("data=rrsisd")["train"]["schedule"] == "polynomial"
+
+
+def test_a_recipe_for_model_data_and_size_is_picked_up_and_the_command_line_wins():
+    config = compose("model=fianet", "data=rrsisd")
+    assert (config["train"]["lr"], config["model"]["args"]["max_tokens"]) == (3.0e-5, 22)
+    assert compose("model=lavt", "data=rrsisd")["train"]["lr"] == 5.0e-5
+    assert compose("model=fianet", "data=rrsisd", "train.lr=1e-4")["train"]["lr"] == 1.0e-4
+
+
+def test_expected_counts_are_the_published_ones():
+    assert compose("data=rrsisd")["data"]["counts"] == {"train": 12181, "val": 1740, "test": 3481}
+
+
+def test_views_reach_the_model():
+    assert compose("data=synthetic", "size.image=64")["model"]["args"]["views"] == {"image": 64}
+
+
+@pytest.mark.parametrize(("text", "vocab_size"), [("bert_zh", 21128), ("bert_multilingual", 119547)])
+@pytest.mark.parametrize("size", ["paper", "tiny"])
+def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vocab_size, size):
+    for model in names("model"):
+        config = compose(f"model={model}", "data=nwpu_refer", f"size={size}", f"text={text}", "size.bert.weights=/w")
+        bert = config["model"]["args"].get("bert")
+        if bert is None:
+            continue
+        assert (bert["vocab_size"], bert["hidden"], bert["max_positions"]) == (vocab_size, 768, 512)
+        assert bert["weights"] == "/w"  # the command line wins
+        assert tokenizer_source(config).startswith("hub:google-bert/bert-base-")
+    assert "text" not in compose(f"size={size}")["size"]  # nothing is said where nothing is chosen
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ConfigCompositionException, match="learning_rate"):
+        compose("train.learning_rate=1")
+
+
+def test_no_configuration_file_is_left_out_of_these_tests():
+    groups = {path.relative_to(CONF).parts[0] for path in Path(CONF).rglob("*.yaml") if path.parent != Path(CONF)}
+    assert groups <= {*GROUPS, "recipe", "local"}
+
+
+def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
+    typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
+             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "backbone=swin_s",
+             "text=bert_zh"]  # fmt: skip
+    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "backbone=swin_s", "text=bert_zh")

@@ -1,0 +1,78 @@
+"""``list`` and ``--help`` answer at once: they read configuration files and import nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rrsis_bench import cli
+from rrsis_bench.config import cards as listing
+from rrsis_bench.errors import UserError
+
+HEAVY = ("torch", "hydra", "lightning", "transformers", "timm", "wandb", "matplotlib", "numpy", "pandas")
+PROBE = """
+import sys
+from rrsis_bench.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code or 0
+print("heavy:", [name for name in {heavy} if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["bench", "--help"], ["data", "--help"]]
+)
+def test_nothing_heavy_is_imported(arguments):
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip().endswith("heavy: []"), done.stderr
+    assert time.perf_counter() - started < 10  # lenient: a busy machine; the imports above are what is held
+
+
+def test_json_has_models_with_papers_and_datasets_with_sources(capsys):
+    assert cli.main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    models = {model["name"]: model for model in found["models"]}
+    assert models["fianet"]["params_m"] == 254.776
+    assert models["lavt"]["url"].startswith("https://")
+    assert models["lavt"]["views"] == {"image": 480}, "at paper size"
+    assert all(model["views"] and model["title"] and model["source"] == "in-tree" for model in models.values())
+    datasets = {dataset["name"]: dataset for dataset in found["datasets"]}
+    assert datasets["rrsisd"]["counts"] == {"train": 12181, "val": 1740, "test": 3481}
+    assert "VoyageWang/rrsis-d" in datasets["rrsisd"]["get"]
+
+
+def test_tables_name_every_model_and_dataset(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("lavt", "fianet", "synthetic", "rrsisd", "12,181/1,740/3,481"))
+
+
+def test_every_card_says_where_to_get_it_the_licence_and_what_is_wrong_with_it():
+    cards = {dataset["name"]: dataset for dataset in listing.collect()["datasets"]}
+    assert {"custom", "rrsisd", "synthetic"} <= set(cards)
+    for name, card in cards.items():
+        assert all(card[field] for field in ("title", "get", "licence")), name
+        assert all(isinstance(defect, str) for defect in card.get("defects", [])), name
+    assert any("09976.jpg" in defect for defect in cards["rrsisd"]["defects"])
+
+
+def test_unknown_dataset_suggests():
+    with pytest.raises(UserError, match="Unknown dataset 'rrsis-d'. Did you mean rrsisd"):
+        listing.data_config("rrsis-d")
+
+
+def test_a_dataset_file_for_the_global_package_is_read_like_the_others():
+    assert listing.data_config("synthetic")["name"] == "synthetic"
+    assert listing.data_config("rrsisd")["name"] == "rrsisd"
