@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+# A wheel holds models/ and conf/ inside this package. In a checkout they are beside it, and found there.
+if not (Path(__file__).parent / "models").is_dir():
+    __path__.append(str(Path(__file__).resolve().parent.parent))
 
 __all__ = ["Predictor", "load_official"]
 

@@ -1,8 +1,32 @@
-"""The one exception type whose message is written for a person."""
+"""The one exception type whose message is written for a person, and the message for an unknown name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what, which file or field, and what to do.
+    """A problem that the user can solve. The message says what is wrong, in which file or field, and what to do.
 
-    Entry points print it without a traceback and leave with exit code 2.
+    Entry points print it without a traceback and exit with code 2.
     """
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean a, b?"`` with the known names closest to `name`, or an empty string."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=3)
+    return f" Did you mean {', '.join(by_folded[match] for match in close)}?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for an unknown name: suggestions first, then every known name.
+
+    Args:
+        kind: what the name should be, such as ``"model"``.
+        name: the name that was given.
+        known: all valid names, in the order in which they are listed.
+    """
+    available = list(known)
+    return UserError(f"Unknown {kind} '{name}'.{suggestion(name, available)}\nAvailable: {', '.join(available)}")

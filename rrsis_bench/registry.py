@@ -7,7 +7,6 @@ in a ``conf`` folder inside its top-level package.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import Segmenter
@@ -42,26 +41,6 @@ class ModelEntry:
     conf: Path
 
 
-def unknown(kind: str, name: str, available: list[str]) -> UserError:
-    """The error for a misspelt name: suggestions first, then everything there is."""
-    close = difflib.get_close_matches(name, available, n=3)
-    hint = f" Did you mean {', '.join(close)}?" if close else ""
-    return UserError(f"Unknown {kind} '{name}'.{hint}\nAvailable: {', '.join(available)}")
-
-
-def guard_models_package() -> None:
-    """Raise UserError where ``models`` resolves to another folder than this checkout's."""
-    spec = importlib.util.find_spec("models")
-    found = [Path(path).resolve() for path in (spec.submodule_search_locations or [])] if spec else []
-    wanted = ROOT / "models"
-    if found != [wanted]:
-        where = ", ".join(map(str, found)) or (spec.origin if spec and spec.origin else "nowhere")
-        raise UserError(
-            f"The package 'models' resolves to {where}, but this suite needs {wanted}. Another folder or file named "
-            "'models' stands earlier on the import path: start from another folder, or take it off PYTHONPATH."
-        )
-
-
 def _in_tree(root: Path) -> list[ModelEntry]:
     entries = []
     for path in sorted((root / "models").iterdir()):
@@ -69,7 +48,7 @@ def _in_tree(root: Path) -> list[ModelEntry]:
         if not is_module or path.stem.startswith(("_", ".")) or path.stem in SHARED:
             continue
         conf = root / "conf" / "model" / f"{path.stem}.yaml"
-        entries.append(ModelEntry(path.stem, f"models.{path.stem}", "in-tree", conf))
+        entries.append(ModelEntry(path.stem, f"rrsis_bench.models.{path.stem}", "in-tree", conf))
     return entries
 
 
@@ -121,13 +100,11 @@ def load_class(name: str) -> type[Segmenter]:
     """Import a model's module and return the one `Segmenter` subclass that it defines.
 
     Raises:
-        UserError: unknown name, no or several such classes, or ``models`` shadowed by another folder.
+        UserError: unknown name, no or several such classes.
     """
     from rrsis_bench.interfaces import Segmenter
 
     entry = find(name)
-    if entry.source == "in-tree":
-        guard_models_package()
     module = importlib.import_module(entry.module)
     classes = [
         value

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from rrsis_bench import registry
+from rrsis_bench.errors import unknown
 
 WIDE = 100
 """Columns of a terminal from which on the datasets' licences are listed."""
@@ -28,7 +29,7 @@ def data_config(name: str, root: Path = registry.ROOT) -> dict[str, Any]:
     folder = root / "conf" / "data"
     path = folder / f"{name}.yaml"
     if not path.exists():
-        raise registry.unknown("dataset", name, sorted(path.stem for path in folder.glob("*.yaml")))
+        raise unknown("dataset", name, sorted(path.stem for path in folder.glob("*.yaml")))
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     return raw.get("data", raw)
 

@@ -11,6 +11,7 @@ import yaml
 
 from rrsis_bench import registry
 from rrsis_bench.config.cards import data_config
+from rrsis_bench.errors import unknown
 
 
 def cite(model: str, data: str, root: Path = registry.ROOT) -> str:
@@ -26,7 +27,7 @@ def cite(model: str, data: str, root: Path = registry.ROOT) -> str:
     """
     models = registry.entries(root)
     if model not in models:
-        raise registry.unknown("model", model, sorted(models))
+        raise unknown("model", model, sorted(models))
     entries = [_entry(model, registry.card(models[model]))]
     config = data_config(data, root)
     if not config["scenes"]:  # scenes are written by the suite, which is cited anyway

@@ -11,7 +11,7 @@ import numpy as np
 
 from rrsis_bench.describe.stats import SHARE_EDGES, DatasetStats
 from rrsis_bench.eval.metrics import SIZE_CLASSES
-from rrsis_bench.results.record import store
+from rrsis_bench.files import write_files
 from rrsis_bench.results.record.schema import UNMATCHED
 from rrsis_bench.results.render import fonts
 from rrsis_bench.results.render.figures import COLOURS, DPI
@@ -40,7 +40,7 @@ def write(stats: DatasetStats, out: Path) -> None:
     with rc_context({**_RC, "font.family": letters.families}):
         packed = io.BytesIO()
         _draw(stats, letters).savefig(packed, format="png", dpi=DPI // 2, metadata={"Software": None})
-    store.write_files({out: packed.getvalue()})
+    write_files({out: packed.getvalue()})
 
 
 def _draw(stats: DatasetStats, letters: fonts.Lettering) -> Figure:

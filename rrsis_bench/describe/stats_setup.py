@@ -18,7 +18,7 @@ from rrsis_bench.data.text.tokenizers import (
     tokenizer_source,
 )
 from rrsis_bench.describe.stats import TextLimit
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.interfaces import ReferringDataset
 
 
@@ -38,7 +38,7 @@ def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
     for kind, name in (("data", data), ("size", size)):
         known = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
         if name is not None and name not in known:
-            raise registry.unknown("dataset" if kind == "data" else kind, name, known)
+            raise unknown("dataset" if kind == "data" else kind, name, known)
     chosen = {"data": data, "model": model, "size": size}
     return compose_config([f"{group}={name}" for group, name in chosen.items() if name is not None])
 

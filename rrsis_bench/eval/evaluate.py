@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, make_loader
 from rrsis_bench.eval.counts import CountsTable, score
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import Sample, Segmenter
 
 

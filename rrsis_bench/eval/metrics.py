@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval import bootstrap
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.results.record.schema import (
     INTERVALS,
     NO_TARGET,

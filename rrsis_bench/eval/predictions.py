@@ -35,8 +35,8 @@ from PIL import Image, UnidentifiedImageError
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable, SampleCounts, score_spans
+from rrsis_bench.files import fsync
 from rrsis_bench.interfaces import ReferringDataset, Sample
-from rrsis_bench.results.record import store
 
 Size = tuple[int, int]  # height, width
 
@@ -302,7 +302,7 @@ class PredictionWriter:
                     os.fsync(self._file.fileno())
                 if kind is None:
                     os.replace(self._temporary, self.path)
-                    store.fsync(self.path.parent)
+                    fsync(self.path.parent)
         finally:
             self._temporary.unlink(missing_ok=True)
 

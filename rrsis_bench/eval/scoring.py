@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -19,7 +20,6 @@ from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.metrics import evaluate as score_table
 from rrsis_bench.eval.predictions import PredictionWriter
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
 from rrsis_bench.results.record.schema import CONTROLS, ControlScores
 from rrsis_bench.stop import StopRequest

@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.config.compose import CONF, own_hydra
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 
 
 def check_names(overrides: list[str]) -> None:
@@ -31,7 +31,7 @@ def check_names(overrides: list[str]) -> None:
         if key == "data" and value and "," not in value:
             names = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
             if value not in names:
-                raise registry.unknown("dataset", value, names)
+                raise unknown("dataset", value, names)
 
 
 def _guarded(task: Callable[[dict[str, Any], Console, Sequence[str]], None]) -> Callable[[DictConfig], None]:

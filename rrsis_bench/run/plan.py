@@ -13,12 +13,12 @@ from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.config import hashes as hashing
+from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import OnDisk, require_sound
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.files import write_files
 from rrsis_bench.interfaces import ReferringDataset
-from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import DatasetCard
 from rrsis_bench.run import build, provenance
 from rrsis_bench.train.loop import TrainConfig
@@ -191,7 +191,7 @@ class Setting:
     def write_manifest(self, status: str, **values: Any) -> None:
         """Say in ``manifest.json`` what this folder holds and how far it came."""
         content = {"run_id": self.run_id, "status": status, "train_hash": self.train_hash, **values}
-        store.write_files({self.run_dir / "manifest.json": (json.dumps(content, indent=1) + "\n").encode()})
+        write_files({self.run_dir / "manifest.json": (json.dumps(content, indent=1) + "\n").encode()})
 
     def finished(self) -> bool:
         """Whether this run was trained and recorded in its folder."""

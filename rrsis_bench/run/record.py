@@ -12,8 +12,8 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from rrsis_bench import registry
+from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.eval.metrics import evaluate as score_table
-from rrsis_bench.eval.protocol import METRIC_VERSION
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.board import tables

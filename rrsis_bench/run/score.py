@@ -15,9 +15,9 @@ from rich.progress import Progress
 from rrsis_bench import registry
 from rrsis_bench.config import hashes as hashing
 from rrsis_bench.config.compose import CONF, compose_config
-from rrsis_bench.errors import UserError
+from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.eval.predictions import count_predictions
-from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Efficiency, Record, Split
@@ -39,7 +39,7 @@ def configure(data: str, protocol: str, overrides: Sequence[str] = ()) -> dict[s
     for kind, name in (("data", data), ("protocol", protocol)):
         known = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
         if name not in known:
-            raise registry.unknown("dataset" if kind == "data" else kind, name, known)
+            raise unknown("dataset" if kind == "data" else kind, name, known)
     for override in overrides:
         if not override.lstrip("+~").startswith(OVERRIDES):
             raise UserError(

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.record.store import fsync
+from rrsis_bench.files import fsync
 
 PREFIX = "step-"
 MANIFEST = "manifest.json"

@@ -48,15 +48,14 @@ def plugin(tmp_path: Path, name: str, package: str = "rrsis_plugin") -> Path:
 
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, name: str = "probe") -> str:
     """Make ``models.<name>`` out of a file elsewhere, so that the tracked folder stays as it is."""
-    import models
+    from rrsis_bench import models
 
     root = checkout(tmp_path, f"{name}.py")
     (root / "models" / f"{name}.py").write_text("from rrsis_bench.interfaces import *\n" + body)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(root / "models")])
-    entry = registry.ModelEntry(name, f"models.{name}", "in-tree", root / "conf")
+    entry = registry.ModelEntry(name, f"rrsis_bench.models.{name}", "in-tree", root / "conf")
     monkeypatch.setattr(registry, "find", lambda _: entry)
-    monkeypatch.setattr(registry, "guard_models_package", lambda: None)
-    monkeypatch.delitem(sys.modules, f"models.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"rrsis_bench.models.{name}", raising=False)
     return name
 
 
@@ -64,7 +63,7 @@ def test_files_and_folders_are_models_and_shared_parts_are_not(tmp_path):
     root = checkout(tmp_path, "__init__.py", "one.py", "two/", "blocks/", "_private.py", ".hidden.py", "notes.txt")
     found = registry.entries(root)
     assert list(found) == ["one", "two"]
-    assert found["two"].module == "models.two"
+    assert found["two"].module == "rrsis_bench.models.two"
     assert found["one"].conf == root / "conf" / "model" / "one.yaml"
 
 
@@ -108,22 +107,6 @@ def test_a_plugin_that_is_gone_is_named(tmp_path, monkeypatch):
         registry.entries()
 
 
-def test_another_models_folder_on_the_path_is_named_with_ours(tmp_path, monkeypatch):
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").touch()
-    for name in [name for name in sys.modules if name == "models" or name.startswith("models.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError) as caught:
-        registry.load_class("lavt")
-    assert str(tmp_path / "models") in str(caught.value)
-    assert str(registry.ROOT / "models") in str(caught.value)
-
-
-def test_our_models_folder_passes_the_guard():
-    registry.guard_models_package()
-
-
 @pytest.mark.parametrize(
     ("body", "found"),
     [
@@ -138,7 +121,7 @@ def test_a_module_defines_exactly_one_segmenter(tmp_path, monkeypatch, body, fou
 
 
 def test_an_imported_segmenter_does_not_count(tmp_path, monkeypatch):
-    name = module(tmp_path, monkeypatch, "from models.lavt import LAVT\nclass Mine(LAVT): pass\n")
+    name = module(tmp_path, monkeypatch, "from rrsis_bench.models.lavt import LAVT\nclass Mine(LAVT): pass\n")
     assert registry.load_class(name).__name__ == "Mine"
 
 
@@ -157,3 +140,10 @@ def test_a_model_without_a_configuration_is_named(tmp_path):
     root = checkout(tmp_path, "bare.py")
     with pytest.raises(UserError, match=r"'bare' has no configuration: write .*bare.yaml"):
         registry.card(registry.entries(root)["bare"])
+
+
+def test_another_models_folder_on_the_path_is_not_ours(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.load_class("lavt").__module__ == "rrsis_bench.models.lavt"

@@ -8,10 +8,10 @@ import torch
 from lightning.fabric import Fabric
 
 from rrsis_bench import registry
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, black_boxes, collate
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run import build

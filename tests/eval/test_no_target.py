@@ -12,13 +12,13 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from rrsis_bench import cli
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import evaluate
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
 from rrsis_bench.results.board import tables
 from rrsis_bench.results.record import store

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.protocol import Protocol
 
 NATIVE = {"name": "native", "resolution": "native", "align_corners": False, "strict": False, "empty": "rela",
           "selection_split": "val", "selection_metric": "miou", "no_target_pixels": 0}  # fmt: skip

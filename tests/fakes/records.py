@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.eval.counts import CountsTable, SampleCounts, score
 from rrsis_bench.eval.metrics import evaluate
-from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import ControlScores, DatasetCard, Efficiency, Record
 

@@ -100,7 +100,10 @@ def test_two_files_make_a_model(checkout):
     assert git(checkout, "status", "--porcelain").split() == ["??", "conf/model/toy.yaml", "??", "models/toy.py"]
 
     where = call(
-        checkout, sys.executable, "-c", "import rrsis_bench, models; print(rrsis_bench.__file__, models.__file__)"
+        checkout,
+        sys.executable,
+        "-c",
+        "import rrsis_bench, rrsis_bench.models as m; print(rrsis_bench.__file__, m.__file__)",
     )
     assert all(path.startswith(str(checkout)) for path in where.split())
     listed = json.loads(call(checkout, sys.executable, "-m", "rrsis_bench.cli", "list", "--json"))

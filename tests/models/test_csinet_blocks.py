@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from rrsis_bench.models.csinet.cda import CollaborativeDilatedAttention, DilatedRows, row_offsets
+from rrsis_bench.models.csinet.cross_view import CrossViewWindows, SummedViews, from_windows, to_windows
+from rrsis_bench.models.csinet.decoder import CDADecoder, Prediction, conv_of_resized
+from rrsis_bench.models.csinet.fusion import LanguageFusion
+from rrsis_bench.models.csinet.views import Views, assemble, cut
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.csinet.cda import CollaborativeDilatedAttention, DilatedRows, row_offsets
-from models.csinet.cross_view import CrossViewWindows, SummedViews, from_windows, to_windows
-from models.csinet.decoder import CDADecoder, Prediction, conv_of_resized
-from models.csinet.fusion import LanguageFusion
-from models.csinet.views import Views, assemble, cut
 from rrsis_bench.backbones.positions import sine_positions
 
 C, D, L = 8, 6, 5

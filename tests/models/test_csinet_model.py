@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from rrsis_bench.models import csinet
+from rrsis_bench.models.csinet import CSINet
+from rrsis_bench.models.csinet.views import Views
 from torch import Tensor
 
-from models import csinet
-from models.csinet import CSINet
-from models.csinet.views import Views
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 

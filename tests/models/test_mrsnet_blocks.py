@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rrsis_bench.models.mrsnet.cma import CMA
+from rrsis_bench.models.mrsnet.csr import CSR, neighbour_mean
+from rrsis_bench.models.mrsnet.hfim import HFIM, FrequencyAttention, GlobalAttention, LocalBranch
+from rrsis_bench.models.mrsnet.ifim import IFIM, AdaptiveFusion
+from rrsis_bench.models.mrsnet.psr import PSR, SpatialSpectralRefinement
+from rrsis_bench.models.mrsnet.spectrum import FLOOR, half_spectrum, mirrored
 from torch import Tensor, nn
-
-from models.mrsnet.cma import CMA
-from models.mrsnet.csr import CSR, neighbour_mean
-from models.mrsnet.hfim import HFIM, FrequencyAttention, GlobalAttention, LocalBranch
-from models.mrsnet.ifim import IFIM, AdaptiveFusion
-from models.mrsnet.psr import PSR, SpatialSpectralRefinement
-from models.mrsnet.spectrum import FLOOR, half_spectrum, mirrored
 
 C, D, L = 4, 6, 5
 GRIDS = [(6, 6), (5, 7), (4, 5), (5, 4), (2, 3), (1, 4), (1, 1)]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from rrsis_bench.models import mrsnet
+from rrsis_bench.models.mrsnet import MRSNet
+from rrsis_bench.models.mrsnet.hfim import HFIM
+from rrsis_bench.models.mrsnet.ifim import IFIM
 from torch import Tensor
 
-from models import mrsnet
-from models.mrsnet import MRSNet
-from models.mrsnet.hfim import HFIM
-from models.mrsnet.ifim import IFIM
 from rrsis_bench.errors import UserError
 
 from .conftest import BERT, SIDE, SWIN, TOKENS, make_inputs

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
+from rrsis_bench.models.rmsin import RMSIN
 
-from models.rmsin import RMSIN
 from rrsis_bench.errors import UserError
 from tests.fakes.official_checkpoint import official_shapes
 from tests.models.conftest import BERT, SWIN, TOKENS

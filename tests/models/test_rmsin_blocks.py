@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from rrsis_bench.models.blocks.cim import CIM, HEADS, CIMBlock, CrossScaleAttention, FeedForward
+from rrsis_bench.models.blocks.intra_scale import IntraScaleInteraction, RepBlock
 from torch import Tensor
 
-from models.blocks.cim import CIM, HEADS, CIMBlock, CrossScaleAttention, FeedForward
-from models.blocks.intra_scale import IntraScaleInteraction, RepBlock
 from rrsis_bench.errors import UserError
 from tests.models.test_blocks import (
     close,

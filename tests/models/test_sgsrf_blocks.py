@@ -7,13 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from rrsis_bench.models.sgsrf.ccr import ConsistencyRefinement, ContextTokens, pool_words
+from rrsis_bench.models.sgsrf.consistency import consistency_loss, relations
+from rrsis_bench.models.sgsrf.gmfe import FeatureEnhancement, MapEnhancement
+from rrsis_bench.models.sgsrf.gpg import DenseMap, PromptBlock, PromptGenerator, mean_word
+from rrsis_bench.models.sgsrf.layers import Attention, FeedForward, initialise
 from torch import Tensor
-
-from models.sgsrf.ccr import ConsistencyRefinement, ContextTokens, pool_words
-from models.sgsrf.consistency import consistency_loss, relations
-from models.sgsrf.gmfe import FeatureEnhancement, MapEnhancement
-from models.sgsrf.gpg import DenseMap, PromptBlock, PromptGenerator, mean_word
-from models.sgsrf.layers import Attention, FeedForward, initialise
 
 DIM, HEADS = 16, 4
 WORDS = torch.tensor([[0, 1, 1, 1, 1, 1, 0, 0], [0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 0, 0]]).bool()

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from rrsis_bench.models import sgsrf
+from rrsis_bench.models.sgsrf import SGSRF
 from torch import Tensor
 
-from models import sgsrf
-from models.sgsrf import SGSRF
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.results.compare import paired
 
 

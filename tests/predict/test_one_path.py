@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from rrsis_bench import cli, registry
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.pixels import rle as masks
@@ -23,7 +24,6 @@ from rrsis_bench.data.text.tokenizers import build_wordpiece, save_vocabulary
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.predictions import PredictionWriter
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutput
 from rrsis_bench.official import load_official
 from rrsis_bench.predict.engine import Engine

@@ -7,11 +7,11 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import collate
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import evaluate
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.eval.scoring import replaced_expressions
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput, resize_logits
 from tests.fakes.config import compose

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.record.store import fsync
+from rrsis_bench.files import fsync
 
 
 class OutputSet:

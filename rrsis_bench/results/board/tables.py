@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import write_files
 from rrsis_bench.results.board import significance
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import (
@@ -207,7 +208,7 @@ def regenerate(root: Path) -> list[Path]:
     if records:
         files[root / EFFICIENCY] = _csv(EFFICIENCY_COLUMNS, _efficiency(everything))
         files[root / page.INDEX] = page.build(root, everything)
-    store.write_files(files)
+    write_files(files)
     for marker in root.glob("*_per_threshold.csv"):
         if marker not in files:
             stale = marker.name.removesuffix("_per_threshold.csv")

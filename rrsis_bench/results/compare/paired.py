@@ -22,11 +22,11 @@ from functools import cached_property
 
 import numpy as np
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES, clusters, draws
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.metrics import SIZE_CLASSES, score_samples, size_class
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.results.record.schema import PRECISIONS, UNMATCHED
 
 LEVEL = 0.95

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.metrics import evaluate
-from rrsis_bench.eval.protocol import METRIC_VERSION
 from rrsis_bench.results.record.schema import INTERVALS, PRECISIONS, UNMATCHED, GroupScores, Metrics, Record
 
 TOLERANCE = 1e-9  # percent; the identities hold up to the rounding of a float

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rrsis_bench.eval.protocol import Protocol
+from rrsis_bench.config.protocol import Protocol
 
 SCHEMA_VERSION = 4
 

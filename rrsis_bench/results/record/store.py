@@ -6,19 +6,18 @@ file's sha256, so a record that can be read is complete.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES
 from rrsis_bench.eval.counts import CountsTable, sha256
 from rrsis_bench.eval.metrics import evaluate
-from rrsis_bench.eval.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.files import write_files
 from rrsis_bench.results.record import codec
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
 from rrsis_bench.results.record.schema import ADDED, SCHEMA_VERSION, TABLES_VERSION, CountsFile, Record
@@ -179,41 +178,6 @@ def rescore(
         control=record.control if same_rules else {},
         rescored_from=record.rescored_from or record.metric_version,
     )
-
-
-def write_files(files: dict[Path, bytes]) -> None:
-    """Write files atomically: all are on disk under temporary names before the first takes its place, in order.
-
-    Raises:
-        UserError: the disk refused; files that stood there before are intact, temporary ones are gone.
-    """
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporaries[path].open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in files:
-            os.replace(temporaries[path], path)
-        for folder in {path.parent for path in files}:
-            fsync(folder)
-    except OSError as error:
-        raise UserError(f"{error.filename or 'A file'} could not be written: {error.strerror or error}.") from error
-    finally:
-        for temporary in temporaries.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def fsync(path: Path) -> None:
-    """Flush a file, or a folder's renames, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _counts_bytes(path: Path, counts: CountsFile) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.record import store
+from rrsis_bench.files import write_files
 from rrsis_bench.results.record.schema import PRECISIONS, THRESHOLDS
 from rrsis_bench.results.render import fonts, page
 from rrsis_bench.results.render.page.charts import SLOTS, Value
@@ -83,7 +83,7 @@ def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path)
                 empty: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
                 figure.savefig(packed, format=kind, dpi=DPI, metadata=empty)
                 files[out / f"{name}.{kind}"] = packed.getvalue()
-    store.write_files(files)
+    write_files(files)
     return sorted(files)
 
 

@@ -17,15 +17,15 @@ import numpy as np
 from lightning.fabric import Fabric
 from PIL import Image
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.metrics import score_samples
-from rrsis_bench.eval.protocol import Protocol
+from rrsis_bench.files import write_files
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
-from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import page
 
@@ -242,9 +242,7 @@ def write(
         ("predicted and wrong", _css(FALSE_RGB)),
     ]
     control = {name.replace("_", " "): scores.miou for name, scores in record.control.items()}
-    store.write_files(
-        {path: page.fill("report.html.j2", record=record, sections=sections, colours=colours, control=control)}
-    )
+    write_files({path: page.fill("report.html.j2", record=record, sections=sections, colours=colours, control=control)})
     return path
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval import bootstrap
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
 from rrsis_bench.eval.metrics import SIZE_CLASSES, score_samples, size_class
-from rrsis_bench.eval.protocol import Protocol
 from rrsis_bench.results.record.schema import UNMATCHED
 
 RESAMPLES = 1000

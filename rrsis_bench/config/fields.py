@@ -1,0 +1,107 @@
+"""Declares one configuration field: its meaning, its unit, its bounds, and which results it affects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Flag
+from typing import Any, get_type_hints
+
+from rrsis_bench.errors import UserError
+
+_KEY = "rrsis_bench"
+
+
+class Affects(Flag):
+    """Which results change with a field; the two hashes of a run are built from it."""
+
+    NOTHING = 0
+    TRAINING = 1
+    EVALUATION = 2
+    BOTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What is known of a field beside its type.
+
+    Attributes:
+        text: one sentence for a person.
+        affects: which results change with it; None for a section, whose fields say it.
+        unit: ``"pixels"``, ``"GB"``, ...; empty for names and switches.
+        at_least: smallest value, included.
+        above: largest value that is too small, excluded.
+    """
+
+    text: str
+    affects: Affects | None
+    unit: str = ""
+    at_least: float | None = None
+    above: float | None = None
+
+
+def setting(
+    text: str,
+    affects: Affects,
+    *,
+    unit: str = "",
+    at_least: float | None = None,
+    above: float | None = None,
+    default: Any = dataclasses.MISSING,
+) -> Any:
+    """Declare a field of a configuration dataclass; see `Meaning` for the arguments.
+
+    Args:
+        text: what it means.
+        affects: which results change with it.
+        unit: of the value.
+        at_least: smallest value.
+        above: excluded lower bound.
+        default: for a node that the YAML files may leave out.
+    """
+    return dataclasses.field(default=default, metadata={_KEY: Meaning(text, affects, unit, at_least, above)})
+
+
+def section(text: str) -> Any:
+    """Declare a field that holds another configuration dataclass, or a list of them."""
+    return dataclasses.field(metadata={_KEY: Meaning(text, None)})
+
+
+def meaning(field: dataclasses.Field[Any]) -> Meaning:
+    """Return what a field was declared with; KeyError if it was not declared by `setting` or `section`."""
+    found: Meaning = field.metadata[_KEY]
+    return found
+
+
+def leaves(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Yield (dotted name, type, field) of every field that is no section, in declared order."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = f"{prefix}.{field.name}" if prefix else field.name
+        if dataclasses.is_dataclass(hints[field.name]) and meaning(field).affects is None:
+            yield from leaves(hints[field.name], name)
+        else:
+            yield name, hints[field.name], field
+
+
+def check_bounds(node: Any, prefix: str = "") -> None:
+    """Check every number of a decoded configuration against its declared bounds.
+
+    Raises:
+        UserError: naming the first field that is out of bounds.
+    """
+    for field in dataclasses.fields(node):
+        value, known = getattr(node, field.name), meaning(field)
+        name = f"{prefix}.{field.name}" if prefix else field.name
+        if dataclasses.is_dataclass(value):
+            check_bounds(value, name)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if known.at_least is not None and value < known.at_least:
+                raise UserError(f"{name}={value} must be at least {known.at_least:g}{_unit(known)}.")
+            if known.above is not None and value <= known.above:
+                raise UserError(f"{name}={value} must be above {known.above:g}{_unit(known)}.")
+
+
+def _unit(known: Meaning) -> str:
+    return f" {known.unit}" if known.unit else ""
