@@ -1,6 +1,6 @@
-"""Reads the checkpoints that a paper's authors released, without executing anything in them.
+"""Read checkpoints that a paper's authors released, without executing code in them.
 
-A model that has such files says how they are laid out in its attribute `official_layout`; this module names no model.
+A model class describes its authors' files in the attribute `official_format`. This module names no model.
 """
 
 from __future__ import annotations
@@ -23,25 +23,24 @@ from rrsis_bench.interfaces import Segmenter
 
 logger = logging.getLogger(__name__)
 
-# The only Python object that a file may hold beside tensors and plain containers: the authors' training arguments.
+# The authors' training arguments. Besides tensors and plain containers, no other Python object is read.
 ADMITTED_GLOBALS: list[Callable | tuple[Callable, str]] = [argparse.Namespace]
 SHOWN_KEYS = 12
 
-# (regular expression, replacement) pairs, applied to a key one after another with `re.sub`.
 Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class OfficialLayout:
-    """How the authors' files name what a model of this suite holds.
+class OfficialCheckpointFormat:
+    """Map the tensors of the authors' files to those of a model.
 
     Attributes:
-        renames: from the authors' names to the suite's.
-        ignored: regular expression -> why a key that it finds has no place in the model; such a key is dropped only
-            where the model has nothing of its renamed name.
-        parts: entry of the file -> prefix of its keys; entries that are absent are passed over, but for the first.
-        build_args: constructor arguments for a model that is about to be overwritten (no pretrained weights);
-            mappings are merged with the caller's.
+        renames: (regular expression, replacement) pairs, applied to a key one after another with `re.sub`.
+        ignored: regular expression -> reason to drop the official keys that match it. A key is dropped only if the
+            model has no tensor of the renamed key.
+        parts: entry of the file -> prefix of its keys. Only the first entry is required.
+        build_args: constructor arguments for a model whose weights are then replaced, so that no pretrained weights
+            are loaded first. Mappings are merged with the caller's.
     """
 
     renames: Renames
@@ -50,13 +49,13 @@ class OfficialLayout:
     build_args: Mapping[str, Any] = field(default_factory=dict)
 
     def rename(self, key: str) -> str:
-        """The suite's name for an official key."""
+        """Return the model's name of the official `key`."""
         for pattern, replacement in self.renames:
             key = re.sub(pattern, replacement, key)
         return key
 
     def reason_to_ignore(self, key: str) -> str | None:
-        """Why the official `key` may be dropped, or None."""
+        """Return why the official `key` may be dropped, or None."""
         return next((reason for pattern, reason in self.ignored.items() if re.search(pattern, key)), None)
 
 
@@ -70,28 +69,31 @@ def load_official(model: str, path: str | Path, **model_args: Any) -> Segmenter:
         model_args: constructor arguments; the defaults are the paper's size.
 
     Raises:
-        UserError: no known layout for the model; missing or damaged file; a file that wants to run code; keys or shapes
-            that do not fit. The message lists all of them.
+        UserError: a model without `official_format`; a missing or damaged file; a file that could run code; keys or
+            shapes that do not fit, which the message lists.
     """
     cls = registry.load_class(model)
-    layout: OfficialLayout | None = getattr(cls, "official_layout", None)
-    if layout is None:
-        raise UserError(f"The model '{model}' has no importer for official checkpoints (no `official_layout`).")
-    tensors = read_official(path, layout.parts)
+    file_format: OfficialCheckpointFormat | None = getattr(cls, "official_format", None)
+    if file_format is None:
+        raise UserError(
+            f"The model '{model}' cannot read official checkpoints: its class has no `official_format`. Give a run "
+            "folder or a checkpoint folder of this suite instead."
+        )
+    tensors = read_official(path, file_format.parts)
     arguments = dict(model_args)
-    for name, default in layout.build_args.items():
+    for name, default in file_format.build_args.items():
         merges = isinstance(default, Mapping)
         arguments[name] = {**(arguments.get(name) or {}), **default} if merges else default
     built = cls(**arguments)
-    built.load_state_dict(convert_official(tensors, built.state_dict(), layout, Path(path)))
+    built.load_state_dict(convert_official(tensors, built.state_dict(), file_format, Path(path)))
     return built.eval()
 
 
 def read_official(path: str | Path, parts: Mapping[str, str]) -> dict[str, Tensor]:
-    """Read the tensors of an official file; `parts` as in `OfficialLayout`.
+    """Read the tensors of an official file; `parts` as in `OfficialCheckpointFormat`.
 
     Raises:
-        UserError: missing or damaged file, a file that wants to run code, or no tensors in it.
+        UserError: a missing or damaged file, a file that could run code, or a file without tensors.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -105,7 +107,9 @@ def read_official(path: str | Path, parts: Mapping[str, str]) -> dict[str, Tenso
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is not a readable PyTorch checkpoint: {first_line} Download it again.") from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not the state dict of a model.")
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not the state dict of a model. Give the authors' checkpoint."
+        )
     first = next(iter(parts))
     if not isinstance(content.get(first), Mapping):
         content = {first: content}
@@ -114,30 +118,30 @@ def read_official(path: str | Path, parts: Mapping[str, str]) -> dict[str, Tenso
         for part, prefix in parts.items()
         for key, value in content.get(part, {}).items()
     }
-    strangers = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
-    if strangers or not tensors:
-        found = f"'{strangers[0]}' is no tensor" if strangers else "it is empty"
-        raise UserError(f"{path} does not hold the state dict of a model: {found}.")
+    others = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if others or not tensors:
+        found = f"'{others[0]}' is no tensor" if others else "it is empty"
+        raise UserError(f"{path} does not hold the state dict of a model: {found}. Give the authors' checkpoint.")
     return tensors
 
 
 def convert_official(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: OfficialLayout, path: Path
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], file_format: OfficialCheckpointFormat, path: Path
 ) -> dict[str, Tensor]:
     """Rename `tensors` to fit the state dict `wanted`, strictly.
 
-    Kernels of 1 x 1 convolutions become the weights of linear layers where the model has those.
+    Kernels of 1 x 1 convolutions become the weights of linear layers if the model has linear layers there.
 
     Raises:
-        UserError: lists keys that the model misses, keys that have no place in it, and shapes that differ.
+        UserError: missing keys, unexpected keys or different shapes. The message lists them.
     """
     converted: dict[str, Tensor] = {}
     ignored: dict[str, list[str]] = {}
     problems: list[str] = []
     for key, value in tensors.items():
-        name = layout.rename(key)
+        name = file_format.rename(key)
         if name not in wanted:
-            reason = layout.reason_to_ignore(key)
+            reason = file_format.reason_to_ignore(key)
             if reason is None:
                 problems.append(f"unexpected in the file: {key}")
             else:
@@ -156,8 +160,8 @@ def convert_official(
         shown = "\n  ".join(problems[:SHOWN_KEYS])
         more = f"\n  and {len(problems) - SHOWN_KEYS} more" if len(problems) > SHOWN_KEYS else ""
         raise UserError(
-            f"{path} does not fit this model ({len(problems)} problems). Check the model's name and its size "
-            f"(depths, blocks, switches):\n  {shown}{more}"
+            f"{path} does not fit this model ({len(problems)} problems). Check model=, size= and model.args (depths, "
+            f"blocks, switches):\n  {shown}{more}"
         )
     for reason, keys in ignored.items():
         logger.warning("Ignored %d keys of %s, %s: %s", len(keys), path.name, reason, _summary(keys))
@@ -165,17 +169,16 @@ def convert_official(
 
 
 def _summary(keys: list[str]) -> str:
-    """Keys with their numbers starred, each pattern once."""
+    """Join the keys with `*` for their numbers, each pattern once."""
     return ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", key) for key in keys}))
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> UserError:
-    """The error for a file whose pickle asks for more than tensors."""
+    """Return the error for a file whose pickle needs more than tensors."""
     match = re.search(r"GLOBAL ([\w.]+)", str(error))
     if match is None:
         return UserError(f"{path} is not a readable PyTorch checkpoint: {str(error).splitlines()[0]}")
     return UserError(
-        f"{path} was refused: beside tensors it asks for '{match.group(1)}', which could run code while loading. Only "
-        "tensors, plain containers and argparse.Namespace are read. If you trust the file, save its state dict alone "
-        "as a new file."
+        f"{path} was refused: it needs '{match.group(1)}', which could run code while loading. Only tensors, plain "
+        "containers and argparse.Namespace are read. If you trust the file, save its state dict alone as a new file."
     )

@@ -39,14 +39,6 @@ FAMILY_RENAMES: Renames = (
     *((rf"^classifier\.(conv|bn)([12])_{4 - step}\.", rf"decoder.steps.{step}.\1\2.") for step in range(3)),
 )
 
-# Adaptive rotated convolutions in a decoder; these come after the family's. The spelling is the authors'.
-ROTATED_RENAMES: Renames = (
-    (r"\.rounting_func\.dwc\.", ".routing.depthwise."),
-    (r"\.rounting_func\.norm\.norm\.", ".routing.norm."),
-    (r"\.rounting_func\.fc_alpha\.", ".routing.gate."),
-    (r"\.rounting_func\.fc_theta\.", ".routing.angle."),
-)
-
 FAMILY_IGNORED = {
     r"^backbone\..*\.relative_position_index$": "a buffer that follows from the window",
     r"^backbone\..*\.attn_mask$": "a buffer that follows from the window and the input size",

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from rrsis_bench.models.blocks.attention import PWAM, GatedPWAM, LanguageGate, PixelWordAttention, instance_norm
 from rrsis_bench.models.blocks.decoder import TopDownDecoder
-from rrsis_bench.models.blocks.fiam import FIAM, Phrase
 from rrsis_bench.models.blocks.rotated import AdaptiveRotatedConv, RotationRouting, rotate_kernels
 from rrsis_bench.models.blocks.scale_gate import ScaleAwareGate
-from rrsis_bench.models.blocks.tmem import TMEM, TextAwareBlock
+from rrsis_bench.models.fianet.fiam import FIAM, Phrase
+from rrsis_bench.models.fianet.tmem import TMEM, TextAwareBlock
 from torch import Tensor
 
 B, H, W, C, L, D = 2, 3, 4, 8, 5, 6

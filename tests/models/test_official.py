@@ -129,7 +129,7 @@ def test_every_released_key_has_its_place_at_paper_size(name: str) -> None:
     cls = registry.load_class(name)
     with torch.device("meta"):
         model = cls(**RANDOM, **({"go_embedding": True} if name == "fianet" else {}))
-    converted = convert_official(tensors, model.state_dict(), cls.official_layout, Path("released.pth"))
+    converted = convert_official(tensors, model.state_dict(), cls.official_format, Path("released.pth"))
     assert converted.keys() == model.state_dict().keys()
     parameters = {key: value for key, value in converted.items() if not key.endswith("num_batches_tracked")}
     assert len(parameters) == len(shapes["float"])  # no two keys in one place, none left over
@@ -274,6 +274,6 @@ def test_files_that_are_no_checkpoint(content, message: str, tmp_path: Path) -> 
 def test_missing_file_and_model_without_importer(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match="no checkpoint at"):
         load_official("lavt", tmp_path / "nowhere.pth")
-    monkeypatch.delattr(registry.load_class("lavt"), "official_layout")
-    with pytest.raises(UserError, match="no importer"):
+    monkeypatch.delattr(registry.load_class("lavt"), "official_format")
+    with pytest.raises(UserError, match="official_format"):
         load_official("lavt", tmp_path / "nowhere.pth")

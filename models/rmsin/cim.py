@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.errors import UserError
 
-from .scale_gate import ScaleAwareGate
+from ..blocks.scale_gate import ScaleAwareGate
 
 HEADS = 8
 

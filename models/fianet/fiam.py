@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import PWAM, LanguageGate, PixelWordAttention
+from ..blocks.attention import PWAM, LanguageGate, PixelWordAttention
 
 
 class Phrase(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import PixelWordAttention
-from .scale_gate import ScaleAwareGate
+from ..blocks.attention import PixelWordAttention
+from ..blocks.scale_gate import ScaleAwareGate
 
 
 class TextAwareBlock(nn.Module):

@@ -1,0 +1,20 @@
+"""Names in the released files of LAVT, and the names of the same tensors in this suite."""
+
+from __future__ import annotations
+
+from rrsis_bench.official import OfficialCheckpointFormat
+
+from ..blocks.official_keys import BLOCK_RENAMES, FAMILY_BUILD_ARGS, FAMILY_IGNORED, FAMILY_PARTS, FAMILY_RENAMES
+
+OFFICIAL_FORMAT = OfficialCheckpointFormat(
+    renames=(
+        (r"^backbone\.layers\.(\d)\.fusion\.", r"stages.\1.pwam."),
+        (r"^backbone\.layers\.(\d)\.res_gate\.0\.", r"stages.\1.gate.inner."),
+        (r"^backbone\.layers\.(\d)\.res_gate\.2\.", r"stages.\1.gate.outer."),
+        *BLOCK_RENAMES,
+        *FAMILY_RENAMES,
+    ),
+    ignored=FAMILY_IGNORED,
+    parts=FAMILY_PARTS,
+    build_args=FAMILY_BUILD_ARGS,
+)
