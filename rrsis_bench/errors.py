@@ -1,4 +1,4 @@
-"""The one exception type whose message is written for a person, and the message for an unknown name."""
+"""The one exception type whose message is written for a person, and the parts of such messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ class UserError(Exception):
 
     Entry points print it without a traceback and exit with code 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what an error of a library says, or the error's type if it says nothing."""
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, reason
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
@@ -20,24 +21,12 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     Raises:
         UserError: a write failed. Existing files are intact and no temporary file is left.
     """
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporaries[path].open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in files:
-            os.replace(temporaries[path], path)
-        for folder in {path.parent for path in files}:
-            fsync(folder)
+        with replacing_all(files) as temporaries:
+            for path, data in files.items():
+                temporaries[path].write_bytes(data)
     except OSError as error:
-        raise UserError(f"{error.filename or 'A file'} could not be written: {error.strerror or error}.") from error
-    finally:
-        for temporary in temporaries.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        raise UserError(f"{error.filename or 'A file'} could not be written: {reason(error)}.") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -52,21 +41,41 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it replaces `path` if the block ends without an error.
+    """Yield a temporary path for one file; see `replacing_all`."""
+    with replacing_all([path]) as temporaries:
+        yield temporaries[path]
 
-    For files that a library writes itself, or that are too large to hold in memory. The temporary file is removed after
-    an error, and `path` keeps its old content.
+
+@contextlib.contextmanager
+def replacing_all(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Yield a temporary path for each file; the files appear together if the block ends without an error.
+
+    For files that a library writes itself, or that are too large to hold in memory. The temporary files have the same
+    names, in a temporary folder beside `paths`. After an error that folder is removed with everything that a library
+    left in it, and `paths` keep their old content.
+
+    Args:
+        paths: the files, in the order in which they are renamed. Missing folders are created.
+
+    Raises:
+        OSError: a folder or file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        fsync(temporary)
-        os.replace(temporary, path)
-        fsync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        drafts: dict[Path, Path] = {}
+        temporaries: dict[Path, Path] = {}
+        for path in paths:
+            if path.parent not in drafts:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                draft = TemporaryDirectory(prefix=".", suffix=".tmp", dir=path.parent, ignore_cleanup_errors=True)
+                drafts[path.parent] = Path(stack.enter_context(draft))
+            temporaries[path] = drafts[path.parent] / path.name
+        yield temporaries
+        for temporary in temporaries.values():
+            fsync(temporary)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+        for folder in drafts:
+            fsync(folder)
 
 
 def fsync(path: Path) -> None:
