@@ -265,24 +265,24 @@ class ImageFirstSegmenter(Segmenter):
         return _masks(self.decode(encoded, text), sizes, align_corners)
 
 
-def distinct_pictures(pictures: Sequence[str], known: Sequence[str] = ()) -> tuple[list[int], list[int]]:
-    """Which pictures of a batch to encode, and where every sample then finds its own.
+def distinct_images(images: Sequence[str], known: Sequence[str] = ()) -> tuple[list[int], list[int]]:
+    """Find which images of a batch to encode, and the row of each sample's image among the encoded ones.
 
     Args:
-        pictures: image id per sample.
+        images: image id per sample.
         known: image ids that are encoded already; they come before the others.
 
     Returns:
-        The places in `pictures` at which one that is not known stands first, and for every sample the row of its
-        picture among `known` and these.
+        The first position in `images` of each image that is not known, and for every sample the row of its image
+        among `known` and these.
     """
-    rows = {picture: row for row, picture in enumerate(known)}
+    rows = {image: row for row, image in enumerate(known)}
     new: list[int] = []
-    for place, picture in enumerate(pictures):
-        if picture not in rows:
-            rows[picture] = len(rows)
+    for place, image in enumerate(images):
+        if image not in rows:
+            rows[image] = len(rows)
             new.append(place)
-    return new, [rows[picture] for picture in pictures]
+    return new, [rows[image] for image in images]
 
 
 def _masks(output: SegmenterOutput, sizes: Sequence[tuple[int, int]], align_corners: bool) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What stops a run in order: signals and numbers that are not finite."""
+"""Stop a run in an orderly way on a signal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import signal
 from types import FrameType, TracebackType
 
 from rrsis_bench.errors import UserError
-
-
-class NonFiniteLoss(UserError):
-    """The loss or a gradient is NaN or infinite; raised before the optimiser's step."""
 
 
 class Interrupted(UserError):

@@ -32,6 +32,8 @@ class Meaning:
         unit: ``"pixels"``, ``"GB"``, ...; empty for names and switches.
         at_least: smallest value, included.
         above: largest value that is too small, excluded.
+        at_most: largest value, included.
+        below: smallest value that is too large, excluded.
     """
 
     text: str
@@ -39,15 +41,19 @@ class Meaning:
     unit: str = ""
     at_least: float | None = None
     above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
 
 
 def setting(
     text: str,
-    affects: Affects,
+    affects: Affects | None,
     *,
     unit: str = "",
     at_least: float | None = None,
     above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
     default: Any = dataclasses.MISSING,
 ) -> Any:
     """Declare a field of a configuration dataclass; see `Meaning` for the arguments.
@@ -58,9 +64,12 @@ def setting(
         unit: of the value.
         at_least: smallest value.
         above: excluded lower bound.
+        at_most: largest value.
+        below: excluded upper bound.
         default: for a node that the YAML files may leave out.
     """
-    return dataclasses.field(default=default, metadata={_KEY: Meaning(text, affects, unit, at_least, above)})
+    known = Meaning(text, affects, unit, at_least, above, at_most, below)
+    return dataclasses.field(default=default, metadata={_KEY: known})
 
 
 def section(text: str) -> Any:
@@ -101,6 +110,10 @@ def check_bounds(node: Any, prefix: str = "") -> None:
                 raise UserError(f"{name}={value} must be at least {known.at_least:g}{_unit(known)}.")
             if known.above is not None and value <= known.above:
                 raise UserError(f"{name}={value} must be above {known.above:g}{_unit(known)}.")
+            if known.at_most is not None and value > known.at_most:
+                raise UserError(f"{name}={value} must be at most {known.at_most:g}{_unit(known)}.")
+            if known.below is not None and value >= known.below:
+                raise UserError(f"{name}={value} must be below {known.below:g}{_unit(known)}.")
 
 
 def _unit(known: Meaning) -> str:

@@ -71,7 +71,7 @@ FIELDS: dict[str, Affects] = {
 
 # Fields that came after the first records, with the value at which training is what it was without them: at it they are
 # left out of the hashes, so that rows from before stay rows of today's configuration.
-BEFORE: dict[str, Any] = {"train.group_pictures": False}
+BEFORE: dict[str, Any] = {"train.group_by_image": False}
 
 
 def affects(field: str) -> Affects:

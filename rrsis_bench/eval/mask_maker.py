@@ -8,7 +8,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter, distinct_pictures
+from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter, distinct_images
 
 
 def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence[int]) -> list[int]:
@@ -65,7 +65,7 @@ class MaskMaker:
         pictures = [sample.image_id for sample in batch.samples]
         if self._last is not None and self._last[0] not in pictures:
             self._last = None
-        new, places = distinct_pictures(pictures, known=[] if self._last is None else [self._last[0]])
+        new, places = distinct_images(pictures, known=[] if self._last is None else [self._last[0]])
         found = {} if self._last is None else self._last[1]
         if new:
             whole = len(new) == len(batch)

@@ -16,9 +16,11 @@ from lightning.fabric import Fabric
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from rrsis_bench import codec
 from rrsis_bench.config import hashes as hashing
+from rrsis_bench.config.schema import TrainerConfig
 from rrsis_bench.data.loading.cache import ViewCache
-from rrsis_bench.data.loading.loader import ViewDataset, black_boxes
+from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import WORDPIECE, tokenizer_field, tokenizer_source
 from rrsis_bench.errors import UserError
@@ -31,13 +33,11 @@ from rrsis_bench.results.render import gallery
 from rrsis_bench.run import build
 from rrsis_bench.run.plan import Setting
 from rrsis_bench.run.record import keep, make_record, origin_of, publish, stored_path
-from rrsis_bench.stop import Interrupted, NonFiniteLoss, StopRequest
+from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
-from rrsis_bench.train.loop import Trainer
+from rrsis_bench.train.loop import NonFiniteLoss, Trainer
 from rrsis_bench.train.rng import seed_everything
-
-AUGMENTED_SHARE = 0.2  # the LAVT family's black squares fall on a fixed fifth of the training references
 
 
 def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = ()) -> None:
@@ -230,7 +230,6 @@ def _train(
     config, trainer = setting.config, setting.config["trainer"]
     views = partial(
         ViewDataset,
-        cache=trainer["cache_gb"] > 0,
         cache_bytes=int(trainer["cache_gb"] * 2**30),
         view_cache=ViewCache.from_config(config["data"]),
     )
@@ -240,8 +239,7 @@ def _train(
         text,
         native_masks=False,
         seed=config["seed"],
-        augment=black_boxes if setting.recipe.black_boxes else None,
-        augment_share=AUGMENTED_SHARE,
+        augment=setting.recipe.augment,
     )
     selection = setting.data.splits[setting.protocol.selection_split]
     val = views(selection, model.views, text, native_masks=True)
@@ -267,15 +265,12 @@ def _train(
         train,
         validate,
         selection_metric=setting.protocol.selection_metric,
-        config=setting.recipe,
+        recipe=setting.recipe,
+        machine=codec.decode(TrainerConfig, trainer, "The configuration", path="trainer"),
         seed=config["seed"],
         run_dir=setting.run_dir,
         identity={"train_hash": setting.train_hash, "seed": str(config["seed"])},
         events=events,
         stop=stop,
         console=console,
-        num_workers=trainer["num_workers"],
-        checkpoint_every=trainer["checkpoint_every"],
-        log_every=trainer["log_every"],
-        full_checkpoints=trainer["full_checkpoints"],
     ).fit()

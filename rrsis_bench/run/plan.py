@@ -11,9 +11,11 @@ from typing import Any, cast
 from rich.console import Console
 from rich.markup import escape
 
-from rrsis_bench import registry
+from rrsis_bench import codec, registry
 from rrsis_bench.config import hashes as hashing
+from rrsis_bench.config.fields import check_bounds
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
+from rrsis_bench.config.schema import TrainConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import OnDisk, require_sound
 from rrsis_bench.errors import UserError
@@ -21,7 +23,7 @@ from rrsis_bench.files import write_files
 from rrsis_bench.interfaces import ReferringDataset
 from rrsis_bench.results.record.schema import DatasetCard
 from rrsis_bench.run import build, provenance
-from rrsis_bench.train.loop import TrainConfig
+from rrsis_bench.train.recipe import check_recipe
 
 PREDICTIONS = ("none", "save")
 
@@ -44,6 +46,13 @@ def variant(overrides: Sequence[str]) -> tuple[str, ...]:
         if not any(name == entry or (entry[-1] == "." and name.startswith(entry)) for entry in _NAMED_ELSEWHERE):
             found.append(override.lstrip("+").removeprefix("model.args."))
     return tuple(found)
+
+
+def parse_recipe(values: dict[str, Any]) -> TrainConfig:
+    """The node ``train``, checked."""
+    recipe = codec.decode(TrainConfig, values, "The configuration", path="train")
+    check_bounds(recipe, "train")
+    return recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,7 @@ class Setting:
             overrides: what the user typed to compose it, for the row's label.
         """
         protocol = Protocol.from_mapping(config["protocol"])
-        TrainConfig.from_mapping(config["train"])  # `recipe` is asked for much later
+        check_recipe(parse_recipe(config["train"]))
         if config["predictions"] not in PREDICTIONS:
             raise UserError(f"predictions={config['predictions']} is not one of: {', '.join(PREDICTIONS)}.")
         if config["predictions"] == "save" and protocol.resolution != "native":
@@ -171,7 +180,7 @@ class Setting:
     @property
     def recipe(self) -> TrainConfig:
         """How the model is trained."""
-        return TrainConfig.from_mapping(self.config["train"])
+        return parse_recipe(self.config["train"])
 
     @property
     def run_dir(self) -> Path:

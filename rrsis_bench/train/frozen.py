@@ -26,7 +26,7 @@ Part = dict[str, Any]
 _SHOWN = 16  # characters of a sha256 in messages
 
 
-def left_out(model: Segmenter) -> dict[str, list[str]]:
+def frozen_keys(model: Segmenter) -> dict[str, list[str]]:
     """Prefix of a frozen part -> the keys of the state dict that a checkpoint leaves out; parts without any are absent.
 
     Raises:
@@ -61,33 +61,38 @@ def describe(model: Segmenter) -> dict[str, Part]:
     specs, tensors = model.frozen_parts(), model.state_dict()
     return {
         prefix: {"weights": specs[prefix], "sha256": tensors_sha256(tensors, keys), "tensors": len(keys)}
-        for prefix, keys in left_out(model).items()
+        for prefix, keys in frozen_keys(model).items()
     }
 
 
-def held(model: Segmenter) -> dict[str, Tensor]:
+def trainable_state(model: Segmenter) -> dict[str, Tensor]:
     """The state dict without what a checkpoint leaves out."""
-    absent = {key for keys in left_out(model).values() for key in keys}
+    absent = {key for keys in frozen_keys(model).values() for key in keys}
     return {key: value for key, value in model.state_dict().items() if key not in absent}
 
 
-def load(model: Segmenter, saved: Checkpoint) -> None:
-    """Load a checkpoint's model; the frozen parts that it leaves out must be those of `model`, bit for bit.
+def load(model: Segmenter, saved: Checkpoint, part: str = "model") -> None:
+    """Load a model from a checkpoint; the frozen parts that it omits must equal those of `model`, bit for bit.
+
+    Args:
+        model: receives the weights.
+        saved: the checkpoint.
+        part: its file; ``training`` if a callback's model was saved as ``model``.
 
     Raises:
         UserError: a frozen part of `model` has other weights; nothing is loaded then.
         RuntimeError: keys or shapes do not fit, as from `load_state_dict`.
     """
-    tensors, own = saved.tensors["model"], model.state_dict()
+    tensors, own = saved.tensors[part], model.state_dict()
     complete = dict(tensors)
-    for prefix, part in saved.state.get("frozen", {}).items():
+    for prefix, known in saved.state.get("frozen", {}).items():
         absent = [key for key in own if key.startswith(prefix) and key not in tensors]
-        if len(absent) == part["tensors"]:
+        if len(absent) == known["tensors"]:
             now = tensors_sha256(own, absent)
         else:
-            now = f"over {len(absent)} tensors, not {part['tensors']}"
-        if now != part["sha256"]:
-            raise _other_weights(saved.path, prefix, part, now, model.frozen_parts().get(prefix))
+            now = f"over {len(absent)} tensors, not {known['tensors']}"
+        if now != known["sha256"]:
+            raise _other_weights(saved.path, prefix, known, now, model.frozen_parts().get(prefix))
         complete |= {key: own[key] for key in absent}
     model.load_state_dict(complete)
 

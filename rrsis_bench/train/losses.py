@@ -1,4 +1,4 @@
-"""Segmentation losses on one foreground logit per pixel.
+"""Segmentation losses on one foreground logit per pixel, as named entries of ``train.loss``.
 
 A two-class softmax head and a single logit ``d = foreground - background`` give the same probabilities, so the
 two-class cross-entropy and Dice of the LAVT family are computed from `d` alone, at half the memory.
@@ -6,45 +6,40 @@ two-class cross-entropy and Dice of the LAVT family are computed from `d` alone,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rrsis_bench.config.entries import Entries, option
 from rrsis_bench.errors import UserError
 
 
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the terms.
-
-    Attributes:
-        ce: weight of the class-weighted two-class cross-entropy.
-        dice: weight of the Dice loss over both classes.
-        bce: weight of the unweighted binary cross-entropy.
-        class_weights: (background, foreground) weights of `ce`; the LAVT family uses (0.9, 1.1).
-        align_corners: how the logits are resized to the target.
-        dice_reduction: ``"sum"`` over batch and classes, as the LAVT family's authors (the effective weight grows with
-            the batch), or ``"mean"``.
-    """
-
-    ce: float = 0.0
-    dice: float = 0.0
-    bce: float = 0.0
-    class_weights: tuple[float, float] = (1.0, 1.0)
-    align_corners: bool = False
-    dice_reduction: str = "mean"
-
-    def __post_init__(self) -> None:
-        """Refuse a reduction that does not exist and a loss without terms."""
-        if self.dice_reduction not in ("sum", "mean"):
-            raise UserError(f"train.loss.dice_reduction must be 'sum' or 'mean', not '{self.dice_reduction}'.")
-        if self.ce + self.dice + self.bce <= 0:
-            raise UserError("train.loss has no term: give at least one of ce, dice, bce a weight above 0.")
+def weighted(
+    term: Callable[[Tensor, Tensor], Tensor],
+    logits_BHW: Tensor,
+    target_BHW: Tensor,
+    *,
+    weight: Annotated[float, option("Weight of the term.", above=0)],
+) -> Tensor:
+    """Multiply a term by its weight."""
+    return weight * term(logits_BHW, target_BHW)
 
 
-def weighted_cross_entropy(logits_BHW: Tensor, target_BHW: Tensor, class_weights: tuple[float, float]) -> Tensor:
+LOSSES = Entries[Tensor]("train.loss", weighted)
+
+
+@LOSSES.add("ce")
+def weighted_cross_entropy(
+    logits_BHW: Tensor,
+    target_BHW: Tensor,
+    *,
+    class_weights: Annotated[
+        tuple[float, float], option("Weights of background and foreground; the LAVT family uses 0.9 and 1.1.")
+    ] = (1.0, 1.0),
+) -> Tensor:
     """Two-class cross-entropy, averaged by the weights of the pixels' classes (torch's weighted mean)."""
     loss_BHW = F.binary_cross_entropy_with_logits(logits_BHW, target_BHW, reduction="none")
     background, foreground = class_weights
@@ -52,7 +47,22 @@ def weighted_cross_entropy(logits_BHW: Tensor, target_BHW: Tensor, class_weights
     return (loss_BHW * weight_BHW).sum() / weight_BHW.sum()
 
 
-def dice_loss(logits_BHW: Tensor, target_BHW: Tensor, reduction: str) -> Tensor:
+@LOSSES.add("bce")
+def binary_cross_entropy(logits_BHW: Tensor, target_BHW: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over all pixels."""
+    return F.binary_cross_entropy_with_logits(logits_BHW, target_BHW)
+
+
+@LOSSES.add("dice")
+def dice_loss(
+    logits_BHW: Tensor,
+    target_BHW: Tensor,
+    *,
+    reduction: Annotated[
+        Literal["sum", "mean"],
+        option("Over batch and classes; sum: the LAVT authors' code, where the weight grows with the batch."),
+    ] = "mean",
+) -> Tensor:
     """Dice loss of both classes with smoothing 1: ``1 - (2 |p t| + 1) / (|p| + |t| + 1)`` per sample and class."""
     target_BN = target_BHW.flatten(1)
     foreground_BN = torch.sigmoid(logits_BHW).flatten(1)
@@ -64,22 +74,38 @@ def dice_loss(logits_BHW: Tensor, target_BHW: Tensor, reduction: str) -> Tensor:
     return loss_BK.sum() if reduction == "sum" else loss_BK.mean()
 
 
-def segmentation_loss(logits_Bhw: Tensor, target_BSS: Tensor, config: LossConfig) -> Tensor:
-    """The training loss at the main view's size, in float32.
+class SegmentationLoss:
+    """The training loss: the terms of ``train.loss``, added.
 
     Args:
-        logits_Bhw: foreground logits, any resolution; resized bilinearly to the target.
-        target_BSS: 0/1, already resized NEAREST to the main view.
-        config: weights of the terms.
+        entries: ``train.loss``.
+        align_corners: how the logits are resized to the target.
+
+    Raises:
+        UserError: no entry, or one that does not fit; see `Entries.bind`.
     """
-    target_BHW = target_BSS.float()
-    size, aligned = target_BHW.shape[-2:], config.align_corners
-    logits_BHW = F.interpolate(logits_Bhw.float()[:, None], size=size, mode="bilinear", align_corners=aligned)[:, 0]
-    loss = logits_BHW.new_zeros(())
-    if config.ce:
-        loss = loss + config.ce * weighted_cross_entropy(logits_BHW, target_BHW, config.class_weights)
-    if config.bce:
-        loss = loss + config.bce * F.binary_cross_entropy_with_logits(logits_BHW, target_BHW)
-    if config.dice:
-        loss = loss + config.dice * dice_loss(logits_BHW, target_BHW, config.dice_reduction)
-    return loss
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]], *, align_corners: bool):
+        if not entries:
+            raise UserError("train.loss has no entry. Add at least one, such as {name: dice, weight: 1.0}.")
+        self._terms = LOSSES.bind_all(entries)
+        self._align_corners = align_corners
+
+    def __call__(self, logits_Bhw: Tensor, target_BSS: Tensor) -> Tensor:
+        """Compute the loss at the main view's size, in float32.
+
+        Args:
+            logits_Bhw: foreground logits, any resolution; resized bilinearly to the target.
+            target_BSS: 0/1, already resized NEAREST to the main view.
+        """
+        target_BHW = target_BSS.float()
+        logits_BHW = F.interpolate(
+            logits_Bhw.float()[:, None],
+            size=target_BHW.shape[-2:],
+            mode="bilinear",
+            align_corners=self._align_corners,
+        )[:, 0]
+        loss = logits_BHW.new_zeros(())
+        for term in self._terms:
+            loss = loss + term(logits_BHW, target_BHW)
+        return loss

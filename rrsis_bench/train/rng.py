@@ -27,23 +27,21 @@ def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     return np.random.default_rng([seed, epoch]).permutation(n).tolist()
 
 
-def picture_order(pictures: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """The order of an epoch in which the samples of a picture follow one another, pictures in random order.
+def image_order(images: Sequence[str], seed: int, epoch: int) -> list[int]:
+    """The order of an epoch in which the samples of an image follow each other, images in random order.
 
     Args:
-        pictures: the picture of every training sample, by its id.
+        images: image id of every training sample.
         seed: the run's.
         epoch: from 0.
     """
     groups: dict[str, list[int]] = {}
-    for index, picture in enumerate(pictures):
-        groups.setdefault(picture, []).append(index)
+    for index, image in enumerate(images):
+        groups.setdefault(image, []).append(index)
     generator = np.random.default_rng([seed, epoch])
     members = list(groups.values())
     return [
-        index
-        for place in generator.permutation(len(members))
-        for index in generator.permutation(members[place]).tolist()
+        int(index) for place in generator.permutation(len(members)) for index in generator.permutation(members[place])
     ]
 
 

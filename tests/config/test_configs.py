@@ -10,8 +10,8 @@ from hydra.errors import ConfigCompositionException
 from rrsis_bench import registry
 from rrsis_bench.config.hashes import affects, leaves
 from rrsis_bench.data.text.tokenizers import tokenizer_source
-from rrsis_bench.run.plan import variant
-from rrsis_bench.train.loop import TrainConfig
+from rrsis_bench.run.plan import parse_recipe, variant
+from rrsis_bench.train.recipe import check_recipe
 from tests.fakes.config import CONF, compose
 
 GROUPS = (
@@ -39,7 +39,7 @@ def test_composes_and_every_field_is_marked(case):
     config = compose(*case.split())
     for field in leaves(config):
         affects(field)
-    TrainConfig.from_mapping(config["train"])
+    check_recipe(parse_recipe(config["train"]))
     assert config["model"]["args"].get("views") or config["model"]["card"]["views"]
     assert config["model"]["name"] in registry.entries()
 
@@ -69,15 +69,15 @@ def test_synthetic_data_choose_the_tiny_size_and_the_command_line_wins():
 
 
 def test_the_recipe_follows_the_size():
-    assert compose("data=synthetic")["train"]["schedule"] == "cosine"
-    assert compose("data=rrsisd")["train"]["schedule"] == "polynomial"
+    assert compose("data=synthetic")["train"]["schedule"]["name"] == "cosine"
+    assert compose("data=rrsisd")["train"]["schedule"]["name"] == "polynomial"
 
 
 def test_a_recipe_for_model_data_and_size_is_picked_up_and_the_command_line_wins():
     config = compose("model=fianet", "data=rrsisd")
-    assert (config["train"]["lr"], config["model"]["args"]["max_tokens"]) == (3.0e-5, 22)
-    assert compose("model=lavt", "data=rrsisd")["train"]["lr"] == 5.0e-5
-    assert compose("model=fianet", "data=rrsisd", "train.lr=1e-4")["train"]["lr"] == 1.0e-4
+    assert (config["train"]["optimizer"]["lr"], config["model"]["args"]["max_tokens"]) == (3.0e-5, 22)
+    assert compose("model=lavt", "data=rrsisd")["train"]["optimizer"]["lr"] == 5.0e-5
+    assert compose("model=fianet", "data=rrsisd", "train.optimizer.lr=1e-4")["train"]["optimizer"]["lr"] == 1.0e-4
 
 
 def test_expected_counts_are_the_published_ones():

@@ -21,8 +21,8 @@ NEVER = (
     "model.card.title", "protocol.name", "controls", "seed",
 )  # fmt: skip
 TRAINS = (
-    "train.lr", "train.epochs", "train.batch_size", "train.eval_every", "train.loss.dice", "train.freeze",
-    "train.black_boxes", "train.group_pictures", "model.name", "model.args.views.image", "model.args.max_tokens",
+    "train.optimizer.lr", "train.epochs", "train.batch_size", "train.eval_every", "train.loss", "train.freeze",
+    "train.augment", "train.group_by_image", "model.name", "model.args.views.image", "model.args.max_tokens",
     "model.args.fiam", "model.args.swin.weights", "size.tokenizer", "size.bert.vocab_size", "phrases",
     "data.name", "data.scenes.seed",
     "trainer.precision", "limit.train", "limit.val", "protocol.selection_metric", "protocol.selection_split",

@@ -10,7 +10,8 @@ from torchvision.transforms import functional as TF
 
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.formats.refer_files import CATEGORIES
-from rrsis_bench.data.loading.loader import ViewDataset, black_boxes, make_loader
+from rrsis_bench.data.loading.augment import AUGMENTATIONS, Scene, mirror_expression
+from rrsis_bench.data.loading.loader import ViewDataset, make_loader
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece
@@ -39,8 +40,21 @@ def make(tree):
     return build
 
 
-def _noise(image_HWC, rng):
-    return (image_HWC + rng.integers(0, 50, size=image_HWC.shape)).astype(np.uint8)
+@pytest.fixture(autouse=True)
+def _augmentations(monkeypatch):
+    """Two augmentations of these tests; the registry is as before afterwards."""
+    monkeypatch.setattr(AUGMENTATIONS, "_targets", dict(AUGMENTATIONS._targets))
+    AUGMENTATIONS.add("noise")(_noise)
+    AUGMENTATIONS.add("paint")(_paint)
+
+
+def _noise(scene, rng):
+    noisy_HWC = (scene.image_HWC + rng.integers(0, 50, size=scene.image_HWC.shape)).astype(np.uint8)
+    return dataclasses.replace(scene, image_HWC=noisy_HWC)
+
+
+NOISE = [{"name": "noise"}]
+LARGE = 2**30
 
 
 def _equal(left, right):
@@ -85,17 +99,18 @@ def test_batch_holds_what_a_plain_reading_gives(make, tree):
     assert row == 10
 
 
-@pytest.mark.parametrize("augment", [None, _noise])
+@pytest.mark.parametrize("augment", [[], NOISE])
 def test_workers_and_cache_do_not_change_the_batches(make, augment):
-    plain = make(augment=augment, augment_share=0.5)
+    augment = [{**entry, "share": 0.5} for entry in augment]
+    plain = make(augment=augment)
     expected = {}
     for epoch in range(2):
         plain.set_epoch(epoch)
         expected[epoch] = list(make_loader(plain, 3))
-    if augment is not None:
+    if augment:
         assert not torch.equal(expected[0][0].views["image"], expected[1][0].views["image"])
-    for workers, cache in ((0, True), (2, False), (2, True)):
-        dataset = make(augment=augment, augment_share=0.5, cache=cache)
+    for workers, cache_bytes in ((0, LARGE), (2, 0), (2, LARGE)):
+        dataset = make(augment=augment, cache_bytes=cache_bytes)
         loader = make_loader(dataset, 3, num_workers=workers)
         for epoch in (0, 1, 0):
             dataset.set_epoch(epoch)  # persistent workers have to see it
@@ -104,7 +119,7 @@ def test_workers_and_cache_do_not_change_the_batches(make, augment):
 
 
 def test_order_of_reading_does_not_change_an_augmented_sample(make):
-    forwards, backwards = make(augment=_noise), make(augment=_noise)
+    forwards, backwards = make(augment=NOISE), make(augment=NOISE)
     for dataset in (forwards, backwards):
         dataset.set_epoch(3)
     first = [forwards[i] for i in range(10)]
@@ -114,7 +129,7 @@ def test_order_of_reading_does_not_change_an_augmented_sample(make):
 
 
 def test_a_fixed_share_of_the_samples_is_augmented(make):
-    plain, augmented = make(), make(augment=_noise, augment_share=0.3)
+    plain, augmented = make(), make(augment=[{"name": "noise", "share": 0.3}])
     changed = []
     for epoch in range(2):
         augmented.set_epoch(epoch)
@@ -122,15 +137,15 @@ def test_a_fixed_share_of_the_samples_is_augmented(make):
         changed.append([i for i, (a, b) in enumerate(pairs) if not np.array_equal(a, b)])
     assert len(changed[0]) == 3
     assert changed[0] == changed[1]
-    other = make(augment=_noise, augment_share=0.3, seed=5)
+    other = make(augment=[{"name": "noise", "share": 0.3}], seed=5)
     assert [i for i in range(10) if not np.array_equal(plain[i].views["image"], other[i].views["image"])] != changed[0]
 
 
-@pytest.mark.parametrize("augment", [None, _noise])
+@pytest.mark.parametrize("augment", [[], NOISE])
 def test_the_cache_decodes_each_picture_once(make, monkeypatch, augment):
     reads = []
     monkeypatch.setattr("rrsis_bench.data.loading.loader.read_picture", _Counting(reads))
-    dataset = make(cache=True, augment=augment)
+    dataset = make(cache_bytes=LARGE, augment=augment)
     for _ in range(3):
         list(make_loader(dataset, 4, SCATTERED))
     assert len(reads) == 4  # ten references show four pictures
@@ -153,18 +168,18 @@ class _Counting:
 
 def test_the_cache_keeps_to_its_bound(make):
     one_picture = 3 * (32**2 + 96**2)
-    dataset = make(cache=True, cache_bytes=2 * one_picture)
+    dataset = make(cache_bytes=2 * one_picture)
     expected = list(make_loader(make(), 4))
     for _ in range(2):
         for left, right in zip(make_loader(dataset, 4), expected, strict=True):
             _equal(left, right)
-        assert 0 < dataset._cache.used <= 2 * one_picture
+        assert 0 < dataset._memory.used <= 2 * one_picture
     without = len(pickle.dumps(make()))
     assert len(pickle.dumps(dataset)) < without + 100  # the cache stays at home
 
 
 def test_cached_arrays_are_not_spoilt_by_the_user_of_a_batch(make):
-    dataset = make(cache=True)
+    dataset = make(cache_bytes=LARGE)
     first = next(iter(make_loader(dataset, 4)))
     kept = first.views["image"].clone()
     first.views["image"].zero_()
@@ -175,18 +190,16 @@ def test_cached_arrays_are_not_spoilt_by_the_user_of_a_batch(make):
 
 
 def test_an_augmentation_in_place_does_not_reach_the_cache(make):
-    dataset = make(cache=True, augment=_paint_in_place)
-    for epoch in range(2):
+    dataset = make(cache_bytes=LARGE, augment=[{"name": "paint"}])
+    for epoch in range(3):
         dataset.set_epoch(epoch)
-        item = dataset[0]
-        assert (item.views["image"] == 0).all(0).any(1).sum() <= 10
-    assert (dataset._cache.get(("image", "00000")) > 0).all()
+        assert (dataset[0].views["image"] == 0).all(0).any(1).sum() <= 10, "the paint of earlier epochs is gone"
 
 
-def _paint_in_place(image_HWC, rng):
+def _paint(scene, rng):
     row = int(rng.integers(0, 56))
-    image_HWC[row : row + 8] = 0
-    return image_HWC
+    scene.image_HWC[row : row + 8] = 0
+    return scene
 
 
 def test_native_masks_only_when_asked_for(make):
@@ -263,7 +276,7 @@ def test_samples_without_a_file_and_run_lengths_give_the_same_batches(make):
     def bare(sample):
         return dataclasses.replace(sample, image_path=None, read_rle=None)
 
-    for options in ({}, {"augment": _noise}, {"native_masks": False}):
+    for options in ({}, {"augment": NOISE}, {"native_masks": False}):
         short, plain = make(**options), make(**options)
         plain.dataset = [bare(sample) for sample in short.dataset]
         for left, right in zip(make_loader(short, 4), make_loader(plain, 4), strict=True):
@@ -296,8 +309,12 @@ def test_a_model_without_views_is_refused(make):
 def test_black_boxes_are_20_to_60_squares_of_32_pixels():
     white = np.full((150, 200, 3), 255, np.uint8)
     counts = []
+    paint = AUGMENTATIONS.bind({"name": "black_boxes"})().apply
+    scene = Scene(white, np.ones((150, 200), bool), "a ship")
     for seed in range(40):
-        painted = black_boxes(white, np.random.default_rng(seed))
+        found = paint(scene, np.random.default_rng(seed))
+        assert found.mask_HW is scene.mask_HW
+        painted = found.image_HWC
         black_HW = (painted == 0).all(-1)
         assert ((painted == 255).all(-1) | black_HW).all()
         # Replay the draws plainly.
@@ -312,7 +329,51 @@ def test_black_boxes_are_20_to_60_squares_of_32_pixels():
     assert min(counts) >= 20
     assert max(counts) <= 60
     assert white.min() == 255
-    assert not black_boxes(np.full((16, 16, 3), 9, np.uint8), np.random.default_rng(0)).any()
+    small = dataclasses.replace(scene, image_HWC=np.full((16, 16, 3), 9, np.uint8))
+    assert not paint(small, np.random.default_rng(0)).image_HWC.any()
+
+
+def test_a_share_is_the_same_choice_as_in_the_first_records(make):
+    """The entropy of the first augmentation is [seed, 0xA06], so that the authors' recipe keeps its samples."""
+    chosen = np.random.default_rng([3, 0xA06]).permutation(10)[:4]
+    augment = make(augment=[{"name": "noise", "share": 0.4}, {"name": "paint", "share": 0.4}], seed=3).augment
+    assert [bool(augment._chosen_AN[0, index]) for index in range(10)] == [index in chosen for index in range(10)]
+    assert (augment._chosen_AN[0] != augment._chosen_AN[1]).any(), "each augmentation chooses for itself"
+
+
+@pytest.mark.parametrize(
+    ("expression", "mirrored"),
+    [
+        ("the ship on the left", "the ship on the right"),
+        ("Right of the leftmost tank", "Left of the rightmost tank"),
+        ("the upper-LEFT harbor", "the upper-RIGHT harbor"),
+        ("at least one bright northwest eastern field", "at least one bright northeast western field"),
+        ("左上角的船在右侧", "右上角的船在左侧"),
+        ("a ship", "a ship"),
+    ],
+)
+def test_a_mirrored_expression_swaps_its_sides(expression, mirrored):
+    assert mirror_expression(expression) == mirrored
+    assert mirror_expression(mirrored) == expression
+
+
+def test_a_flip_mirrors_image_target_and_words(make):
+    expressions = [f"the ship on the {'left' if i % 2 else 'right'} side number {i}" for i in range(10)]
+    flipped = make(expressions=expressions, augment=[{"name": "hflip", "probability": 1.0}])
+    plain = make(expressions=[mirror_expression(text) for text in expressions])
+    changed = 0
+    for index in range(10):
+        one, other = flipped[index], plain[index]
+        np.testing.assert_array_equal(one.mask_HW, other.mask_HW[:, ::-1])
+        np.testing.assert_array_equal(one.target_SS, masks.resize_nearest(one.mask_HW, 32))
+        changed += not np.array_equal(one.target_SS, other.target_SS)
+        image = Image.fromarray(np.ascontiguousarray(other.sample.read_image()[:, ::-1]))
+        np.testing.assert_array_equal(one.views["close"], np.asarray(image.resize((96, 96), 2)).transpose(2, 0, 1))
+        assert one.sample.expression == other.sample.expression
+        assert all(np.array_equal(one.text[key], other.text[key]) for key in other.text)
+    assert changed
+    batches = list(make_loader(flipped, 4, num_workers=2))
+    np.testing.assert_array_equal(batches[0].text["input_ids"][1].numpy(), plain[1].text["input_ids"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")

@@ -204,12 +204,11 @@ def test_the_bound_holds_over_runs_and_is_told_once(folder):
 
 def test_samples_that_are_ever_augmented_pass_it_by(tree, folder):
     cache = ViewCache(folder, LARGE)
-    pixels(views_of(tree, cache, augment=loader.black_boxes))
+    pixels(views_of(tree, cache, augment=[{"name": "black_boxes"}]))
     assert entries(folder) == []
-    # With the share of 0 nothing is augmented.
-    expected, _ = pixels(views_of(tree, cache, augment=loader.black_boxes, augment_share=0.0))
+    expected, _ = pixels(views_of(tree, cache, augment=[]))
     assert len(entries(folder)) == PICTURES
-    half = {"augment": loader.black_boxes, "augment_share": 0.5}
+    half = {"augment": [{"name": "black_boxes", "share": 0.5}]}
     for epoch in range(2):
         cached, plain = views_of(tree, cache, **half), views_of(tree, **half)
         cached.set_epoch(epoch)

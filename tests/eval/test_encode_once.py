@@ -9,7 +9,7 @@ from lightning.fabric import Fabric
 
 from rrsis_bench import registry
 from rrsis_bench.config.protocol import Protocol
-from rrsis_bench.data.loading.loader import ViewDataset, black_boxes, collate
+from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.eval.evaluate import evaluate
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
@@ -156,13 +156,13 @@ def test_rows_that_do_not_fit_the_pictures_are_named_in_training(fake_root, tmp_
 
 def test_augmented_pictures_are_encoded_for_every_sample(fake_root, tmp_path):
     """Their squares differ."""
-    model, _ = gradients(fake_root, tmp_path, augment=black_boxes)
+    model, _ = gradients(fake_root, tmp_path, augment=[{"name": "black_boxes"}])
     assert model.encoded == [8]
 
 
 def test_grouped_batches_hold_whole_pictures(fake_root, tmp_path):
     model = ImageFirst()
-    make_trainer(fake_root, tmp_path, model=model, batch_size=2, epochs=2, group_pictures=True).fit()
+    make_trainer(fake_root, tmp_path, model=model, batch_size=2, epochs=2, group_by_image=True).fit()
     assert model.encoded == [1] * 8, "two expressions to a picture, two samples to a batch"
 
 

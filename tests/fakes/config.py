@@ -58,6 +58,6 @@ def tiny_overrides(tmp_path: Path, root: Path) -> list[str]:
         "train.epochs=2",
         "train.batch_size=4",
         "train.eval_every=1",
-        "train.warmup_steps=1",
+        "train.schedule.warmup_steps=1",
         *NARROW,
     ]

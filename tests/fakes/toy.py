@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from torch import nn
 
+from rrsis_bench.config.schema import TrainConfig, TrainerConfig
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -19,8 +20,7 @@ from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
 from rrsis_bench.stop import StopRequest
 from rrsis_bench.train.events import EventLog
-from rrsis_bench.train.loop import TrainConfig, Trainer
-from rrsis_bench.train.losses import LossConfig
+from rrsis_bench.train.loop import Trainer
 
 SIDE = 16
 TOKENS = 16
@@ -53,13 +53,26 @@ class Toy(Segmenter):
 
 
 def recipe(**changes: Any) -> TrainConfig:
-    """Three epochs of two steps on eight samples, unless `changes` say otherwise."""
+    """Three epochs of two steps on eight samples, unless `changes` say otherwise; options of entries are merged."""
     values: dict[str, Any] = {
-        "epochs": 3, "batch_size": 4, "eval_every": 1, "lr": 1e-2, "weight_decay": 0.01, "betas": (0.9, 0.98),
-        "schedule": "cosine", "power": 0.9, "min_lr_ratio": 0.0, "warmup_steps": 1, "accumulate": 1, "clip_norm": 1.0,
-        "freeze": (), "group_pictures": False, "black_boxes": False, "loss": LossConfig(ce=1.0, dice=1.0),
+        "version": 1, "epochs": 3, "batch_size": 4, "accumulate": 1, "group_by_image": False, "eval_every": 1,
+        "clip_norm": 1.0, "freeze": [], "align_corners": False, "augment": [], "callbacks": [],
+        "loss": [{"name": "ce", "weight": 1.0}, {"name": "dice", "weight": 1.0}],
+        "optimizer": {"name": "adamw", "lr": 1e-2, "weight_decay": 0.01, "betas": (0.9, 0.98)},
+        "schedule": {"name": "cosine", "warmup_steps": 1},
     }  # fmt: skip
+    for name in ("optimizer", "schedule"):
+        changes[name] = values[name] | changes.get(name, {})
     return TrainConfig(**{**values, **changes})
+
+
+def machine(**changes: Any) -> TrainerConfig:
+    """Checkpoints at the ends of epochs and a CPU, unless `changes` say otherwise."""
+    values: dict[str, Any] = {
+        "accelerator": "cpu", "precision": "32-true", "num_workers": 0, "cache_gb": 0.0, "eval_batch_size": 4,
+        "checkpoint_every": 0, "log_every": 10, "full_checkpoints": False,
+    }  # fmt: skip
+    return TrainerConfig(**{**values, **changes})
 
 
 def views_of(root: Path, split: str = "train", *, native_masks: bool = False, **options: Any) -> ViewDataset:
@@ -83,9 +96,9 @@ def make_trainer(
     seed: int = 0,
     **options: Any,
 ) -> Trainer:
-    """A trainer on the fake tree; keywords of the recipe go to it, the rest to the trainer."""
+    """A trainer on the fake tree; `options` are fields of the recipe or of the machine."""
     names = ("num_workers", "checkpoint_every", "log_every", "full_checkpoints")
-    trainer = {name: options.pop(name) for name in names if name in options}
+    machine_options = {name: options.pop(name) for name in names if name in options}
     if model is None:
         torch.manual_seed(seed)
         model = Toy()
@@ -95,12 +108,12 @@ def make_trainer(
         views_of(root) if data is None else data,
         validate or (lambda current: {"miou": float(sum(p.detach().abs().sum() for p in current.parameters()))}),
         selection_metric="miou",
-        config=recipe(**options),
+        recipe=recipe(**options),
+        machine=machine(**machine_options),
         seed=seed,
         run_dir=run_dir,
         identity=identity or {"train_hash": "same", "seed": str(seed)},
         events=EventLog(run_dir / "events.jsonl"),
         stop=stop or StopRequest(),
         console=console or Console(file=io.StringIO(), width=200),
-        **trainer,
     )

@@ -92,11 +92,11 @@ def test_paper_recipe_of_a_dataset(data, lr, samples) -> None:
     config = compose("model=sgsrf", f"data={data}")
     train = config["train"]
     assert config["data"]["counts"]["train"] == samples
-    assert (train["lr"], train["warmup_steps"]) == (lr, 5 * (samples // 8))
-    assert (train["batch_size"], train["epochs"], train["weight_decay"]) == (8, 100, 0.05)
-    assert (train["schedule"], train["min_lr_ratio"], train["clip_norm"]) == ("cosine", 0.01, 3.0)
-    loss = {"ce": 0.0, "dice": 1.0, "bce": 1.0, "class_weights": [1.0, 1.0], "align_corners": False}
-    assert train["loss"] == {**loss, "dice_reduction": "mean"}
+    assert (train["optimizer"]["lr"], train["schedule"]["warmup_steps"]) == (lr, 5 * (samples // 8))
+    assert (train["batch_size"], train["epochs"], train["optimizer"]["weight_decay"]) == (8, 100, 0.05)
+    assert (train["schedule"]["name"], train["schedule"]["min_lr_ratio"], train["clip_norm"]) == ("cosine", 0.01, 3.0)
+    assert train["loss"] == [{"name": "bce", "weight": 1.0}, {"name": "dice", "weight": 1.0}]
+    assert not train["align_corners"]
     assert config["model"]["tokenizer"].startswith("siglip2:hub:")
 
 
@@ -110,4 +110,4 @@ def test_tiny_recipe_trains_random_backbones_with_a_tokenizer_at_hand() -> None:
 
 def test_the_losses_of_rsrefseg2() -> None:
     loss = compose("model=sgsrf", "data=rrsisd", "experiment=sgsrf_loss5")["train"]["loss"]
-    assert (loss["bce"], loss["dice"], loss["ce"]) == (5.0, 5.0, 0.0)
+    assert loss == [{"name": "bce", "weight": 5.0}, {"name": "dice", "weight": 5.0}]

@@ -21,8 +21,8 @@ from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import CONTROLS, Record
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import provenance
-from rrsis_bench.stop import NonFiniteLoss
 from rrsis_bench.train import checkpoint, loop
+from rrsis_bench.train.loop import NonFiniteLoss
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.rrsisd import write_fake_rrsisd
 

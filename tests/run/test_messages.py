@@ -92,7 +92,7 @@ def test_misspelt_names_get_suggestions(capsys, override, message):
     [
         ("trainer.precision=16-true", "trainer.precision must be one of"),
         ("protocol.empty=maybe", "protocol.empty='maybe' is not one of: rela, zero"),
-        ("train.schedule=linear", "train.schedule must be polynomial, cosine or constant"),
+        ("train.schedule.name=linear", "train.schedule.name"),
         ("train.freeze=[nothing.*]", "the pattern 'nothing.*' matches no parameter"),
         ("size.bert.vocab_size=40", "Raise size.bert.vocab_size"),
         ("data.format=coco", "no reader for the dataset format 'coco'"),

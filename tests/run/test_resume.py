@@ -13,7 +13,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from rrsis_bench.data.loading.loader import black_boxes
 from rrsis_bench.errors import UserError
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint
@@ -28,7 +27,7 @@ RECIPE = {"batch_size": 2, "epochs": 3, "log_every": 1}
 def trainer_of(root, run_dir, **options):
     """With everything that draws random numbers: dropout, augmentation, NumPy and Python in the validation."""
     seed_everything(0)
-    data = views_of(root, augment=black_boxes, augment_share=0.5, seed=0)
+    data = views_of(root, augment=[{"name": "black_boxes", "share": 0.5}], seed=0)
 
     def validate(model):
         drawn = random.random() + float(np.random.rand())  # noqa: NPY002
@@ -102,7 +101,7 @@ def straight_and_stopped(root, tmp_path, **recipe):
 
 
 def test_batches_by_picture_go_on_where_they_stood(fake_root, tmp_path):
-    straight_and_stopped(fake_root, tmp_path, **RECIPE, group_pictures=True).fit()
+    straight_and_stopped(fake_root, tmp_path, **RECIPE, group_by_image=True).fit()
     assert_equal(final(tmp_path / "stopped"), final(tmp_path / "straight"))
 
 
@@ -168,7 +167,7 @@ def test_a_finished_training_is_not_repeated(fake_root, tmp_path):
     again = trainer_of(fake_root, tmp_path)
     at_step(again, 13, lambda: pytest.fail("trained on"))
     assert again.fit() == first
-    assert again.at.step == 12
+    assert again.state.step == 12
 
 
 def test_a_worse_epoch_after_resuming_does_not_replace_the_best(fake_root, tmp_path):
@@ -179,10 +178,10 @@ def test_a_worse_epoch_after_resuming_does_not_replace_the_best(fake_root, tmp_p
         first.fit()
     second = make_trainer(fake_root, tmp_path, validate=lambda _: {"miou": 7.0}, **RECIPE)
     best = second.fit()
-    assert (second.at.best_score, second.at.best_step) == (9.0, 8)
+    assert (second.state.best_score, second.state.best_step) == (9.0, 8)
     assert best == checkpoint.folder(tmp_path / "checkpoints", 8)
     assert checkpoint.load(best).state["progress"]["epoch"] == 2
-    assert [entry["miou"] for entry in second.at.history] == [5.0, 9.0, 7.0]
+    assert [entry["miou"] for entry in second.state.history] == [5.0, 9.0, 7.0]
 
 
 def test_an_equal_score_does_not_replace_an_earlier_one(fake_root, tmp_path):

@@ -23,25 +23,25 @@ LEFT_OUT = {"backbone.conv.weight", "backbone.conv.bias", "backbone.norm.weight"
 
 def saved(model, root, *, full: bool = False) -> checkpoint.Checkpoint:
     """What a trainer would write of `model`."""
-    tensors = model.state_dict() if full else frozen.held(model)
+    tensors = model.state_dict() if full else frozen.trainable_state(model)
     state = {} if full else {"frozen": frozen.describe(model)}
     return checkpoint.load(checkpoint.save(root, 1, {"model": tensors}, state))
 
 
 def test_frozen_parameters_of_a_part_are_left_out_and_nothing_else():
     model = ImageFirst()
-    assert set(frozen.held(model)) == set(model.state_dict()) - LEFT_OUT
+    assert set(frozen.trainable_state(model)) == set(model.state_dict()) - LEFT_OUT
     assert {"backbone.lora_a", "backbone.norm.running_mean", "backbone.norm.num_batches_tracked"} <= set(
-        frozen.held(model)
+        frozen.trainable_state(model)
     )
     model.head.requires_grad_(False)  # by train.freeze: no part of pretrained weights
-    assert set(frozen.held(model)) == set(model.state_dict()) - LEFT_OUT
+    assert set(frozen.trainable_state(model)) == set(model.state_dict()) - LEFT_OUT
     model.backbone.norm.requires_grad_(True)
-    assert frozen.left_out(model) == {"backbone.": ["backbone.conv.bias", "backbone.conv.weight"]}
+    assert frozen.frozen_keys(model) == {"backbone.": ["backbone.conv.bias", "backbone.conv.weight"]}
     model.backbone.requires_grad_(True)
-    assert frozen.left_out(model) == {}
-    assert set(frozen.held(model)) == set(model.state_dict())
-    assert frozen.left_out(Toy()) == {}
+    assert frozen.frozen_keys(model) == {}
+    assert set(frozen.trainable_state(model)) == set(model.state_dict())
+    assert frozen.frozen_keys(Toy()) == {}
 
 
 def test_the_sha256_is_over_names_shapes_and_bytes_of_what_is_left_out():
@@ -166,7 +166,7 @@ def test_parts_within_parts_are_a_mistake():
             return {"backbone.": "a", "backbone.conv.": "b"}
 
     with pytest.raises(ValueError, match=r"'backbone\.conv\.' lies within 'backbone\.'"):
-        frozen.left_out(Nested())
+        frozen.frozen_keys(Nested())
 
 
 class TestTrainer:

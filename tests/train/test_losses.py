@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rrsis_bench.errors import UserError
-from rrsis_bench.train.losses import LossConfig, dice_loss, segmentation_loss, weighted_cross_entropy
+from rrsis_bench.train.losses import LOSSES, SegmentationLoss, dice_loss, weighted_cross_entropy
 
 
 def draw(seed: int = 0, batch: int = 3, side: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,14 +22,14 @@ def test_cross_entropy_is_that_of_two_stacked_classes(weights):
     logits, target = draw()
     stacked = torch.stack([torch.zeros_like(logits), logits], dim=1)
     expected = F.cross_entropy(stacked, target.long(), weight=torch.tensor(weights))
-    torch.testing.assert_close(weighted_cross_entropy(logits, target, weights), expected)
+    torch.testing.assert_close(weighted_cross_entropy(logits, target, class_weights=weights), expected)
 
 
 def test_cross_entropy_of_any_two_class_head_depends_on_the_difference_only():
     logits, target = draw(1)
     background = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
     expected = F.cross_entropy(torch.stack([background, background + logits], 1), target.long())
-    torch.testing.assert_close(weighted_cross_entropy(logits, target, (1.0, 1.0)), expected)
+    torch.testing.assert_close(weighted_cross_entropy(logits, target), expected)
 
 
 def plain_dice(logits: torch.Tensor, target: torch.Tensor) -> list[list[float]]:
@@ -56,29 +55,36 @@ def plain_dice(logits: torch.Tensor, target: torch.Tensor) -> list[list[float]]:
 def test_dice_equals_plain_loops_and_sum_is_mean_times_batch_and_classes():
     logits, target = draw()
     values = [value for row in plain_dice(logits, target) for value in row]
-    assert float(dice_loss(logits, target, "sum")) == pytest.approx(sum(values), rel=1e-5)
-    assert float(dice_loss(logits, target, "mean")) == pytest.approx(sum(values) / len(values), rel=1e-5)
-    torch.testing.assert_close(dice_loss(logits, target, "sum"), 2 * len(logits) * dice_loss(logits, target, "mean"))
+    assert float(dice_loss(logits, target, reduction="sum")) == pytest.approx(sum(values), rel=1e-5)
+    assert float(dice_loss(logits, target, reduction="mean")) == pytest.approx(sum(values) / len(values), rel=1e-5)
+    torch.testing.assert_close(
+        dice_loss(logits, target, reduction="sum"), 2 * len(logits) * dice_loss(logits, target, reduction="mean")
+    )
 
 
 def test_dice_of_a_perfect_and_of_an_empty_mask():
     target = torch.zeros(1, 6, 6)
     target[0, 2:4, 2:4] = 1
-    assert float(dice_loss(100 * (2 * target - 1), target, "mean")) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(100 * (2 * target - 1), target, reduction="mean")) == pytest.approx(0, abs=1e-6)
     empty = torch.zeros(1, 6, 6)
-    assert float(dice_loss(torch.full((1, 6, 6), -100.0), empty, "mean")) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(torch.full((1, 6, 6), -100.0), empty, reduction="mean")) == pytest.approx(0, abs=1e-6)
 
 
 def test_terms_add_up_with_their_weights():
     logits, target = draw(side=8)
     weights = (0.9, 1.1)
     expected = (
-        0.9 * weighted_cross_entropy(logits, target, weights)
-        + 0.1 * dice_loss(logits, target, "sum")
+        0.9 * weighted_cross_entropy(logits, target, class_weights=weights)
+        + 0.1 * dice_loss(logits, target, reduction="sum")
         + 0.5 * F.binary_cross_entropy_with_logits(logits, target)
     )
-    config = LossConfig(ce=0.9, dice=0.1, bce=0.5, class_weights=weights, dice_reduction="sum")
-    torch.testing.assert_close(segmentation_loss(logits, target.to(torch.uint8), config), expected)
+    entries = [
+        {"name": "ce", "weight": 0.9, "class_weights": list(weights)},
+        {"name": "dice", "weight": 0.1, "reduction": "sum"},
+        {"name": "bce", "weight": 0.5},
+    ]
+    loss = SegmentationLoss(entries, align_corners=False)
+    torch.testing.assert_close(loss(logits, target.to(torch.uint8)), expected)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
@@ -86,7 +92,7 @@ def test_logits_are_resized_to_the_target_in_float32(aligned):
     logits = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
     target = (torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(1)) > 0.5).to(torch.uint8)
     resized = F.interpolate(logits.float()[:, None], size=(9, 9), mode="bilinear", align_corners=aligned)[:, 0]
-    found = segmentation_loss(logits, target, LossConfig(bce=1.0, align_corners=aligned))
+    found = SegmentationLoss([{"name": "bce", "weight": 1.0}], align_corners=aligned)(logits, target)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(resized, target.float()))
 
@@ -94,14 +100,7 @@ def test_logits_are_resized_to_the_target_in_float32(aligned):
 def test_extreme_logits_stay_finite():
     target = torch.zeros(1, 4, 4, dtype=torch.uint8)
     logits = torch.full((1, 4, 4), 1e4, requires_grad=True)
-    loss = segmentation_loss(logits, target, LossConfig(ce=1.0, dice=1.0, bce=1.0))
+    loss = SegmentationLoss([{"name": name, "weight": 1.0} for name in LOSSES], align_corners=False)(logits, target)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
-
-
-def test_a_loss_without_terms_and_an_unknown_reduction_are_refused():
-    with pytest.raises(UserError, match="no term"):
-        LossConfig()
-    with pytest.raises(UserError, match="'sum' or 'mean', not 'batch'"):
-        LossConfig(ce=1.0, dice_reduction="batch")

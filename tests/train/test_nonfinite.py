@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from rrsis_bench.stop import NonFiniteLoss
 from rrsis_bench.train import checkpoint
+from rrsis_bench.train.loop import NonFiniteLoss
 from rrsis_bench.train.rng import epoch_order
 from tests.fakes.toy import Toy, make_trainer
 
@@ -42,7 +42,7 @@ def test_loss_stops_before_the_update_and_names_the_samples(fake_root, tmp_path,
     assert "at step 2, before the update" in str(caught.value)
     assert all(sample_id in str(caught.value) for sample_id in wrong)
     report = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert (report["sample_ids"], report["step"], report["what"]) == (wrong, 2, "loss")
+    assert (report["sample_ids"], report["step"], report["quantity"]) == (wrong, 2, "loss")
     assert all(torch.equal(tensor, model.before[name]) for name, tensor in model.state_dict().items())
     kept = checkpoint.latest(tmp_path / "checkpoints")[0]
     assert kept.step == 2

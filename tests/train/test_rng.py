@@ -27,26 +27,26 @@ def test_order_is_a_permutation_that_only_seed_and_epoch_decide():
     assert tuple(rng.epoch_order(50, 1, 2)) == orders[1, 2]
 
 
-def test_pictures_are_shuffled_and_their_samples_stay_together():
-    pictures = [f"{index % 7}.jpg" for index in range(40)]
-    orders = {(seed, epoch): tuple(rng.picture_order(pictures, seed, epoch)) for seed in (0, 1) for epoch in range(3)}
+def test_images_are_shuffled_and_their_samples_stay_together():
+    images = [f"{index % 7}.jpg" for index in range(40)]
+    orders = {(seed, epoch): tuple(rng.image_order(images, seed, epoch)) for seed in (0, 1) for epoch in range(3)}
     assert len(set(orders.values())) == len(orders)
     for order in orders.values():
         assert sorted(order) == list(range(40))
-        shown = [pictures[index] for index in order]
-        assert sum(a != b for a, b in zip(shown, shown[1:], strict=False)) == 6, "each of 7 pictures once"
-    first = {pictures[order[0]] for order in orders.values()}
-    assert len(first) > 1, "pictures are shuffled"
-    within = {tuple(index for index in order if pictures[index] == "0.jpg") for order in orders.values()}
+        shown = [images[index] for index in order]
+        assert sum(a != b for a, b in zip(shown, shown[1:], strict=False)) == 6, "each of 7 images once"
+    first = {images[order[0]] for order in orders.values()}
+    assert len(first) > 1, "images are shuffled"
+    within = {tuple(index for index in order if images[index] == "0.jpg") for order in orders.values()}
     assert len(within) > 1, "their samples too"
     torch.rand(5)
     np.random.rand(7)  # noqa: NPY002
-    assert tuple(rng.picture_order(pictures, 1, 2)) == orders[1, 2]
+    assert tuple(rng.image_order(images, 1, 2)) == orders[1, 2]
 
 
-def test_a_picture_with_many_samples_comes_no_earlier_than_one_with_a_single_one():
-    pictures = ["many.jpg"] * 30 + ["one.jpg"]
-    ahead = sum(rng.picture_order(pictures, 0, epoch)[0] == 30 for epoch in range(200))
+def test_a_image_with_many_samples_comes_no_earlier_than_one_with_a_single_one():
+    images = ["many.jpg"] * 30 + ["one.jpg"]
+    ahead = sum(rng.image_order(images, 0, epoch)[0] == 30 for epoch in range(200))
     assert 70 < ahead < 130
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rrsis_bench.data.formats.columns import Texts
+from rrsis_bench.data.loading.augment import Augmenter, Scene
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.pixels.images import read_bytes, read_picture, resize_picture
 from rrsis_bench.data.pixels.rle import decode_nearest, resize_nearest
@@ -19,17 +20,14 @@ from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Batch, ReferringDataset, Sample
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-CACHE_BYTES = 2 * 1024**3
-"""Upper bound of the in-memory cache per process; what does not fit is decoded again each epoch."""
+T = TypeVar("T")
 
 
 class SampleError(UserError):
     """A sample that cannot be read, named by its id; the message stays plain when it comes out of a loader worker."""
 
     def __init__(self, message: str):
-        # A worker's exception is raised anew with its whole traceback as the message: only our own words are kept.
+        # torch raises a worker's exception again with the whole traceback as its message. Keep the original message.
         super().__init__(message.rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")[2].rstrip("\n"))
 
 
@@ -41,7 +39,7 @@ class Item:
         views: view name -> uint8 (3, S, S).
         text: text key -> int64 (L,).
         target_SS: uint8 0/1 at the main view's side.
-        mask_HW: bool at native size, or None where it is not asked for.
+        mask_HW: bool at native size, or None if it is not asked for.
         sample: the sample, with the expression that the model reads.
     """
 
@@ -61,21 +59,16 @@ class ViewDataset(Dataset[Item]):
         text: the token pipeline; applied to all expressions here, once.
         native_masks: also deliver each mask at its native size (evaluation).
         expressions: read instead of the dataset's own, one per sample (language controls).
-        augment: (uint8 (H, W, 3), generator) -> uint8 (H, W, 3), applied to the picture before it is resized; its
-            generator depends on (seed, epoch, index) alone, so on neither workers nor order.
-        augment_share: share of the samples that are ever augmented: a random choice by `seed`, fixed over epochs.
+        augment: entries as in ``train.augment``, applied at native size. The draws depend on (seed, epoch, index)
+            alone, so neither workers nor the order of reading change them.
         seed: of the augmentation.
-        cache: keep what is decoded, up to `cache_bytes` in this process (each worker has a cache of its own): resized
-            views once per picture, or the decoded pictures where they are augmented.
-        cache_bytes: bound of the cache.
-        view_cache: resized views on disk, shared with other runs; samples that are ever augmented neither read nor
-            write it. Makes no difference to a pixel.
-
-    The picture that was read last, and its views, are kept in any case: samples of one picture in a row decode once.
+        cache_bytes: bound of the memory for decoded images, resized views and targets. Each worker has its own.
+        view_cache: resized views on disk, shared with other runs. Samples that are ever augmented neither read nor
+            write it. The pixels are the same with and without it.
 
     Raises:
-        UserError: an empty `views`, another number of expressions than samples, what `TextPipeline` refuses, or, with a
-            `view_cache`, a picture that cannot be read.
+        UserError: `views` is empty, the number of expressions is not the number of samples, an augmentation does not
+            fit, `TextPipeline` refuses an expression, or, with a `view_cache`, an image cannot be read.
     """
 
     def __init__(
@@ -86,11 +79,9 @@ class ViewDataset(Dataset[Item]):
         *,
         native_masks: bool,
         expressions: Sequence[str] | None = None,
-        augment: Augment | None = None,
-        augment_share: float = 1.0,
+        augment: Iterable[Mapping[str, Any]] = (),
         seed: int = 0,
-        cache: bool = False,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int = 0,
         view_cache: ViewCache | None = None,
     ):
         if not views:
@@ -100,17 +91,13 @@ class ViewDataset(Dataset[Item]):
         self.dataset = dataset
         self.views = dict(views)
         self.native_masks = native_masks
-        self.expressions = Texts(expressions) if expressions is not None else None
-        self.augment = augment
-        self.seed = seed
+        self.expressions = expressions
+        self.augment = Augmenter(augment, len(dataset), seed)
+        self._pipeline = text
         self.text = text(list(expressions or (dataset[index].expression for index in range(len(dataset)))))
-        chosen = np.random.default_rng([seed, 0xA06]).permutation(len(dataset))[: round(augment_share * len(dataset))]
-        self._augmented_N = np.zeros(len(dataset), dtype=bool)
-        self._augmented_N[chosen] = augment is not None
-        # In shared memory, because workers that live on hold a copy of this object from before the epoch changed.
+        # In shared memory, because persistent workers hold a copy of this object from before the epoch changed.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache = _Cache(cache_bytes if cache else 0)
-        self._last = _Last()
+        self._memory = _Memory(cache_bytes)
         self._view_cache = view_cache
         self._digest_N32: np.ndarray | None = None
         if view_cache is not None:
@@ -129,114 +116,121 @@ class ViewDataset(Dataset[Item]):
         sample = self.dataset[index]
         if self.expressions is not None:
             sample = replace(sample, expression=self.expressions[index])
+        text = {key: array_NL[index] for key, array_NL in self.text.items()}
         try:
-            views = self._read_views(sample, index)
+            if self.augment.applies_to(index):
+                return self._augmented(sample, index, text)
+            views = {name: self._view(sample, index, side) for name, side in self.views.items()}
             mask_HW = sample.read_mask() if self.native_masks else None
-            target_SS = self._read_target(sample, index, mask_HW)
+            return Item(views, text, self._target(sample, index, mask_HW), mask_HW, sample)
         except (UserError, OSError, ValueError) as error:
             raise SampleError(f"Sample {sample.sample_id} of split '{self.dataset.split}': {error}") from error
-        text = {key: array[index] for key, array in self.text.items()}
-        return Item(views, text, target_SS, mask_HW, sample)
 
     @property
     def _main_side(self) -> int:
         return next(iter(self.views.values()))
 
-    def _read_target(self, sample: Sample, index: int, mask_HW: np.ndarray | None) -> np.ndarray:
-        """The training target; from the run lengths, without the whole mask, where nobody asks for that."""
-        target_SS = self._cache.get(("target", index))
-        if target_SS is None:
+    def _augmented(self, sample: Sample, index: int, text: dict[str, np.ndarray]) -> Item:
+        image, _ = self._image(sample, keep=True)
+        scene = Scene(np.array(image), sample.read_mask(), sample.expression)
+        scene = self.augment(scene, index, int(self._epoch))
+        if scene.expression != sample.expression:
+            text = {key: array_BL[0] for key, array_BL in self._pipeline([scene.expression]).items()}
+            sample = replace(sample, expression=scene.expression)
+        augmented = Image.fromarray(np.ascontiguousarray(scene.image_HWC))
+        views = {name: resize_picture(augmented, side) for name, side in self.views.items()}
+        mask_HW = scene.mask_HW if self.native_masks else None
+        return Item(views, text, resize_nearest(scene.mask_HW, self._main_side), mask_HW, sample)
+
+    def _target(self, sample: Sample, index: int, mask_HW: np.ndarray | None) -> np.ndarray:
+        """Return the training target; without a native mask it is made from the run lengths directly."""
+
+        def make() -> np.ndarray:
             if mask_HW is None and sample.read_rle is not None:
-                target_SS = decode_nearest(sample.read_rle(), self._main_side)
-            else:
-                target_SS = resize_nearest(sample.read_mask() if mask_HW is None else mask_HW, self._main_side)
-            self._cache.put(("target", index), target_SS)
-        return target_SS
+                return decode_nearest(sample.read_rle(), self._main_side)
+            return resize_nearest(sample.read_mask() if mask_HW is None else mask_HW, self._main_side)
 
-    def _read_views(self, sample: Sample, index: int) -> dict[str, np.ndarray]:
-        """The resized views; samples of one picture share what is kept of it."""
-        if self._last.image_id != sample.image_id:
-            self._last = _Last(sample.image_id)
-        if self.augment is not None and self._augmented_N[index]:
-            image_HWC = self._cache.get(("image", sample.image_id))
-            if image_HWC is None:
-                image_HWC = np.asarray(self._decode(sample))
-                self._cache.put(("image", sample.image_id), image_HWC)
-            rng = np.random.default_rng([self.seed, int(self._epoch), index])
-            augmented = Image.fromarray(self.augment(image_HWC.copy(), rng))
-            return {name: resize_picture(augmented, side) for name, side in self.views.items()}
-        return {name: self._read_view(sample, index, side) for name, side in self.views.items()}
+        return self._memory.get(sample.image_id, ("target", index), make, lambda target_SS: target_SS.nbytes)
 
-    def _read_view(self, sample: Sample, index: int, side: int) -> np.ndarray:
-        """One resized view: from memory, from the disk, or made from the picture."""
-        key = ("view", sample.image_id, side)
-        view_CSS = self._last.views.get(side)
-        if view_CSS is None:
-            view_CSS = self._cache.get(key)
-        if view_CSS is None:
-            view_CSS = self._from_disk(index, side)
-            if view_CSS is None:
-                view_CSS = resize_picture(self._decode(sample), side)
-                if self._view_cache is not None and self._last.digest:
-                    self._view_cache.put(self._last.digest, side, view_CSS)
-            self._cache.put(key, view_CSS)
-        self._last.views[side] = view_CSS
-        return view_CSS
+    def _view(self, sample: Sample, index: int, side: int) -> np.ndarray:
+        """Return one resized view: from memory, from the disk, or made from the image."""
 
-    def _from_disk(self, index: int, side: int) -> np.ndarray | None:
-        if self._view_cache is None or self._digest_N32 is None or not self._digest_N32[index].any():
-            return None
-        return self._view_cache.get(self._digest_N32[index].tobytes(), side)
+        def make() -> np.ndarray:
+            cache, digest_N32 = self._view_cache, self._digest_N32
+            if cache is not None and digest_N32 is not None and digest_N32[index].any():
+                view_CSS = cache.get(digest_N32[index].tobytes(), side)
+                if view_CSS is not None:
+                    return view_CSS
+            image, digest = self._image(sample, keep=False)
+            view_CSS = resize_picture(image, side)
+            if cache is not None and digest:
+                cache.put(digest, side, view_CSS)
+            return view_CSS
 
-    def _decode(self, sample: Sample) -> Image.Image:
-        """The sample's picture; decoded once for samples in a row that show it."""
-        if self._last.picture is None:
+        return self._memory.get(sample.image_id, ("view", side), make, lambda view_CSS: view_CSS.nbytes)
+
+    def _image(self, sample: Sample, *, keep: bool) -> tuple[Image.Image, bytes]:
+        """Return the decoded image and, with a view cache, the sha256 of its file.
+
+        Args:
+            sample: shows the image.
+            keep: whether it stays in memory beyond the samples in a row that show it.
+        """
+
+        def make() -> tuple[Image.Image, bytes]:
             if sample.image_path is None:
-                self._last.picture = Image.fromarray(sample.read_image())
-            elif self._view_cache is None:
-                self._last.picture = read_picture(sample.image_path)
-            else:
-                # What is put on disk is named by the very bytes that were decoded, whatever happened to the file since.
-                data = read_bytes(sample.image_path)
-                self._last.picture = read_picture(sample.image_path, data)
-                self._last.digest = hashlib.sha256(data).digest()
-        return self._last.picture
+                return Image.fromarray(sample.read_image()), b""
+            if self._view_cache is None:
+                return read_picture(sample.image_path), b""
+            # The hash is that of the decoded bytes, so a file that changes during a run is cached under its own hash.
+            data = read_bytes(sample.image_path)
+            return read_picture(sample.image_path, data), hashlib.sha256(data).digest()
+
+        def size(entry: tuple[Image.Image, bytes]) -> int | None:
+            return 4 * entry[0].width * entry[0].height if keep else None  # Pillow pads RGB to 4 bytes per pixel
+
+        return self._memory.get(sample.image_id, ("image", 0), make, size)
 
 
-class _Last:
-    """What is known of the picture that was read last. Does not travel to workers."""
+class _Memory:
+    """What was made from images, up to a number of bytes; the first entries stay, because an epoch reads all images.
 
-    def __init__(self, image_id: str | None = None):
-        self.image_id = image_id
-        self.picture: Image.Image | None = None
-        self.digest = b""
-        self.views: dict[int, np.ndarray] = {}
-
-    def __reduce__(self) -> tuple[type[_Last], tuple[()]]:
-        return _Last, ()
-
-
-class _Cache:
-    """Arrays by key up to a number of bytes; first come, first kept. Its contents do not travel to workers."""
+    The entries of the image that was read last are kept in any case, so samples of one image in a row share them.
+    Pickling drops the content: every worker starts empty.
+    """
 
     def __init__(self, limit: int):
         self.limit = limit
         self.used = 0
-        self._arrays: dict[tuple, np.ndarray] = {}
+        self._kept: dict[tuple[str, tuple[str, int]], Any] = {}
+        self._last: dict[tuple[str, int], Any] = {}
+        self._last_image: str | None = None
 
-    def __getstate__(self) -> dict[str, int]:
-        return {"limit": self.limit}
+    def __reduce__(self) -> tuple[type[_Memory], tuple[int]]:
+        return _Memory, (self.limit,)
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(state["limit"])  # type: ignore[misc]
+    def get(self, image_id: str, key: tuple[str, int], make: Callable[[], T], size: Callable[[T], int | None]) -> T:
+        """Return the entry `key` of an image; if it is not there, make and keep it.
 
-    def get(self, key: tuple) -> np.ndarray | None:
-        return self._arrays.get(key)
-
-    def put(self, key: tuple, array: np.ndarray) -> None:
-        if key not in self._arrays and self.used + array.nbytes <= self.limit:
-            self._arrays[key] = array
-            self.used += array.nbytes
+        Args:
+            image_id: the image.
+            key: of the entry.
+            make: makes the entry.
+            size: bytes of an entry; None: it is dropped with the next image.
+        """
+        if self._last_image != image_id:
+            self._last_image, self._last = image_id, {}
+        value: T | None = self._last.get(key)
+        if value is None:
+            value = self._kept.get((image_id, key))
+        if value is None:
+            value = make()
+        needed = size(value)
+        if needed is not None and (image_id, key) not in self._kept and self.used + needed <= self.limit:
+            self._kept[image_id, key] = value
+            self.used += needed
+        self._last[key] = value
+        return value
 
 
 class LoadedBatch(Batch):
@@ -278,7 +272,7 @@ def make_loader(
     Args:
         dataset: what to load.
         batch_size: samples per batch.
-        indices: which samples in which order (a sequence or a sampler); None: all of them, in order.
+        indices: samples to load, in this order (a sequence or a sampler); None: all of them, in order.
         num_workers: reading processes; 0 reads in this one.
         pin_memory: page-locked tensors, for copies to a GPU.
         drop_last: leave out a last batch that is not full.
@@ -295,18 +289,3 @@ def make_loader(
         # Without its own generator an iterator draws its workers' seed from the global one and disturbs the training's.
         generator=torch.Generator(),
     )
-
-
-def black_boxes(image_HWC: np.ndarray, rng: np.random.Generator, *, side: int = 32) -> np.ndarray:
-    """Paint 20 to 60 black squares of 32 pixels at random places (20 and 60 included).
-
-    RMSIN, FIANet, MAFN and RS2-SAM2 do this each time they load one of a fixed random 20% of the training references
-    (`augment_share=0.2`), before resizing; no paper mentions it. Pictures smaller than a square turn black.
-    """
-    out_HWC = image_HWC.copy()
-    height, width = out_HWC.shape[:2]
-    for _ in range(int(rng.integers(20, 61))):
-        y = int(rng.integers(0, max(1, height - side + 1)))
-        x = int(rng.integers(0, max(1, width - side + 1)))
-        out_HWC[y : y + side, x : x + side] = 0
-    return out_HWC
