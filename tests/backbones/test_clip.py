@@ -332,7 +332,8 @@ def test_what_is_trained(model: str) -> None:
     assert set(grads_of(lora)) == wanted
     width, text_width = full.width, full.text_width
     assert trainable_parts(lora)["lora"] == (3 * 2 * 4 * (width + text_width),) * 2
-    assert torch.equal(lora.encode_image(view()), build("none").train().encode_image(view()))
+    fresh, frozen_output = lora.encode_image(view()), build("none").train().encode_image(view())
+    torch.testing.assert_close(fresh, frozen_output, rtol=0, atol=1e-5)  # kernels may sum in another order
 
     frozen = build("none")
     assert not frozen.encode_image(view()).requires_grad

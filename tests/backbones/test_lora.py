@@ -1,4 +1,4 @@
-"""LoRA on packed projections: the plain formula, bit-equal starts, exact merges, and what never moves."""
+"""LoRA on packed projections: the plain formula, unchanged outputs at the start, exact merges, and what never moves."""
 
 from __future__ import annotations
 
@@ -109,12 +109,15 @@ def rows(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("targets", ["qk", "all"])
-def test_outputs_at_initialisation_are_bit_equal(kind: Kind, targets: str) -> None:
+def test_adapters_change_nothing_at_initialisation(kind: Kind, targets: str) -> None:
+    """The weights are equal. Kernels may sum in another order, so the outputs are compared with a tolerance."""
     plain, adapted = build(kind), build(kind)
-    add_lora(adapted, rank=4, alpha=8.0, targets=targets)
+    names = add_lora(adapted, rank=4, alpha=8.0, targets=targets)
+    for module, weight in (name.rpartition(".")[::2] for name in names):
+        assert torch.equal(lora.adapted_weight(adapted.get_submodule(module)), plain.state_dict()[f"{module}.{weight}"])
     with torch.no_grad():  # nn.MultiheadAttention: the fast path
-        assert torch.equal(adapted(tokens()), plain(tokens()))
-    assert torch.equal(adapted.train()(tokens()), plain.train()(tokens()))
+        torch.testing.assert_close(adapted(tokens()), plain(tokens()), rtol=0, atol=1e-6)
+    torch.testing.assert_close(adapted.train()(tokens()), plain.train()(tokens()), rtol=0, atol=1e-6)
 
 
 def test_adapted_rows_are_the_papers_formula(kind: Kind) -> None:

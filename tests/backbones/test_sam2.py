@@ -255,7 +255,7 @@ def test_adapters(targets: str, per_block: int, neck: int) -> None:
     rest = {name for name in trained(plain) if name.startswith(("prompt_encoder.", "mask_decoder."))}
     assert names - pairs == rest
     with torch.no_grad():
-        assert torch.equal(run(adapted), run(plain))
+        torch.testing.assert_close(run(adapted), run(plain), rtol=0, atol=1e-5)  # kernels may sum in another order
 
 
 def test_checkpointing_changes_no_gradient() -> None:
