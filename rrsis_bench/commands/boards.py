@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from rrsis_bench.results.board.tables import Row
+    from rrsis_bench.results.board.rows import BoardRow
 
 ROOT = Path("leaderboards")
 RESAMPLES = 10_000  # that of `rrsis_bench.eval.bootstrap`, which --help does not import
@@ -139,11 +139,11 @@ def _compare(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results.board import tables
+    from rrsis_bench.results import leaderboards
     from rrsis_bench.results.render import text as formats
     from rrsis_bench.results.render.terminal import board as show
 
-    tables.regenerate(args.root)
+    leaderboards.regenerate(args.root)
     rows = _rows(args.root, args.data)
     if not rows:
         raise _nothing(args.root, args.data)
@@ -163,11 +163,11 @@ def _cite(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(root: Path, data: str) -> list[Row]:
-    from rrsis_bench.results.board import tables
+def _rows(root: Path, data: str) -> list[BoardRow]:
+    from rrsis_bench.results.board.rows import rank
     from rrsis_bench.results.record import store
 
-    return tables.rows([record for record in store.read_all(root) if record.data == data], root)
+    return rank([record for record in store.read_all(root) if record.data == data], root)
 
 
 def _nothing(root: Path, data: str) -> UserError:

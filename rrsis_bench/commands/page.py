@@ -83,11 +83,11 @@ def _kept(run_dir: Path) -> tuple[Record, CountsTable]:
 def _figures(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.board.rows import rank
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import figures
 
     records = [record for record in store.read_all(args.root) if record.data == args.data]
-    for path in figures.write(args.root, tables.rows(records, args.root), args.split, args.protocol, args.out):
+    for path in figures.write(args.root, rank(records, args.root), args.split, args.protocol, args.out):
         Console().print(f"Wrote {path}", soft_wrap=True)
     return 0

@@ -43,7 +43,7 @@ def _list(args: argparse.Namespace) -> int:
 def _rescore(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.results.board import tables
+    from rrsis_bench.results.board import rows
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render.terminal import board as show
 
@@ -53,10 +53,10 @@ def _rescore(args: argparse.Namespace) -> int:
     old = store.read(path)
     new = store.rescore(old, store.read_counts(path))
     console = Console()
-    same = new.metrics == old.metrics and new.per_category == old.per_category
+    same = new.overall == old.overall and new.per_category == old.per_category
     console.print(
         f"{old.run_id}: {old.counts.n if old.counts else 0} samples, metric version {new.metric_version}; "
         + ("the integers give the recorded scores." if same else "the integers give other scores than the record.")
     )
-    show.leaderboard(console, tables.rows([new], args.root), highlight=new.run_id)
+    show.leaderboard(console, rows.rank([new], args.root), highlight=new.run_id)
     return 0 if same else 1

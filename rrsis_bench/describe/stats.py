@@ -20,9 +20,8 @@ from rrsis_bench.data.checks.fingerprint import hash_files
 from rrsis_bench.data.formats.refer_files import words_of
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.eval.counts import Counts, SampleCounts
-from rrsis_bench.eval.metrics import SIZE_CLASSES, size_class
+from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
-from rrsis_bench.results.record.schema import UNMATCHED
 
 TARGETS = ("none", "one", "several", "unknown")
 """How many objects an expression denotes; unknown where the dataset does not say and the mask is not empty."""

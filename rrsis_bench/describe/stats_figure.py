@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rrsis_bench.describe.stats import SHARE_EDGES, DatasetStats
-from rrsis_bench.eval.metrics import SIZE_CLASSES
+from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED
 from rrsis_bench.files import write_files
-from rrsis_bench.results.record.schema import UNMATCHED
 from rrsis_bench.results.render import fonts
 from rrsis_bench.results.render.figures import COLOURS, DPI
 

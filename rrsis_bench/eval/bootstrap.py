@@ -1,37 +1,42 @@
 """95% percentile intervals by a bootstrap over images (Efron and Tibshirani, 1993, chapter 13).
 
-Samples of one picture are not independent, so pictures are resampled, each with all of its samples. Every metric here
+Samples of one image are not independent, so images are resampled, each with all of its samples. Every metric here
 is a ratio of two sums over samples, so a resample only needs the sums per picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+from rrsis_bench.eval.counts import Array
+
 RESAMPLES = 10_000
 LEVEL = 95.0
-_CHUNK = 1 << 22  # drawn pictures per chunk: 32 MB of counts
-_CACHED = 1 << 18  # drawn pictures at a time: counted in a core's cache
+_CHUNK = 1 << 22  # drawn images per chunk: 32 MB of counts
+_CACHED = 1 << 18  # drawn images at a time: counted in a core's cache
 
-Ratio = tuple[np.ndarray, np.ndarray]
+K = TypeVar("K")
+
+Ratio = tuple[Array, Array]
 """Numerator and denominator per sample, (N,) each; the metric is sum over sum."""
 
 
 def intervals(
-    ratios: Mapping[str, Ratio], image_ids: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, tuple[float, float] | None]:
+    ratios: Mapping[K, Ratio], image_ids: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[K, tuple[float, float] | None]:
     """Percentile interval of each ratio of sums, resampling images with replacement.
 
     Args:
         ratios: metric -> (numerator, denominator) per sample.
-        image_ids: the picture of each sample.
+        image_ids: the image of each sample.
         resamples: bootstrap replicates.
         seed: of the generator; the same seed and data give the same interval.
 
     Returns:
-        metric -> (low, high) in the units of the ratio; None where there are fewer than two pictures, or where the
+        metric -> (low, high) in the units of the ratio; None if there are fewer than two images, or if the
         denominator is zero in every replicate.
     """
     index_N, n_images = clusters(image_ids)
@@ -41,7 +46,7 @@ def intervals(
     sums_KM = np.stack([np.bincount(index_N, weights=column, minlength=n_images) for column in columns], axis=1)
     totals_RM = np.concatenate([times_RK @ sums_KM for times_RK in draws(n_images, resamples, seed)])
     tail = (100.0 - LEVEL) / 2
-    out: dict[str, tuple[float, float] | None] = {}
+    out: dict[K, tuple[float, float] | None] = {}
     for position, name in enumerate(ratios):
         numerator_R, denominator_R = totals_RM[:, 2 * position], totals_RM[:, 2 * position + 1]
         defined = denominator_R > 0
@@ -53,20 +58,20 @@ def intervals(
     return out
 
 
-def clusters(image_ids: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Number the pictures in order of first appearance: (N,) int64 indices and how many there are."""
+def clusters(image_ids: Sequence[str]) -> tuple[Array, int]:
+    """Number the images in order of first appearance: (N,) int64 indices and how many there are."""
     numbers: dict[str, int] = {}
     index_N = np.array([numbers.setdefault(image_id, len(numbers)) for image_id in image_ids], dtype=np.int64)
     return index_N, len(numbers)
 
 
-def draws(n_images: int, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each picture is drawn in each resample, in chunks of resamples.
+def draws(n_images: int, resamples: int, seed: int = 0) -> Iterator[Array]:
+    """Draw images with replacement; yield how often each one is drawn, in chunks of resamples.
 
     Args:
-        n_images: K pictures; each resample draws K of them with replacement.
+        n_images: K images; each resample draws K of them with replacement.
         resamples: how many resamples all chunks have together.
-        seed: of the generator. Whoever passes equal numbers gets the same resamples.
+        seed: of the generator. Equal arguments give the same resamples.
 
     Yields:
         float64 (R, K); whole numbers, every row sums to K.

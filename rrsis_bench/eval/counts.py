@@ -1,4 +1,4 @@
-"""Integers per sample, from which every number of every table is derived.
+"""Integers per sample, the source of every number in every table.
 
 A `CountsTable` travels as ``<run_id>.csv.gz`` beside the run's record, so that any row can be scored again later,
 under another rule or a corrected metric, without the model.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import zlib
 from collections import Counter
@@ -19,12 +18,17 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from rrsis_bench.data.pixels.rle import Spans, overlap
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import Sample
+
+
+Array = npt.NDArray[Any]
+"""An array of any dtype; its shape is in the name's suffix, such as ``iou_N``."""
 
 
 class Counts(NamedTuple):
@@ -36,11 +40,11 @@ class Counts(NamedTuple):
     target_area: int
 
 
-def count(pred_HW: np.ndarray, target_HW: np.ndarray) -> Counts:
+def count(pred_HW: Array, target_HW: Array) -> Counts:
     """Count pixels of two bool (H, W) masks of the same size.
 
     Raises:
-        ValueError: masks that are not bool or differ in shape; a mistake of the caller, not of the user.
+        ValueError: masks that are not bool or differ in shape; a bug of the caller, not of the user.
     """
     for name, mask_HW in (("prediction", pred_HW), ("target", target_HW)):
         if mask_HW.dtype != np.bool_ or mask_HW.ndim != 2:
@@ -58,17 +62,17 @@ class SampleCounts:
 
     Attributes:
         sample_id: unique within the dataset.
-        image_id: equal for samples that show the same picture; the bootstrap resamples these.
-        category: None where the dataset has none, or none was matched.
+        image_id: equal for samples that show the same image; the bootstrap resamples these.
+        category: None if the dataset has none, or none was matched.
         language: of the expression.
-        n_targets: objects that the expression denotes, None where unknown.
+        n_targets: objects that the expression denotes, None if unknown.
         height: of the target mask at native size.
         width: of the target mask at native size.
         native_area: target pixels at native size; decides the size class under every protocol.
         intersection: at the size that the protocol scores.
-        union: likewise.
-        pred_area: likewise.
-        target_area: likewise; equal to `native_area` where masks are scored at native size.
+        union: at the size that the protocol scores.
+        pred_area: at the size that the protocol scores.
+        target_area: at the size that the protocol scores; equal to `native_area` at native size.
     """
 
     sample_id: str
@@ -106,7 +110,7 @@ class SampleCounts:
         """Label integers with a sample's ids, category and language.
 
         Args:
-            sample: what was predicted.
+            sample: the sample that was predicted.
             native: height, width and foreground pixels of the target at native size.
             counts: pixels at the size that the protocol scores.
         """
@@ -122,24 +126,22 @@ _OPTIONAL_INT = frozenset({"n_targets"})
 _TEXT = frozenset({"sample_id", "image_id", "language"})
 
 
-def score(
-    sample: Sample, pred_HW: np.ndarray, target_HW: np.ndarray, native_HW: np.ndarray | None = None
-) -> SampleCounts:
+def count_pixels(sample: Sample, pred_HW: Array, target_HW: Array, native_HW: Array | None = None) -> SampleCounts:
     """Turn one prediction into a row of integers.
 
     Args:
-        sample: whose ids, category and language label the row.
+        sample: its ids, category and language label the row.
         pred_HW: bool, at the size that the protocol scores.
         target_HW: bool, at the same size.
-        native_HW: bool, the target at native size; None where `target_HW` is the native one.
+        native_HW: bool, the target at native size; None if `target_HW` is the native one.
     """
     whole_HW = target_HW if native_HW is None else native_HW
     native = (int(whole_HW.shape[0]), int(whole_HW.shape[1]), int(np.count_nonzero(whole_HW)))
     return SampleCounts.of(sample, native, count(pred_HW, target_HW))
 
 
-def score_spans(sample: Sample, size: tuple[int, int], pred: Spans, target: Spans) -> SampleCounts:
-    """What `score` gives for two masks at native `size` (H, W), from their spans; no mask is decoded."""
+def count_spans(sample: Sample, size: tuple[int, int], pred: Spans, target: Spans) -> SampleCounts:
+    """Return the result of `count_pixels` for two masks of native `size` (H, W), from their spans."""
     intersection = overlap(pred, target)
     counts = Counts(intersection, pred.area + target.area - intersection, pred.area, target.area)
     return SampleCounts.of(sample, (*size, target.area), counts)
@@ -150,7 +152,7 @@ class CountsTable:
     """Rows of integers, each sample exactly once, in the order of the split.
 
     Raises:
-        UserError: a sample id that comes twice.
+        UserError: a sample id is there twice.
     """
 
     rows: list[SampleCounts] = field(default_factory=list)
@@ -170,7 +172,7 @@ class CountsTable:
         return iter(self.rows)
 
     def add(self, row: SampleCounts) -> None:
-        """Append a row; UserError where the sample is there already."""
+        """Append a row; UserError if the sample is there already."""
         if row.sample_id in self._seen:
             raise UserError(f"Sample '{row.sample_id}' was counted already. Every sample counts exactly once.")
         self._seen.add(row.sample_id)
@@ -178,12 +180,12 @@ class CountsTable:
         self.__dict__.pop("arrays", None)
 
     def extend(self, rows: Iterable[SampleCounts]) -> None:
-        """Append rows; UserError where a sample is there already."""
+        """Append rows; UserError if a sample is there already."""
         for row in rows:
             self.add(row)
 
     def in_order(self, sample_ids: Sequence[str]) -> CountsTable:
-        """The same rows in the order of `sample_ids`; UserError where a sample is missing or does not belong."""
+        """Return the same rows in the order of `sample_ids`; UserError if a sample is missing or does not belong."""
         by_id = {row.sample_id: row for row in self.rows}
         missing = [sample_id for sample_id in sample_ids if sample_id not in by_id]
         surplus = sorted(by_id.keys() - set(sample_ids))
@@ -193,13 +195,13 @@ class CountsTable:
         return CountsTable([by_id[sample_id] for sample_id in sample_ids])
 
     @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Integer columns as int64 (N,) arrays; ``n_targets`` stays out, it may be unknown."""
+    def arrays(self) -> dict[str, Array]:
+        """Integer columns as int64 (N,) arrays; ``n_targets`` is left out, since it may be unknown."""
         names = [name for name in COLUMNS if name not in _TEXT | _OPTIONAL_TEXT | _OPTIONAL_INT]
         return {name: np.array([getattr(row, name) for row in self.rows], dtype=np.int64) for name in names}
 
     def to_csv_gz(self) -> bytes:
-        """The table as gzip-compressed CSV (UTF-8); the same rows give the same bytes."""
+        """Return the table as gzip-compressed CSV (UTF-8); the same rows give the same bytes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -218,7 +220,8 @@ class CountsTable:
             where: how an error message names the file.
 
         Raises:
-            UserError: a torn file, other columns, a value that is no integer, a sample twice, counts that contradict.
+            UserError: a torn file, other columns, a value that is not an integer, a sample twice, or
+                contradicting counts.
         """
         try:
             lines = csv.reader(io.StringIO(gzip.decompress(data).decode("utf-8"), newline=""), strict=True)
@@ -236,11 +239,6 @@ class CountsTable:
             except ValueError as error:
                 raise UserError(f"{where}, line {number}: {error}.") from error
         return cls(rows)
-
-
-def sha256(data: bytes) -> str:
-    """Hex digest of bytes."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _parse(name: str, value: str) -> Any:

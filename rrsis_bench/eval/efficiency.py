@@ -1,4 +1,4 @@
-"""What a model costs: parameters, FLOPs, latency and memory of one expression on one image."""
+"""Measure a model's cost: parameters, FLOPs, latency and memory of one expression on one image."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.interfaces import Segmenter
-from rrsis_bench.results.record.schema import Efficiency
 
 
 def peak_resident_gb() -> float:
-    """The process's peak resident set in units of 2^30 bytes (kilobytes on Linux, bytes on macOS)."""
+    """Return the process's peak resident set in units of 2^30 bytes (kilobytes on Linux, bytes on macOS)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 @contextmanager
 def _without_gradients(model: Segmenter) -> Iterator[None]:
-    """No parameter asks for gradients meanwhile."""
+    """Switch `requires_grad` off for all parameters within the block."""
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)
@@ -53,7 +53,7 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
     on_gpu = device.type == "cuda"
     times: list[float] = []
     with torch.no_grad():
-        # The counter hooks into whatever asks for gradients, which fails for a parameter that is a module's input.
+        # The counter registers hooks on tensors with gradients; that fails for a parameter that is a module's input.
         with _without_gradients(model), FlopCounterMode(display=False) as counter:
             model(views, text)
         if on_gpu:

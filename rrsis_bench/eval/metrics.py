@@ -1,83 +1,182 @@
-"""From integers per sample to every score: a pure function of a `CountsTable` and a `Protocol`.
+"""The metrics: one list, from which record fields, tables, intervals, paired tests, charts and comparisons follow.
 
-``miou`` is the mean of the samples' IoU (gIoU in gRefCOCO), ``oiou`` the summed intersection over the summed union
-(cIoU), ``prX`` the share of samples with IoU >= X. Thresholds are compared as integers, so that an IoU of exactly 0.5
-counts; sums are int64 or exact floats, so that the order of samples does not matter.
+To add a metric, add one `Metric` to `METRICS`. A metric is a ratio of two sums over samples: that gives its value, its
+bootstrap interval and its paired test. Thresholds are compared as integers, so that an IoU of exactly 0.5 counts. Sums
+are int64 or exact floats, so that the order of samples does not matter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval import bootstrap
-from rrsis_bench.eval.counts import CountsTable, SampleCounts
-from rrsis_bench.results.record.schema import (
-    INTERVALS,
-    NO_TARGET,
-    PRECISIONS,
+from rrsis_bench.eval.bootstrap import Ratio
+from rrsis_bench.eval.counts import Array, CountsTable, SampleCounts
+from rrsis_bench.eval.scores import (
+    SIZE_CLASSES,
     TARGET_CLASSES,
-    THRESHOLDS,
     UNMATCHED,
-    GroupScores,
-    Metrics,
+    Score,
+    ScoreSet,
+    category_class,
+    size_class,
+    target_class,
 )
 
-SIZE_CLASSES: dict[str, tuple[str, ...]] = {
-    # COCO's areas (Lin et al., ECCV 2014): below 32 x 32, below 96 x 96, above; native pixels.
-    "pixels": ("small", "medium", "large", NO_TARGET),
-    # Share of the picture, a decade each: comparable between datasets of different picture sizes.
-    "share": ("<0.1%", "0.1-1%", "1-10%", ">=10%", NO_TARGET),
-}
-_PIXEL_BOUNDS = (32 * 32, 96 * 96)
-_SHARE_BOUNDS = (1000, 100, 10)  # one part in so many of the picture
+GROUP_RESAMPLES = 1000
+"""Bootstrap replicates of the intervals of groups; those of the whole split have `bootstrap.RESAMPLES`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What each sample contributes under a protocol; every score is a sum or a mean over these.
+class SampleScores:
+    """Contribution of each sample under a protocol. Every metric is computed from these.
 
     Attributes:
         iou_N: float64, in [0, 1].
         intersection_N: int64, contribution to oIoU's numerator.
         union_N: int64, contribution to oIoU's denominator.
-        hit_NT: bool, IoU reaches each threshold.
         counted_N: bool, the sample counts in Pr@X.
-        targeted_N: bool, its target (as scored) is not empty.
+        targeted_N: bool, its target (at the scored size) is not empty.
         silent_N: bool, its prediction says "no target".
+        strict: Pr@X counts IoU > X instead of IoU >= X.
     """
 
-    iou_N: np.ndarray
-    intersection_N: np.ndarray
-    union_N: np.ndarray
-    hit_NT: np.ndarray
-    counted_N: np.ndarray
-    targeted_N: np.ndarray
-    silent_N: np.ndarray
+    iou_N: Array
+    intersection_N: Array
+    union_N: Array
+    counted_N: Array
+    targeted_N: Array
+    silent_N: Array
+    strict: bool
+
+    def reaches(self, percent: int) -> Array:
+        """Return bool (N,): the IoU reaches a threshold, given in whole percent."""
+        reach = np.greater if self.strict else np.greater_equal
+        return np.asarray(reach(100 * self.intersection_N, percent * self.union_N) & (self.union_N > 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its definition and how tables show it.
+
+    Attributes:
+        name: key in records and column in CSV files.
+        label: heading in tables, such as ``Pr@0.5``.
+        meaning: one line for people.
+        ratio: numerator and denominator per sample; the value is the sum of the numerators over the sum of the
+            denominators. None for a mean over categories.
+        mean_of: name of the metric whose mean over the named categories this is; empty for a ratio.
+        no_target: the metric is about "no target" answers. It is computed for a whole split with empty targets only.
+        higher_is_better: decides the value in bold, the colour of a difference, and the winner of a comparison.
+        unit: ``%`` multiplies the ratio by 100 and bounds it by 0 and 100; any other unit keeps the ratio.
+        short: heading in narrow terminal tables; the label if it is empty.
+        rank: columns of the highest rank are left out first if a terminal is too narrow; those of rank 0 never.
+    """
+
+    name: str
+    label: str
+    meaning: str
+    ratio: Callable[[SampleScores], Ratio] | None = None
+    mean_of: str = ""
+    no_target: bool = False
+    higher_is_better: bool = True
+    unit: str = "%"
+    short: str = ""
+    rank: int = 3
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the metric is computed for categories, size classes and languages as well."""
+        return self.ratio is not None and not self.no_target
+
+    @property
+    def scale(self) -> float:
+        """Factor from the ratio to the unit."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def heading(self) -> str:
+        """Heading of a narrow column."""
+        return self.short or self.label
+
+    def best(self, values: Iterable[float | None]) -> float | None:
+        """Return the best of the defined values; None if there is none."""
+        defined = [value for value in values if value is not None]
+        return (max if self.higher_is_better else min)(defined) if defined else None
+
+
+def _hits(percent: int, scored: SampleScores) -> Ratio:
+    return scored.reaches(percent) & scored.counted_N, scored.counted_N
+
+
+def _precision(percent: int) -> Metric:
+    tenth = percent // 10
+    return Metric(
+        f"pr{percent}", f"Pr@0.{tenth}", f"share of expressions with IoU of 0.{tenth} or more",
+        partial(_hits, percent), short=f"P@.{tenth}", rank=2 if tenth in (6, 8) else 1,
+    )  # fmt: skip
+
+
+PRECISIONS: dict[str, str] = {f"pr{tenth}0": f"0.{tenth}" for tenth in (5, 6, 7, 8, 9)}
+"""Names of the metrics Pr@X -> X, for the curve over the threshold."""
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("miou", "mIoU", "mean of the expressions' IoU (gIoU in gRefCOCO)",
+               lambda scored: (scored.iou_N, np.ones(len(scored.iou_N))), rank=0),
+        Metric("oiou", "oIoU", "summed intersection over summed union (cIoU in gRefCOCO)",
+               lambda scored: (scored.intersection_N, scored.union_N), rank=0),
+        *(_precision(int(name[2:])) for name in PRECISIONS),
+        Metric("miou_targeted", "mIoU targeted", "mIoU over the expressions with a target that is not empty",
+               lambda scored: (scored.iou_N * scored.targeted_N, scored.targeted_N), no_target=True),
+        Metric("nacc", "N-acc", "no-target expressions answered by an empty mask",
+               lambda scored: (scored.silent_N & ~scored.targeted_N, ~scored.targeted_N), no_target=True),
+        Metric("tacc", "T-acc", "targeted expressions answered by a mask",
+               lambda scored: (~scored.silent_N & scored.targeted_N, scored.targeted_N), no_target=True),
+        Metric("macro_miou", "mIoU, mean over categories", "mean of the categories' mIoU", mean_of="miou"),
+        Metric("macro_oiou", "oIoU, mean over categories", "mean of the categories' oIoU", mean_of="oiou"),
+    )
+}  # fmt: skip
+"""Every metric by its name, in the order of the tables. The first one ranks the rows."""
+
+
+def grouped_metrics() -> list[Metric]:
+    """Return the metrics that are computed for groups of samples as well."""
+    return [metric for metric in METRICS.values() if metric.grouped]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything that one table of integers says; the fields are the record's."""
+    """All scores of one table of integers. The fields are the record's.
 
-    metrics: Metrics
-    per_category: dict[str, GroupScores]
-    per_size: dict[str, dict[str, GroupScores]]
-    per_language: dict[str, GroupScores]
-    per_target: dict[str, GroupScores]
+    Attributes:
+        overall: the whole split, with every metric.
+        per_category: category -> scores.
+        per_size: scheme -> size class -> scores.
+        per_language: language -> scores; empty if there is one language.
+        per_target: class in `TARGET_CLASSES` -> scores; empty if there is one class.
+    """
+
+    overall: ScoreSet
+    per_category: dict[str, ScoreSet]
+    per_size: dict[str, dict[str, ScoreSet]]
+    per_language: dict[str, ScoreSet]
+    per_target: dict[str, ScoreSet]
 
 
-def score_samples(table: CountsTable, protocol: Protocol) -> Scored:
+def score_samples(table: CountsTable, protocol: Protocol) -> SampleScores:
     """Apply the protocol's rules (thresholds, empty targets, "no target" answers) to every sample.
 
-    The ``rela`` rule follows gRefCOCO's evaluator: a prediction that says "no target" counts as an empty mask, also
-    where it has up to ``no_target_pixels`` pixels; on an empty target it scores 1 and adds nothing to the sums; any
-    other prediction on an empty target scores 0 and its pixels join the union.
+    The ``rela`` rule follows gRefCOCO's evaluator. A prediction that says "no target" counts as an empty mask, even if
+    it has up to ``no_target_pixels`` pixels. On an empty target it scores 1 and adds nothing to the sums. Any other
+    prediction on an empty target scores 0, and its pixels join the union.
     """
     columns = table.arrays
     intersection_N, union_N = columns["intersection"].copy(), columns["union"].copy()
@@ -89,14 +188,16 @@ def score_samples(table: CountsTable, protocol: Protocol) -> Scored:
     iou_N = np.divide(intersection_N, union_N, out=np.zeros(len(table)), where=union_N > 0)
     if protocol.empty == "rela":
         iou_N[silent_N & ~targeted_N] = 1.0
-    tenths_T = np.array(THRESHOLDS, dtype=np.int64)
-    reach = np.greater if protocol.strict else np.greater_equal
-    hit_NT = reach(10 * intersection_N[:, None], tenths_T * union_N[:, None]) & (union_N > 0)[:, None]
     counted_N = targeted_N if protocol.empty == "rela" else np.ones(len(table), dtype=bool)
-    return Scored(iou_N, intersection_N, union_N, hit_NT, counted_N, targeted_N, silent_N)
+    return SampleScores(iou_N, intersection_N, union_N, counted_N, targeted_N, silent_N, protocol.strict)
 
 
-def evaluate(
+def compute_overall(table: CountsTable, protocol: Protocol) -> ScoreSet:
+    """Return the scores of the whole split, without intervals; None for a score that is not defined."""
+    return compute_metrics(table, protocol, resamples=0).overall
+
+
+def compute_metrics(
     table: CountsTable, protocol: Protocol, *, resamples: int = bootstrap.RESAMPLES, seed: int = 0
 ) -> Evaluation:
     """Compute every score of a record.
@@ -104,35 +205,35 @@ def evaluate(
     Args:
         table: integers per sample, counted at the size that `protocol` scores.
         protocol: the rules.
-        resamples: bootstrap replicates; 0 leaves the intervals out.
+        resamples: bootstrap replicates, at most `GROUP_RESAMPLES` of them for groups; 0 leaves the intervals out.
         seed: of the bootstrap.
 
     Returns:
-        Scores in percent; None where a score is not defined (no sample, an empty union).
+        Scores in the metrics' units; None for a score that is not defined (no sample, an empty union).
     """
     scored = score_samples(table, protocol)
-    overall = _group(scored, np.arange(len(table)))
-    per_category = _by(table, scored, lambda row: UNMATCHED if row.category is None else row.category)
-    per_language = _by(table, scored, lambda row: row.language)
-    per_target = _by(table, scored, lambda row: target_class(row.n_targets), TARGET_CLASSES)
-    named = [scores for name, scores in per_category.items() if name != UNMATCHED]
-    targeted, silent = scored.targeted_N, scored.silent_N
-    has_empty = not bool(targeted.all())
-    values: dict[str, Any] = {
-        **{key: value for key, value in asdict(overall).items() if key != "n"},
-        **(_interval_fields(table, scored, resamples, seed) if resamples else {}),
-        "miou_targeted": _percent(scored.iou_N[targeted]),
-        "macro_miou": _mean([scores.miou for scores in named]),
-        "macro_oiou": _mean([scores.oiou for scores in named]),
-        "nacc": _percent(silent[~targeted]) if has_empty else None,
-        "tacc": _percent(~silent[targeted]) if has_empty else None,
-    }
-    per_size = {
-        scheme: _by(table, scored, lambda row, scheme=scheme: size_class(row, scheme), order)  # type: ignore[misc]
-        for scheme, order in SIZE_CLASSES.items()
-    }
+    images = [row.image_id for row in table]
+    has_empty = not bool(scored.targeted_N.all())
+    everything = np.arange(len(table))
+    wanted = [metric for metric in METRICS.values() if metric.ratio and (has_empty or not metric.no_target)]
+    overall = _score_sets(scored, images, {"": everything}, wanted, resamples, seed)[""]
+
+    def by(label: Callable[[SampleCounts], str], order: tuple[str, ...] = ()) -> dict[str, ScoreSet]:
+        members = _members(table, label, order)
+        return _score_sets(scored, images, members, grouped_metrics(), min(resamples, GROUP_RESAMPLES), seed)
+
+    per_category = by(category_class)
+    per_language = by(lambda row: row.language)
+    per_target = by(lambda row: target_class(row.n_targets), TARGET_CLASSES)
+    per_size = {scheme: by(partial(size_class, scheme=scheme), order) for scheme, order in SIZE_CLASSES.items()}
+    named = [group for name, group in per_category.items() if name != UNMATCHED]
+    scores = {
+        name: Score(mean([group.value(metric.mean_of) for group in named])) if metric.mean_of
+        else overall.scores.get(name, Score(None))
+        for name, metric in METRICS.items()
+    }  # fmt: skip
     return Evaluation(
-        Metrics(**values),
+        ScoreSet(overall.n, overall.n_targeted, overall.intersection, overall.union, scores),
         per_category,
         per_size,
         per_language if len(per_language) > 1 else {},
@@ -140,71 +241,55 @@ def evaluate(
     )
 
 
-def target_class(n_targets: int | None) -> str:
-    """The class of a sample, one of `TARGET_CLASSES`, by the number of objects that its expression denotes."""
-    single, multi, none, unknown = TARGET_CLASSES
-    if n_targets is None:
-        return unknown
-    return none if n_targets == 0 else single if n_targets == 1 else multi
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the defined values; None if there is none."""
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(defined) if defined else None
 
 
-def size_class(row: SampleCounts, scheme: str) -> str:
-    """The class of a sample's target by its native area, in the scheme ``pixels`` or ``share``."""
-    area, names = row.native_area, SIZE_CLASSES[scheme]
-    if area == 0:
-        return NO_TARGET
-    if scheme == "pixels":
-        return names[sum(area >= bound for bound in _PIXEL_BOUNDS)]
-    return names[sum(area * parts >= row.height * row.width for parts in _SHARE_BOUNDS)]
-
-
-def _by(
-    table: CountsTable, scored: Scored, label: Callable[[SampleCounts], str], order: tuple[str, ...] = ()
-) -> dict[str, GroupScores]:
-    """Scores per label; in `order` where it is given, else by name with the unmatched ones last."""
+def _members(table: CountsTable, label: Callable[[SampleCounts], str], order: tuple[str, ...]) -> dict[str, Array]:
+    """Indices of the samples per label; in `order` if it is given, else by name with the unmatched ones last."""
     members: dict[str, list[int]] = {}
     for index, row in enumerate(table):
         members.setdefault(label(row), []).append(index)
     names = [name for name in order if name in members] or sorted(members, key=lambda name: (name == UNMATCHED, name))
-    return {name: _group(scored, np.array(members[name])) for name in names}
+    return {name: np.array(members[name]) for name in names}
 
 
-def _group(scored: Scored, index_M: np.ndarray) -> GroupScores:
-    intersection, union = int(scored.intersection_N[index_M].sum()), int(scored.union_N[index_M].sum())
-    counted = scored.hit_NT[index_M][scored.counted_N[index_M]]
-    return GroupScores(
-        n=len(index_M),
-        n_targeted=int(np.count_nonzero(scored.targeted_N[index_M])),
-        intersection=intersection,
-        union=union,
-        miou=_percent(scored.iou_N[index_M]),
-        oiou=100.0 * intersection / union if union else None,
-        **{name: _percent(counted[:, column]) for column, name in enumerate(PRECISIONS)},
-    )
-
-
-def _interval_fields(table: CountsTable, scored: Scored, resamples: int, seed: int) -> dict[str, float | None]:
-    ones_N, counted_N = np.ones(len(table)), scored.counted_N
-    ratios: dict[str, bootstrap.Ratio] = {
-        "miou": (scored.iou_N, ones_N),
-        "oiou": (scored.intersection_N, scored.union_N),
-        **{name: (scored.hit_NT[:, column] & counted_N, counted_N) for column, name in enumerate(PRECISIONS)},
-    }
-    bounds = bootstrap.intervals(ratios, [row.image_id for row in table], resamples=resamples, seed=seed)
-    fields: dict[str, float | None] = {}
-    for name in INTERVALS:
-        pair = bounds[name]
-        # Six decimals: far below the bootstrap's own noise, and the same digits whatever order a BLAS sums in.
-        fields[f"{name}_lo"], fields[f"{name}_hi"] = (round(100.0 * end, 6) for end in pair) if pair else (None, None)
-    return fields
-
-
-def _percent(values_M: np.ndarray) -> float | None:
-    """100 times the mean, exactly rounded; None for no values."""
-    return 100.0 * math.fsum(values_M.tolist()) / len(values_M) if len(values_M) else None
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """Mean of the defined values; None where there is none."""
-    defined = [value for value in values if value is not None]
-    return math.fsum(defined) / len(defined) if defined else None
+def _score_sets(
+    scored: SampleScores,
+    images: list[str],
+    members: Mapping[str, Array],
+    metrics: list[Metric],
+    resamples: int,
+    seed: int,
+) -> dict[str, ScoreSet]:
+    """Scores of each group; all groups and metrics see the same resampled images."""
+    ratios = {metric.name: metric.ratio(scored) for metric in metrics if metric.ratio}
+    bounds: dict[tuple[str, str], tuple[float, float] | None] = {}
+    if resamples:
+        masked: dict[tuple[str, str], Ratio] = {}
+        for group, index_M in members.items():
+            member_N = np.zeros(len(images), dtype=bool)
+            member_N[index_M] = True
+            masked |= {(group, name): (up_N * member_N, down_N * member_N) for name, (up_N, down_N) in ratios.items()}
+        bounds = bootstrap.intervals(masked, images, resamples=resamples, seed=seed)
+    found = {}
+    for group, index_M in members.items():
+        scores = {}
+        for metric in metrics:
+            up_N, down_N = ratios[metric.name]
+            total = math.fsum(down_N[index_M].tolist())
+            value = metric.scale * math.fsum(up_N[index_M].tolist()) / total if total else None
+            pair = bounds.get((group, metric.name))
+            # Six decimals: far below the bootstrap's own noise, and the same digits whatever order a BLAS sums in.
+            ends = (round(metric.scale * pair[0], 6), round(metric.scale * pair[1], 6)) if pair else (None, None)
+            scores[metric.name] = Score(value, *ends)
+        found[group] = ScoreSet(
+            len(index_M),
+            int(np.count_nonzero(scored.targeted_N[index_M])),
+            int(scored.intersection_N[index_M].sum()),
+            int(scored.union_N[index_M].sum()),
+            scores,
+        )
+    return found

@@ -34,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import CountsTable, SampleCounts, score_spans
+from rrsis_bench.eval.counts import CountsTable, SampleCounts, count_spans
 from rrsis_bench.files import fsync
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
@@ -112,7 +112,7 @@ def count_predictions(
             except ValueError as error:
                 problems.unusable.add(f"{sample_id!r} ({entry.where}): {error}")
             else:
-                rows[sample_id] = score_spans(sample, size, pred, target)
+                rows[sample_id] = count_spans(sample, size, pred, target)
                 digests[sample_id] = _digest(sample_id, size, pred)
         on_entry()
     for sample_id in samples:

@@ -1,4 +1,4 @@
-"""The scoring of one split: the real expressions, then the language controls, all under one protocol."""
+"""Score one split: the real expressions, then the language controls, all under one protocol."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.eval import controls as control
 from rrsis_bench.eval.counts import CountsTable
-from rrsis_bench.eval.evaluate import evaluate
-from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.evaluate import predict_and_count
+from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.predictions import PredictionWriter
+from rrsis_bench.eval.scores import CONTROLS, ControlScores
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
-from rrsis_bench.results.record.schema import CONTROLS, ControlScores
 from rrsis_bench.stop import StopRequest
 
 
@@ -34,7 +34,7 @@ class Scores:
 
 
 def replaced_expressions(dataset: ReferringDataset) -> dict[str, list[str | None]]:
-    """Control name -> one replaced expression per sample, None where a sample has none."""
+    """Return control name -> one replaced expression per sample, None if the control has none for it."""
     samples = [dataset[index] for index in range(len(dataset))]
     images = [sample.image_id for sample in samples]
     expressions = [sample.expression for sample in samples]
@@ -62,10 +62,10 @@ def score_split(
     save: Path | None = None,
     view_cache: ViewCache | None = None,
 ) -> Scores:
-    """Evaluate the real expressions and, where asked, every language control that the split allows.
+    """Predict and score the real expressions and, if `controls`, every language control that the split allows.
 
     `save` is a file for the masks of the real expressions, in the form that `rrsis-bench score` reads; `view_cache`
-    spares decoding pictures that an earlier evaluation has resized.
+    holds images that an earlier evaluation has decoded and resized.
     """
     replaced = replaced_expressions(dataset) if controls else {}
     total = len(dataset) + sum(sum(entry is not None for entry in texts) for texts in replaced.values())
@@ -88,7 +88,7 @@ def score_split(
             views = ViewDataset(
                 dataset, model.views, text, native_masks=True, expressions=expressions, view_cache=view_cache
             )
-            return evaluate(
+            return predict_and_count(
                 model,
                 views,
                 protocol,
@@ -103,6 +103,6 @@ def score_split(
         with PredictionWriter(save) if save else contextlib.nullcontext() as writer:
             scores = Scores(run(dataset.split, None, writer))
         for name, texts in replaced.items():
-            metrics = score_table(table := run(name, texts), protocol, resamples=0).metrics
-            scores.controls[name] = ControlScores(len(table), metrics.miou, metrics.oiou)
+            overall = compute_overall(run(name, texts), protocol)
+            scores.controls[name] = ControlScores(overall.n, overall.scores)
     return scores

@@ -24,7 +24,7 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import WORDPIECE, tokenizer_field, tokenizer_source
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.scoring import Scores, score_split
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.record import store
@@ -82,7 +82,7 @@ def bench(config: dict[str, Any], console: Console, overrides: Sequence[str] = (
             keep(setting, record, scores)
             _draw(setting, fabric, model, text, record, scores)
         status = "finished"
-        events.write("test", step=saved.step, miou=record.metrics.miou, oiou=record.metrics.oiou)
+        events.write("test", step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
         setting.write_manifest("finished", weights_sha256=record.weights_sha256, best=best.name, train_s=trained)
     except Interrupted:
         status = "interrupted"
@@ -245,9 +245,9 @@ def _train(
     val = views(selection, model.views, text, native_masks=True)
 
     def validate(current: Segmenter) -> dict[str, float]:
-        from rrsis_bench.eval.evaluate import evaluate
+        from rrsis_bench.eval.evaluate import predict_and_count
 
-        table = evaluate(
+        table = predict_and_count(
             current,
             val,
             setting.protocol,
@@ -256,8 +256,8 @@ def _train(
             num_workers=trainer["num_workers"],
             on_batch=lambda _: stop.raise_if_requested(),
         )
-        metrics = score_table(table, setting.protocol, resamples=0).metrics
-        return {"miou": float(metrics.miou or 0), "oiou": float(metrics.oiou or 0), "pr50": float(metrics.pr50 or 0)}
+        scores = compute_overall(table, setting.protocol)
+        return {name: scores.value(name) or 0.0 for name in ("miou", "oiou", "pr50")}
 
     return Trainer(
         fabric,

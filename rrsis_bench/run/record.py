@@ -13,12 +13,14 @@ from rich.console import Console
 
 from rrsis_bench import registry
 from rrsis_bench.config.protocol import METRIC_VERSION
-from rrsis_bench.eval.metrics import evaluate as score_table
+from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.interfaces import Segmenter
-from rrsis_bench.results.board import tables
+from rrsis_bench.results import leaderboards
+from rrsis_bench.results.board import rows as board_rows
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Efficiency, Record, Split
+from rrsis_bench.results.record.schema import Record, Split
 from rrsis_bench.results.render.terminal import board as show
 from rrsis_bench.run import provenance
 from rrsis_bench.run.plan import Setting
@@ -83,7 +85,7 @@ def make_record(
     notes: Sequence[str] = (),
 ) -> Record:
     """The record of a scored split; what was not measured stays None."""
-    scored = score_table(scores.table, setting.protocol)
+    scored = compute_metrics(scores.table, setting.protocol)
     sha, dirty = setting.git
     expected = setting.data.expected
     return Record(
@@ -105,7 +107,7 @@ def make_record(
         versions=provenance.versions(),
         started_utc=started.isoformat(timespec="seconds"),
         wall_s=round(wall_s, 1),
-        metrics=scored.metrics,
+        overall=scored.overall,
         control=scores.controls,
         per_category=scored.per_category,
         per_size=scored.per_size,
@@ -159,15 +161,15 @@ def publish(setting: Setting, record: Record, scores: Scores | None, console: Co
         kept = store.read(path)
         if scores is not None:
             console.print(
-                f"The leaderboards already hold {record.run_id}: mIoU {kept.metrics.miou:.2f} on {kept.device_name}, "
-                f"{kept.started_utc}. This run reached {record.metrics.miou:.2f} and is kept in {setting.run_dir}; the "
-                "published record stays (force=true replaces it)."
+                f"The leaderboards already hold {record.run_id}: mIoU {kept.value('miou') or 0:.2f} on "
+                f"{kept.device_name}, {kept.started_utc}. This run reached {record.value('miou') or 0:.2f} and is kept "
+                f"in {setting.run_dir}; the published record stays (force=true replaces it)."
             )
     else:
         table = scores.table if scores is not None else store.read_counts(stored_path(setting))
         store.write(setting.results, record, table, force=setting.config["force"])
-    tables.regenerate(setting.results)
+    leaderboards.regenerate(setting.results)
     found = [entry for entry in store.read_all(setting.results) if entry.data == record.data]
-    rows = tables.rows(found, setting.results)
+    rows = board_rows.rank(found, setting.results)
     show.leaderboard(console, rows, highlight=record.run_id)
     show.categories(console, rows)

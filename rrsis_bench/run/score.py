@@ -18,9 +18,10 @@ from rrsis_bench.config.compose import CONF, compose_config
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.eval.predictions import count_predictions
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Efficiency, Record, Split
+from rrsis_bench.results.record.schema import Record, Split
 from rrsis_bench.run import provenance
 from rrsis_bench.run.plan import OpenData, Setting
 from rrsis_bench.run.record import Origin, keep, make_record, publish

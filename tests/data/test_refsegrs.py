@@ -11,7 +11,7 @@ from rich.console import Console
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.formats.refsegrs import dataset as refsegrs
 from rrsis_bench.data.formats.refsegrs.dataset import equal_files
-from rrsis_bench.results.record.schema import UNMATCHED
+from rrsis_bench.eval.scores import UNMATCHED
 from rrsis_bench.run import score
 from rrsis_bench.run.plan import OpenData
 from rrsis_bench.synthetic import SceneSpec, synthesize
@@ -102,7 +102,7 @@ def test_a_record_says_what_its_readers_must_know_and_counts_the_unmatched(tmp_p
     config["results"]["root"] = str(tmp_path / "leaderboards")
     record = score.score(config, Console(file=io.StringIO()), name="perfect", predictions=tmp_path / "masks")
     assert record.notes[-2:] == config["data"]["notes"]
-    assert (record.metrics.miou, record.n, record.n_expected) == (100.0, 4, 1817)
+    assert (record.value("miou"), record.n, record.n_expected) == (100.0, 4, 1817)
     assert {name: group.n for name, group in record.per_category.items()} == {
         "road": 1, UNMATCHED: 1, "road marking": 1, "low vegetation": 1
     }  # fmt: skip

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from rrsis_bench.eval.bootstrap import intervals
-from rrsis_bench.eval.metrics import evaluate
-from tests.fakes.records import NATIVE, random_table, row, table_of
+from rrsis_bench.eval.bootstrap import clusters, draws, intervals
+from rrsis_bench.eval.metrics import compute_metrics, score_samples
+from tests.fakes.records import NATIVE, flat, random_table, row, table_of
 
 
 def plain_bootstrap(numerator, denominator, images, resamples):
@@ -55,19 +55,39 @@ def test_the_seed_decides_and_a_chunk_does_not(monkeypatch):
     assert in_chunks == pytest.approx(first["m"], abs=0.02), "other draws, the same distribution"
 
 
-def test_one_picture_or_no_denominator_gives_no_interval():
+def test_one_image_or_no_denominator_gives_no_interval():
     assert intervals({"m": ([1.0, 0.0], [1, 1])}, ["i0", "i0"]) == {"m": None}
     assert intervals({"m": ([0, 0], [0, 0])}, ["i0", "i1"]) == {"m": None}
-    made = evaluate(table_of(row(1, 2), row(1, 2)), NATIVE).metrics
+    made = flat(compute_metrics(table_of(row(1, 2), row(1, 2)), NATIVE).overall)
     assert (made.miou_lo, made.miou_hi) == (None, None)
 
 
 def test_intervals_hold_the_scores_in_percent():
-    made = evaluate(random_table(60), NATIVE, resamples=2000).metrics
+    made = flat(compute_metrics(random_table(60), NATIVE, resamples=2000).overall)
     for name in ("miou", "oiou", "pr50", "pr60", "pr70", "pr80", "pr90"):
         low, value, high = (getattr(made, f"{name}{end}") for end in ("_lo", "", "_hi"))
         assert 0 <= low <= value <= high <= 100, name
     assert made.miou_hi - made.miou_lo > 1
+
+
+def test_group_intervals_are_those_of_the_group_alone():
+    """The plainest form: the group's IoU over resampled images, one draw at a time."""
+    table = random_table(30, seed=3, no_target=True)
+    found = compute_metrics(table, NATIVE, resamples=40).per_category
+    iou_N = score_samples(table, NATIVE).iou_N
+    index_N, n_images = clusters([entry.image_id for entry in table])
+    times_RK = np.concatenate(list(draws(n_images, 40)))
+    for category in ("airplane", "ship"):
+        means = []
+        for times_K in times_RK:
+            values = [
+                iou_N[i] for i, entry in enumerate(table) for _ in range(int(times_K[index_N[i]]))
+                if entry.category == category
+            ]  # fmt: skip
+            means += [100 * np.mean(values)] if values else []
+        low, high = np.percentile(means, [2.5, 97.5])
+        score = found[category].scores["miou"]
+        assert (score.lo, score.hi) == pytest.approx((low, high), abs=1e-5)
 
 
 def coverage(sets, n_images, resamples):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import COLUMNS, CountsTable, count, score
+from rrsis_bench.eval.counts import COLUMNS, CountsTable, count, count_pixels
 from tests.fakes.records import random_table, row, table_of
 
 
@@ -32,7 +32,7 @@ def test_masks_must_be_bool_and_of_one_size():
 def test_a_row_keeps_the_native_size_beside_the_scored_one():
     sample = SimpleNamespace(sample_id="a", image_id="b", category=None, language="zh", n_targets=None)
     native_HW, scored_HW = np.ones((8, 6), dtype=bool), np.ones((4, 4), dtype=bool)
-    made = score(sample, scored_HW, scored_HW, native_HW)
+    made = count_pixels(sample, scored_HW, scored_HW, native_HW)
     assert (made.height, made.width, made.native_area, made.target_area, made.union) == (8, 6, 48, 16, 16)
 
 

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from rrsis_bench import registry
 from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
-from rrsis_bench.eval.evaluate import evaluate
+from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 from rrsis_bench.results.render import gallery
@@ -51,7 +51,7 @@ def logits_of(model: Segmenter, data: ViewDataset, fabric: Fabric, monkeypatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr(core, "decode", spy)
-        table = evaluate(
+        table = predict_and_count(
             model, data, NATIVE, fabric, on_mask=lambda sample, _: order.append(sample.sample_id), **options
         )
     return table, dict(zip(order, seen, strict=True))
@@ -181,7 +181,7 @@ def test_rows_that_do_not_fit_the_pictures_are_named(fake_root, fabric):
             return {**super().encode_image(views), "scale": torch.ones(1)}
 
     with pytest.raises(ValueError, match=r"Pooled\.encode_image returned 'scale' of shape \(1,\) for 4 pictures"):
-        evaluate(Pooled(), views_of(fake_root, native_masks=True), NATIVE, fabric, batch_size=8)
+        predict_and_count(Pooled(), views_of(fake_root, native_masks=True), NATIVE, fabric, batch_size=8)
 
 
 @pytest.mark.parametrize("method", ["forward", "predict_encoded_masks", "predict_masks"])

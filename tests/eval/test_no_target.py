@@ -18,13 +18,13 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.eval.counts import CountsTable
-from rrsis_bench.eval.evaluate import evaluate
+from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
-from rrsis_bench.results.board import tables
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render.terminal import board as show
 from tests.fakes.nwpu import HEIGHT, WIDTH, write_fake_nwpu
-from tests.fakes.records import LAVT, NATIVE, record_of
+from tests.fakes.records import LAVT, NATIVE, flat, record_of
 
 
 class Constant(Segmenter):
@@ -52,7 +52,7 @@ def counts(root: Path, protocol: Protocol, logit: float) -> CountsTable:
     text = TextPipeline(build_wordpiece([sample.expression for sample in dataset], 300), 20)
     views = ViewDataset(dataset, {"image": 16}, text, native_masks=True)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return evaluate(Constant(logit), views, protocol, fabric, batch_size=4)
+    return predict_and_count(Constant(logit), views, protocol, fabric, batch_size=4)
 
 
 def stored(tmp_path: Path, root: Path, protocol: Protocol, logit: float):
@@ -65,20 +65,20 @@ def test_a_model_that_always_predicts_empty(tmp_path, root):
     """ReLA's rule: N-acc 100, T-acc 0, gIoU the share of no-target samples, cIoU and Pr 0; in the stored record."""
     record = stored(tmp_path, root, NATIVE, -1.0)
     none = sum(sample.n_targets == 0 for sample in open_split("nwpu_refer", root, "test", {"language": "all"}))
-    made = record.metrics
+    made = flat(record.overall)
     assert (record.n, none, made.n_targeted) == (30, 10, 20)
     assert (made.nacc, made.tacc, made.miou, made.oiou) == (100.0, 0.0, 100.0 * none / record.n, 0.0)
     assert (made.miou_targeted, made.pr50, made.pr90) == (0.0, 0.0, 0.0)
-    assert {name: (group.n, group.miou) for name, group in record.per_target.items()} == {
+    assert {name: (group.n, group.value("miou")) for name, group in record.per_target.items()} == {
         "single": (10, 0.0), "multi": (10, 0.0), "no_target": (10, 100.0)
     }  # fmt: skip
     assert {name: group.n for name, group in record.per_language.items()} == {"en": 15, "zh": 15}
-    assert record.per_category["no target"].miou == 100.0
+    assert record.per_category["no target"].value("miou") == 100.0
 
 
 def test_the_same_model_under_the_lavt_rule(tmp_path, root):
     """Every empty union scores 0; N-acc and T-acc are what they are."""
-    made = stored(tmp_path, root, LAVT, -1.0).metrics
+    made = flat(stored(tmp_path, root, LAVT, -1.0).overall)
     assert (made.miou, made.oiou, made.pr50, made.nacc, made.tacc) == (0.0, 0.0, 0.0, 100.0, 0.0)
 
 
@@ -86,12 +86,12 @@ def test_a_model_that_always_predicts_everything(tmp_path, root):
     """False positives score 0 and their pixels join the union; Pr@X counts targeted samples only."""
     record = stored(tmp_path, root, NATIVE, 1.0)
     masks = [sample.read_mask() for sample in open_split("nwpu_refer", root, "test", {"language": "all"})]
-    assert (record.metrics.nacc, record.metrics.tacc) == (0.0, 100.0)
-    assert record.metrics.intersection == sum(int(mask_HW.sum()) for mask_HW in masks)
-    assert record.metrics.union == len(masks) * HEIGHT * WIDTH
-    assert record.metrics.miou == pytest.approx(100 * np.mean([mask_HW.mean() for mask_HW in masks]), rel=1e-12)
-    assert record.per_target["no_target"].miou == 0.0
-    assert record.per_target["no_target"].pr50 is None
+    assert (record.value("nacc"), record.value("tacc")) == (0.0, 100.0)
+    assert record.overall.intersection == sum(int(mask_HW.sum()) for mask_HW in masks)
+    assert record.overall.union == len(masks) * HEIGHT * WIDTH
+    assert record.value("miou") == pytest.approx(100 * np.mean([mask_HW.mean() for mask_HW in masks]), rel=1e-12)
+    assert record.per_target["no_target"].value("miou") == 0.0
+    assert record.per_target["no_target"].value("pr50") is None
 
 
 def test_the_splits_are_shown_and_the_record_is_audited(tmp_path, root, capsys, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_dataset_of_one_class_says_so(tmp_path):
 
     put(tmp_path)
     console = Console(file=io.StringIO(), width=120)
-    rows = tables.rows(store.read_all(tmp_path), tmp_path)
+    rows = rank(store.read_all(tmp_path), tmp_path)
     show.breakdown(console, rows, "language")
     assert "all samples are of one class" in console.file.getvalue()
     assert "lavt" in console.file.getvalue()

@@ -19,7 +19,7 @@ from PIL import Image
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import score, score_spans
+from rrsis_bench.eval.counts import count_pixels, count_spans
 from rrsis_bench.eval.predictions import PredictionWriter, count_predictions, file_name
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
@@ -109,7 +109,7 @@ def test_counts_equal_those_of_decoded_masks():
             single_HW[rng.integers(height), rng.integers(width)] = True
             for one_HW, two_HW in [(pred_HW, target_HW), (single_HW, target_HW), (pred_HW, pred_HW)]:
                 spans = [masks.spans_of_runs(masks.check_rle(masks.encode(mask_HW))) for mask_HW in (one_HW, two_HW)]
-                assert score_spans(sample, (height, width), *spans) == score(sample, one_HW, two_HW)
+                assert count_spans(sample, (height, width), *spans) == count_pixels(sample, one_HW, two_HW)
 
 
 def test_a_mask_has_the_same_spans_however_its_runs_are_written():
@@ -187,7 +187,7 @@ def test_the_readers_run_lengths_are_its_masks(fake_root):
 def test_every_form_gives_the_same_integers_and_the_same_hash(case, tmp_path):
     preds = case.preds
     expected = [
-        score(sample, preds[sample.sample_id], case.dataset.targets[sample.sample_id])
+        count_pixels(sample, preds[sample.sample_id], case.dataset.targets[sample.sample_id])
         for sample in (case.dataset[index] for index in range(len(case.dataset)))
     ]
     sources = [

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
-from rrsis_bench.eval.counts import CountsTable, SampleCounts, score
-from rrsis_bench.eval.metrics import evaluate
+from rrsis_bench.eval.counts import CountsTable, SampleCounts, count_pixels
+from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.eval.scores import ControlScores, Efficiency, Score, ScoreSet
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import ControlScores, DatasetCard, Efficiency, Record
+from rrsis_bench.results.record.schema import DatasetCard, Record
 
 NATIVE = Protocol("native")
 LAVT = Protocol("lavt", resolution="input", align_corners=True, empty="zero", selection_metric="oiou")
@@ -48,8 +49,22 @@ def random_table(n: int = 40, seed: int = 0, quality: float = 0.6, *, no_target:
             sample_id=f"s{index}", image_id=f"i{index // 2}", category=categories[index % len(categories)],
             language=languages[index % len(languages)], n_targets=int(target_HW.any()),
         )  # fmt: skip
-        table.add(score(sample, pred_HW, target_HW))
+        table.add(count_pixels(sample, pred_HW, target_HW))
     return table
+
+
+def control(miou: float) -> ControlScores:
+    """Scores of a language control over 40 samples."""
+    return ControlScores(40, {"miou": Score(miou), "oiou": Score(miou - 2)})
+
+
+def flat(scores: ScoreSet | None) -> SimpleNamespace:
+    """Sums and values as attributes, with the bounds of intervals as ``<name>_lo`` and ``<name>_hi``."""
+    assert scores is not None
+    found = {name: getattr(scores, name) for name in ("n", "n_targeted", "intersection", "union")}
+    for name, score in scores.scores.items():
+        found |= {name: score.value, f"{name}_lo": score.lo, f"{name}_hi": score.hi}
+    return SimpleNamespace(**found)
 
 
 def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIVE, resamples=50, **changes) -> Record:
@@ -65,7 +80,7 @@ def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIV
         "git_dirty": False, "versions": {"rrsis_bench": "0.1.0", "python": "3.11.9", "torch": "2.11.0"},
         "device": "cpu", "device_name": None, "world_size": 1, "precision": "32-true",
         "started_utc": "2026-01-02T03:04:05Z", "wall_s": 321.5,
-        "control": {"shuffled_text": ControlScores(40, 12.5, 10.0), "category_only": ControlScores(40, 30.25, 28.0)},
+        "control": {"shuffled_text": control(12.5), "category_only": control(30.25)},
         "dataset_card": DatasetCard(
             "Fake scenes", "written by a test", "CC-BY-4.0", "@misc{fake, title = {Fake}}", ["none is real"],
             {"train": 120, "val": 30, "test": 40},
@@ -76,7 +91,7 @@ def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIV
         ),
     }  # fmt: skip
     if table is not None:
-        result = evaluate(table, protocol, resamples=resamples)
+        result = compute_metrics(table, protocol, resamples=resamples)
         fields |= {entry.name: getattr(result, entry.name) for entry in dataclasses.fields(result)}
     return Record(**(fields | changes))
 

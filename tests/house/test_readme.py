@@ -7,7 +7,7 @@ import subprocess
 
 from rrsis_bench.config import hashes as hashing
 from rrsis_bench.registry import ROOT
-from rrsis_bench.results.board import tables
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import text as formats
@@ -26,7 +26,7 @@ def test_readme_table_follows_from_the_committed_records():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- leaderboard:(\w+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL)
     assert block is not None
-    rows = [row for row in tables.rows(records, ROOT / "leaderboards") if row.head.data == block[1]]
+    rows = [row for row in rank(records, ROOT / "leaderboards") if row.head.data == block[1]]
     assert block[2].strip() == formats.markdown(rows).strip()
 
 

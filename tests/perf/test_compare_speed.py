@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from rrsis_bench.config.protocol import Protocol
+from rrsis_bench.eval import paired
 from rrsis_bench.eval.counts import CountsTable, SampleCounts
-from rrsis_bench.results.compare import paired
 
 
 def side(n: int, seed: int) -> paired.Samples:

@@ -22,7 +22,7 @@ from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece, save_vocabulary
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.evaluate import evaluate
+from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutput
 from rrsis_bench.official import load_official
@@ -81,7 +81,7 @@ def test_frame_mode_gives_the_masks_that_evaluation_saves(tmp_path, scenes, mode
     protocol = Protocol(**{**compose()["protocol"], "align_corners": align_corners})
     path = tmp_path / "test.jsonl"
     with PredictionWriter(path) as writer:
-        evaluate(built, data, protocol, fabric, batch_size=1, on_mask=writer.add)
+        predict_and_count(built, data, protocol, fabric, batch_size=1, on_mask=writer.add)
     saved = saved_masks(path)
     assert len(saved) == SCENES
 

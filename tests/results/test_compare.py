@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.board import tables
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.compare.rows import compare
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import text as formats
@@ -38,12 +38,12 @@ def test_a_model_stands_for_its_best_ranked_row(root):
     result = compare(root, "lavt", "fianet", "synthetic")
     assert run_ids(result.b) == ["fianet-synthetic-tiny-s0-0123abcd", "fianet-synthetic-tiny-s1-0123abcd"]
     overall = {difference.name: difference for difference in result.overall}
-    assert overall["miou"].gap == result.b.mean("metrics", "miou") - result.a.mean("metrics", "miou") > 0
+    assert overall["miou"].gap == result.b.score("miou").value - result.a.score("miou").value > 0
     assert overall["shuffled_text"].gap == 0
     assert overall["same_image_other_expression"].gap is None
     categories = {group.name: group.miou for group in result.families["category"]}
     assert set(categories) == {"airplane", "ship", "储罐"}
-    assert categories["ship"].a == result.a.head.per_category["ship"].miou
+    assert categories["ship"].a == result.a.head.per_category["ship"].value("miou")
 
 
 def test_a_run_id_stands_for_itself(root):
@@ -121,7 +121,7 @@ def printed(function, *args, width=120) -> str:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_the_leaderboard_fits_the_terminal(root, width):
-    text = printed(show.leaderboard, tables.rows(store.read_all(root), root), width=width)
+    text = printed(show.leaderboard, rank(store.read_all(root), root), width=width)
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     ranked = [line.split() for line in lines if line.strip().startswith(("1 ", "2 ", "3 "))]
@@ -130,23 +130,23 @@ def test_the_leaderboard_fits_the_terminal(root, width):
 
 
 def test_the_leaderboard_shows_the_records_figures(root):
-    rows = tables.rows(store.read_all(root), root)
+    rows = rank(store.read_all(root), root)
     first = next(line for line in printed(show.leaderboard, rows).splitlines() if line.strip().startswith("1 "))
     for name in ("miou", "oiou"):
-        assert f"{rows[0].mean('metrics', name):.2f}" in first
+        assert f"{rows[0].score(name).value:.2f}" in first
     assert "12.5" in first
     assert "1.23 M" in first
 
 
 def test_rankings_of_equal_title_are_told_apart(root):
     put(root, model="lavt", run_id="lavt-other", dataset_fingerprint="9" * 64)
-    text = printed(show.leaderboard, tables.rows(store.read_all(root), root))
+    text = printed(show.leaderboard, rank(store.read_all(root), root))
     assert "data ffffffff" in text
     assert "data 99999999" in text
 
 
 def test_chinese_names_align(root):
-    text = printed(show.categories, tables.rows(store.read_all(root), root))
+    text = printed(show.categories, rank(store.read_all(root), root))
     widths = {cell_len(line) for line in text.splitlines()[1:] if line.strip()}
     assert len(widths) == 1, "every line has the same width in terminal cells"
     assert "储罐" in text
@@ -156,16 +156,16 @@ def test_names_from_outside_are_no_markup(tmp_path):
     """A category in brackets is text, not a style."""
     table = random_table(40, categories=("[red]x[/red]",))
     store.write(tmp_path, record_of(table), table)
-    assert "[red]x[/red]" in printed(show.categories, tables.rows(store.read_all(tmp_path), tmp_path))
+    assert "[red]x[/red]" in printed(show.categories, rank(store.read_all(tmp_path), tmp_path))
 
 
 def test_markdown_holds_the_ranked_rows(root):
-    rows = tables.rows(store.read_all(root), root)
+    rows = rank(store.read_all(root), root)
     text = formats.markdown(rows)
     body = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
     assert len({len(cells) for cells in body}) == 1
     assert [cells[1].strip() for cells in body] == ["Model", "fianet", "fianet", "lavt"]
-    assert f"{rows[0].mean('metrics', 'oiou'):.2f}" in body[1][5]
+    assert f"{rows[0].score('oiou').value:.2f}" in body[1][5]
     assert formats.markdown([]) == ""
 
 
@@ -223,7 +223,7 @@ def test_a_variant_is_named_by_its_label_and_the_models_name_means_its_default(t
     assert run_ids(compare(tmp_path, "lavt", "csinet", "synthetic", resamples=50).b) == ["default"]
     label = "csinet interaction=only_remote"
     assert run_ids(compare(tmp_path, "lavt", label, "synthetic", resamples=50).b) == ["one"]
-    rows = tables.rows(store.read_all(tmp_path), tmp_path)
+    rows = rank(store.read_all(tmp_path), tmp_path)
     for width in (80, 120):
         text = printed(show.leaderboard, rows, width=width)
         assert max(map(len, text.splitlines())) <= width
@@ -242,11 +242,11 @@ def test_rows_on_other_samples_are_refused(tmp_path):
 @pytest.mark.parametrize("by", show.BREAKDOWNS)
 @pytest.mark.parametrize("width", [80, 120])
 def test_breakdowns_show_every_row(root, by, width):
-    rows = tables.rows(store.read_all(root), root)
+    rows = rank(store.read_all(root), root)
     text = printed(lambda console: show.breakdown(console, rows, by), width=width)
     assert max(map(cell_len, text.splitlines())) <= width
     assert all(row.head.model in text for row in rows)
-    value = {"size": ("per_size", "share", "1-10%", "miou"), "category": ("per_category", "ship", "miou"),
-             "threshold": ("metrics", "pr70"), "control": ("control", "category_only", "miou"),
-             "targets": ("metrics", "pr90"), "language": ("metrics", "oiou")}[by]  # fmt: skip
-    assert all(f"{row.mean(*value):.1f}" in text for row in rows)
+    value = {"size": ("miou", "per_size", "share", "1-10%"), "category": ("miou", "per_category", "ship"),
+             "threshold": ("pr70",), "control": ("miou", "control", "category_only"),
+             "targets": ("pr90",), "language": ("oiou",)}[by]  # fmt: skip
+    assert all(f"{row.score(*value).value:.1f}" in text for row in rows)

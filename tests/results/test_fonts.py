@@ -14,7 +14,7 @@ from rich.console import Console
 
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.describe import stats, stats_figure
-from rrsis_bench.results.board import tables
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import figures, fonts
 from tests.fakes.custom import write_fake_custom
@@ -142,7 +142,7 @@ def test_figures_with_chinese_names_have_no_empty_boxes(system, installed, tmp_p
     found = stats.collect("custom", tree.root, datasets, None, console)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures.write(tmp_path, tables.rows(store.read_all(tmp_path), tmp_path), "test", "native", tmp_path / "figures")
+        figures.write(tmp_path, rank(store.read_all(tmp_path), tmp_path), "test", "native", tmp_path / "figures")
         stats_figure.write(found, tmp_path / "stats.png")
     said = capsys.readouterr().err
     svg = (tmp_path / "figures" / "categories.svg").read_text(encoding="utf-8")

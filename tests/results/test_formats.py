@@ -14,7 +14,8 @@ import yaml
 from rrsis_bench import cli, registry
 from rrsis_bench.describe.cite import cite
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.board import tables
+from rrsis_bench.results import leaderboards
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.compare.files import compare_files
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record import store
@@ -35,15 +36,17 @@ def rows(tmp_path):
     for seed in (0, 1):
         put(tmp_path, model="fianet", quality=0.9, seed=seed)
     put(tmp_path, model="toy_net", quality=0.2, git_dirty=True)
-    return tables.rows(store.read_all(tmp_path), tmp_path)
+    return rank(store.read_all(tmp_path), tmp_path)
 
 
 def test_latex_is_escaped_and_bold_where_best(rows):
     text = formats.latex(rows, PRINTED)
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in body if "multicolumn" not in line} == {10}
+    for tabular in text.split(r"\begin{tabular}")[1:]:
+        cells = [line for line in tabular.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert len({len(re.findall(r"(?<!\\)&", line)) for line in cells}) == 1
     first = next(line for line in body if " fianet " in line)
-    assert rf"\textbf{{{rows[0].mean('metrics', 'miou'):.2f}}} $\pm$" in first
+    assert rf"\textbf{{{rows[0].score('miou').value:.2f}}} $\pm$" in first
     assert r"\textbf" not in next(line for line in body if " lavt " in line)
     assert r"A\_B \& C (Swin-B + BERT)" in text
     assert r"toy\_net" in text
@@ -98,13 +101,13 @@ def changed(root):
     """Two states of a leaderboard: lavt better, toy gone, rmsin new, fianet as before."""
     for model, quality in (("lavt", 0.4), ("fianet", 0.9), ("toy", 0.2)):
         put(root, model=model, quality=quality)
-    tables.regenerate(root)
+    leaderboards.regenerate(root)
     shutil.copytree(root, root.parent / "old")
     shutil.rmtree(root / "records" / "synthetic" / "toy")
     shutil.rmtree(root / "records" / "synthetic" / "lavt")
     put(root, model="lavt", quality=0.6, train_hash="9" * 64)
     put(root, model="rmsin", quality=0.5)
-    tables.regenerate(root)
+    leaderboards.regenerate(root)
     return root.parent / "old", root
 
 
@@ -137,7 +140,7 @@ def test_two_files_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert cli.main(["compare", "lavt", "fianet"]) == 2
     assert "--data" in capsys.readouterr().err
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no leaderboard file: it has no column model, train_hash"):
+    with pytest.raises(UserError, match="has no column model, train_hash"):
         compare_files(tmp_path / "other.csv", old / "synthetic.csv")
 
 

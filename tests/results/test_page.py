@@ -15,16 +15,15 @@ from omegaconf import OmegaConf
 from rrsis_bench import cli
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval import bootstrap
-from rrsis_bench.eval.counts import CountsTable, score
-from rrsis_bench.eval.metrics import score_samples
+from rrsis_bench.eval.counts import CountsTable, count_pixels
 from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.registry import ROOT
-from rrsis_bench.results.board import tables
+from rrsis_bench.results import leaderboards
+from rrsis_bench.results.board.rows import BoardRow, rank
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import figures, gallery, page
-from rrsis_bench.results.render.page import charts, content, intervals
+from rrsis_bench.results.render.page import charts, content
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.records import LAVT, NATIVE, put, random_table, record_of, row, table_of
 
@@ -66,7 +65,7 @@ def parsed(page_bytes: bytes) -> Strict:
 
 
 def build(root: Path) -> bytes:
-    return page.build(root, tables.rows(store.read_all(root), root))
+    return page.build(root, rank(store.read_all(root), root))
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +82,19 @@ def root(tmp_path_factory) -> Path:
 def test_every_row_stands_in_its_table_with_interval_rank_and_reason(root):
     found = parsed(build(root))
     for record in store.read_all(root):
-        assert f"{record.metrics.miou_lo:.1f}" in found.text or record.model == "fianet"  # a mean over its seeds
-    rows = [r for r in tables.rows(store.read_all(root), root) if r.head.model == "fianet"]
-    assert f"{rows[0].mean('metrics', 'miou'):.2f} ± {rows[0].std('metrics', 'miou'):.2f}" in found.text
-    assert f"{rows[0].mean('metrics', 'pr50_lo'):.1f}–{rows[0].mean('metrics', 'pr50_hi'):.1f}" in found.text
+        assert (
+            f"{record.overall.scores['miou'].lo:.1f}" in found.text or record.model == "fianet"
+        )  # a mean over its seeds
+    rows = [r for r in rank(store.read_all(root), root) if r.head.model == "fianet"]
+    assert f"{rows[0].score('miou').value:.2f} ± {rows[0].deviation('miou'):.2f}" in found.text
+    assert f"{rows[0].score('pr50').lo:.1f}–{rows[0].score('pr50').hi:.1f}" in found.text
     assert "dirty tree" in found.text
     boards = [(values["data-split"], values["data-protocol"]) for tag, values in found.tags if tag == "article"]
     assert sorted(boards) == [("test", "lavt"), ("test", "native")]
 
 
 def test_links_are_relative_and_lead_to_files(root):
-    tables.regenerate(root)
+    leaderboards.regenerate(root)
     links = [link for link in parsed(build(root)).links if not link.startswith(("#", "data:"))]
     assert len(links) == 2 * 5 + 2 * 5, "two files per record, five tables per dataset"
     assert all((root / link).is_file() for link in links)
@@ -113,7 +114,7 @@ def test_names_from_records_are_text_never_markup():
     record = record_of(random_table(categories=("ship", evil)), model=evil, notes=[evil], device_name=evil)
     record = dataclasses.replace(record, variant=['"><img src=x onerror=alert(1)>'], git_dirty=True)
     printed = PublishedRow("fianet", evil, "synthetic", "test", evil, evil, evil, {"miou": 1.0}, evil, "")
-    found = parsed(page.render([tables.Row((record,), evil, None)], {"synthetic": [printed], evil: [printed]}, _none))
+    found = parsed(page.render([BoardRow((record,), evil, None)], {"synthetic": [printed], evil: [printed]}))
     assert sum(tag == "script" for tag, _ in found.tags) == 1
     assert not any(tag == "img" or any(name.startswith("on") for name in values) for tag, values in found.tags)
     assert evil in found.text
@@ -141,8 +142,8 @@ def test_a_record_without_controls_costs_or_categories_is_shown():
     )
     empty = dataclasses.replace(record.efficiency, **dict.fromkeys(("gflops", "fps", "device")))
     failed = record_of(None, status="nan", run_id="x", train_hash="4" * 64, control={}, efficiency=empty)
-    rows = [tables.Row((record,), "", 1), tables.Row((failed,), "status nan", None)]
-    found = parsed(page.render(rows, {}, _none))
+    rows = [BoardRow((record,), "", 1), BoardRow((failed,), "status nan", None)]
+    found = parsed(page.render(rows, {}))
     assert "status nan" in found.text
     assert "75.00" in found.text
     assert "None" not in found.text
@@ -150,34 +151,14 @@ def test_a_record_without_controls_costs_or_categories_is_shown():
 
 def test_published_numbers_stand_apart_from_measured_ones(root):
     printed = PublishedRow("fianet", "Table IV", "rrsisd", "val", "LAVT", "Swin-B", "BERT", {"miou": 57.16}, "x", "")
-    rows = tables.rows(store.read_all(root), root)
-    text = page.render(rows, {"rrsisd": [printed], "risbench": [printed]}, _none).decode()
+    rows = rank(store.read_all(root), root)
+    text = page.render(rows, {"rrsisd": [printed], "risbench": [printed]}).decode()
     articles = re.findall(r'<article class="(\w+)".*?</article>', text, flags=re.S)
     assert articles.count("printed") == 2
     for block in re.findall(r'<article class="board".*?</article>', text, flags=re.S):
         assert "57.16" not in block
     assert "FIANet Table IV" in text
     assert "No measured row yet" in text
-
-
-def test_group_intervals_are_those_of_the_group_alone():
-    """The plainest form: the group's IoU over resampled images, one draw at a time."""
-    table = random_table(30, seed=3, no_target=True)
-    found = intervals.of_groups(table, NATIVE, resamples=40)
-    iou_N = score_samples(table, NATIVE).iou_N
-    index_N, n_images = bootstrap.clusters([entry.image_id for entry in table])
-    times_RK = np.concatenate(list(bootstrap.draws(n_images, 40)))
-    for category in ("airplane", "ship"):
-        means = []
-        for times_K in times_RK:
-            values = [
-                iou_N[i] for i, entry in enumerate(table) for _ in range(int(times_K[index_N[i]]))
-                if entry.category == category
-            ]  # fmt: skip
-            means += [100 * np.mean(values)] if values else []
-        low, high = np.percentile(means, [2.5, 97.5])
-        assert found["per_category", category] == pytest.approx((low, high), abs=1e-5)
-    assert {path[:2] for path in found} >= {("per_size", "pixels"), ("per_size", "share")}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +179,7 @@ def test_log_ticks_enclose():
 
 
 def test_rows_of_one_name_are_told_apart_in_charts():
-    rows = [tables.Row((record_of(None, train_hash=digit * 64, size=size),), "", 1)
+    rows = [BoardRow((record_of(None, train_hash=digit * 64, size=size),), "", 1)
             for digit, size in (("a", "tiny"), ("b", "tiny"), ("c", "paper"))]  # fmt: skip
     assert [content.label_of(entry, rows) for entry in rows] == ["lavt tiny aaaa", "lavt tiny bbbb", "lavt paper"]
 
@@ -213,7 +194,7 @@ def test_the_committed_page_follows_from_the_committed_records():
 @pytest.mark.filterwarnings("ignore:Glyph")  # the fakes' Chinese category is in no font of matplotlib's own
 def test_figures_are_written_twice_alike_and_only_of_ranked_rows(root, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "DPI", 40)
-    rows = [entry for entry in tables.rows(store.read_all(root), root) if entry.head.data == "synthetic"]
+    rows = [entry for entry in rank(store.read_all(root), root) if entry.head.data == "synthetic"]
     one, two = (figures.write(root, rows, "test", "native", tmp_path / name) for name in "ab")
     assert [path.name for path in one] == [
         f"{name}.{kind}" for name in ("categories", "efficiency", "sizes", "thresholds") for kind in ("png", "svg")
@@ -256,10 +237,6 @@ def test_outline_lies_around_the_mask():
     assert ["".join(".#"[int(value)] for value in line) for line in gallery.outline(mask_HW)] == expected
 
 
-def _none(_record):
-    return {}
-
-
 def stored_run(runs: Path, fake_root: Path, name: str, shift: int) -> None:
     """A run's folder as `bench` leaves it, its prediction being the target moved by some pixels."""
     dataset, table = open_split("rrsisd", fake_root, "test"), CountsTable()
@@ -269,7 +246,7 @@ def stored_run(runs: Path, fake_root: Path, name: str, shift: int) -> None:
             sample, target_HW = dataset[index], dataset[index].read_mask()
             pred_HW = np.roll(target_HW, shift * (index + 1), axis=1)
             writer.add(sample, pred_HW)
-            table.add(score(sample, pred_HW, target_HW))
+            table.add(count_pixels(sample, pred_HW, target_HW))
     record = record_of(table, data="rrsisd", run_id=name)
     store.write(run_dir / "record", record, table)
     config = compose("model=fianet", *tiny_overrides(runs.parent, fake_root))
@@ -306,7 +283,7 @@ def test_points_without_a_colour_of_their_own_are_in_the_legend(tmp_path, monkey
     """Bug: the sixth model of a table was a grey point that nothing explained."""
     monkeypatch.setattr(figures, "DPI", 40)
     root = ROOT / "leaderboards"
-    rows = [entry for entry in tables.rows(store.read_all(root), root) if entry.head.data == "synthetic"]
+    rows = [entry for entry in rank(store.read_all(root), root) if entry.head.data == "synthetic"]
     assert len(rows) > figures.SLOTS
     figures.write(root, rows, "test", "native", tmp_path)
     assert (tmp_path / "efficiency.svg").read_text().count(">other rows<") == 1

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rrsis_bench.data.formats import open_split
-from rrsis_bench.eval.counts import CountsTable, score
-from rrsis_bench.results.board import tables
+from rrsis_bench.eval.counts import CountsTable, count_pixels
+from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import gallery, page
@@ -39,14 +39,14 @@ def site(tmp_path_factory, fake_root) -> Path:
         PublishedRow("fianet", "Table IV", "rrsisd", split, "LAVT", "Swin-B", "BERT", {"miou": 57.16}, "", "")
         for split in ("val", "test")
     ]
-    rows = tables.rows(store.read_all(root), root)
+    rows = rank(store.read_all(root), root)
     (root / page.INDEX).write_bytes(page.render(rows, {"rrsisd": printed}, page.bounds_at(root)))
 
     dataset, table, preds = open_split("rrsisd", fake_root, "test"), CountsTable(), {}
     for index in range(len(dataset)):
         target_HW = dataset[index].read_mask()
         preds[index] = np.roll(target_HW, 3 * index, axis=1)
-        table.add(score(dataset[index], preds[index], target_HW))
+        table.add(count_pixels(dataset[index], preds[index], target_HW))
     gallery.write(root / gallery.NAME, record_of(table), table, dataset, lambda chosen: {i: preds[i] for i in chosen})
     return root
 

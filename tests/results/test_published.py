@@ -365,5 +365,7 @@ def test_show_says_what_is_not_there(arguments, message):
         run("show", *arguments, "--root", str(ROOT))
 
 
-def test_the_verb_knows_the_metrics():
-    assert command.METRICS == published.METRICS
+def test_an_unknown_metric_is_named_with_the_known_ones():
+    for verb in (["audit", "--root", str(ROOT)], ["show", "refsegrs", "--root", str(ROOT)]):
+        with pytest.raises(UserError, match="miuo.*\n.*miou"):
+            run(*verb, "--metric", "miuo")

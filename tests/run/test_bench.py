@@ -17,8 +17,9 @@ from rich.console import Console
 from rrsis_bench import cli, registry
 from rrsis_bench.config import hashes as hashing
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import CONTROLS, Record
+from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import provenance
 from rrsis_bench.train import checkpoint, loop
@@ -79,12 +80,13 @@ def test_the_record_is_complete_and_follows_from_its_integers(finished):
     assert (record.selection_split, record.selection_metric, record.epochs, record.seed) == ("val", "miou", 2, 0)
     assert record.run_id == hashing.run_id(config, record.train_hash)
     assert set(record.control) == set(CONTROLS)
-    assert all(scores.n == 4 and 0 <= scores.miou <= 100 for scores in record.control.values())
+    assert all(scores.n == 4 and 0 <= scores.scores["miou"].value <= 100 for scores in record.control.values())
     assert record.init_weights == {"swin": "random", "bert": "random"}
     assert record.efficiency.params_total > 1000
     assert record.efficiency.input_size == {"image": 32}
     assert record.efficiency.gflops > 0
-    assert record.metrics.miou_lo <= record.metrics.miou <= record.metrics.miou_hi
+    miou = record.overall.scores["miou"]
+    assert miou.lo <= miou.value <= miou.hi
     assert (record.device, record.precision, record.world_size) == ("cpu", "32-true", 1)
     assert set(record.per_category) <= {"ship", "tenniscourt", "storagetank", "tennis court", "storage tank"}
 
@@ -108,7 +110,7 @@ def test_the_best_epoch_is_tested_not_the_last(fake_root, tmp_path, monkeypatch)
 
     def rigged(*_args, **_kwargs):
         value = next(falling)
-        return SimpleNamespace(metrics=SimpleNamespace(miou=value, oiou=value, pr50=value))
+        return SimpleNamespace(value=lambda _: value)
 
     def spy(model, *args, **kwargs):
         tested.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
@@ -131,7 +133,7 @@ def test_the_tables_stand_beside_the_record_and_the_run_is_shown(finished):
     assert written >= {"rrsisd.csv", "rrsisd_per_category.csv", "rrsisd_per_threshold.csv", "efficiency.csv"}
     assert "fianet" in (tmp_path / "leaderboards" / "rrsisd.csv").read_text()
     assert record.run_id in shown
-    assert f"{record.metrics.miou:.2f}" in shown
+    assert f"{record.value('miou'):.2f}" in shown
 
 
 def test_the_log_tells_the_run_from_start_to_end(finished):
@@ -149,8 +151,8 @@ def test_the_same_seed_gives_the_same_integers_and_another_seed_another_run(fini
     run(tmp_path / "again", fake_root)
     assert integers(tmp_path / "again") == integers(before)
     (one,), (two,) = records(before), records(tmp_path / "again")
-    assert (one.run_id, one.metrics, one.control, one.weights_sha256, one.eval_hash) == (
-        two.run_id, two.metrics, two.control, two.weights_sha256, two.eval_hash,
+    assert (one.run_id, one.overall, one.control, one.weights_sha256, one.eval_hash) == (
+        two.run_id, two.overall, two.control, two.weights_sha256, two.eval_hash,
     )  # fmt: skip
     run(tmp_path / "other", fake_root, "seed=1", "controls=false")
     (other,) = records(tmp_path / "other")
@@ -316,7 +318,7 @@ class TestVerbs:
         shown = capsys.readouterr().out
         assert "fianet" in shown
         assert "lavt" in shown
-        found = {record.model: record.metrics.miou for record in records(tmp_path)}
+        found = {record.model: record.value("miou") for record in records(tmp_path)}
         assert all(f"{value:.2f}" in shown for value in found.values())
 
     def test_compare_with_an_unknown_model_is_a_message(self, finished, capsys):
@@ -347,7 +349,7 @@ class TestVerbs:
         overrides = ["model=fianet", *tiny_overrides(tmp_path, fake_root), f"checkpoint={best}"]
         harness.evaluate_checkpoint(compose(*overrides), Console(file=io.StringIO()))
         (scored,) = records(tmp_path)
-        assert scored.metrics == record.metrics
+        assert scored.overall == record.overall
         assert scored.control == record.control
         assert (scored.weights_sha256, scored.epochs) == (record.weights_sha256, None)
         assert scored.run_id != record.run_id

@@ -11,7 +11,7 @@ from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import collate
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.evaluate import evaluate
+from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.scoring import replaced_expressions
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput, resize_logits
 from tests.fakes.config import compose
@@ -47,7 +47,7 @@ def test_batch_size_and_workers_change_nothing_but_masks_at_zero(fake_root, fabr
     tables, logits = {}, {}
     for batch_size, workers in [(8, 0), (8, 0), (8, 2), (1, 0), (3, 0), (3, 2)]:
         model = Recorder()
-        table = evaluate(model, data, protocol, fabric, batch_size=batch_size, num_workers=workers)
+        table = predict_and_count(model, data, protocol, fabric, batch_size=batch_size, num_workers=workers)
         key = (batch_size, workers)
         assert key not in tables or list(tables[key]) == list(table), "the same call twice"
         tables[key], logits[key] = table, torch.stack(model.kept)
@@ -70,7 +70,7 @@ def test_batch_size_and_workers_change_nothing_but_masks_at_zero(fake_root, fabr
 def test_integers_equal_a_count_by_hand(fake_root, fabric, name):
     """Without loader, protocol or counts: the logits of one sample after the other, resized as the protocol says."""
     data = views_of(fake_root, native_masks=True)
-    table = evaluate(Recorder(), data, PROTOCOLS[name], fabric, batch_size=4)
+    table = predict_and_count(Recorder(), data, PROTOCOLS[name], fabric, batch_size=4)
     model = Recorder().eval()
     for index, row in enumerate(table):
         batch = collate([data[index]])
@@ -91,7 +91,7 @@ def test_integers_equal_a_count_by_hand(fake_root, fabric, name):
 def test_only_the_samples_asked_for_are_scored(fake_root, fabric):
     data = views_of(fake_root, native_masks=True)
     done: list[int] = []
-    table = evaluate(
+    table = predict_and_count(
         Recorder(), data, PROTOCOLS["native"], fabric, batch_size=2, indices=[5, 1, 6], on_batch=done.append
     )
     assert [row.sample_id for row in table] == [data.dataset[index].sample_id for index in (5, 1, 6)]
@@ -102,9 +102,9 @@ def test_evaluation_is_in_eval_mode_and_draws_no_random_numbers(fake_root, fabri
     data = views_of(fake_root, native_masks=True)
     model = Toy(dropout=0.5).train()
     before = torch.get_rng_state()
-    one = evaluate(model, data, PROTOCOLS["native"], fabric, batch_size=4)
+    one = predict_and_count(model, data, PROTOCOLS["native"], fabric, batch_size=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert list(evaluate(model.train(), data, PROTOCOLS["native"], fabric, batch_size=4)) == list(one)
+    assert list(predict_and_count(model.train(), data, PROTOCOLS["native"], fabric, batch_size=4)) == list(one)
 
 
 def test_an_expression_of_another_language_is_refused_also_as_a_replacement(fake_root):
@@ -132,7 +132,7 @@ def test_replacements_of_a_real_split_are_read_by_the_model(fake_root, fabric):
     ships = [index for index, text in enumerate(texts) if text == "ship"]
     assert 0 < len(ships) < len(texts), "the tree must have ships and other things"
     ship = int(words.text["input_ids"][ships[0]][1])
-    table = evaluate(Reader(ship), words, PROTOCOLS["native"], fabric, batch_size=3)
+    table = predict_and_count(Reader(ship), words, PROTOCOLS["native"], fabric, batch_size=3)
     assert [row.pred_area > 0 for row in table] == [text == "ship" for text in texts]
     assert [row.category for row in table] == [dataset[index].category for index in range(len(dataset))]
     assert np.all([row.target_area > 0 for row in table]), "the true targets stay"

@@ -78,7 +78,7 @@ def test_frozen_parts_are_those_of_the_run(finished, tmp_path, monkeypatch):
     records = store.read_all(tmp_path / "leaderboards")
     assert len(records) == 2
     assert {entry.weights_sha256 for entry in records} == {record.weights_sha256}
-    assert {entry.metrics.miou for entry in records} == {record.metrics.miou}
+    assert {entry.value("miou") for entry in records} == {record.value("miou")}
     monkeypatch.setattr(harness.build, "build_model", lambda _: ImageFirst(seed=1))
     with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
         harness.evaluate_checkpoint(config, shown)

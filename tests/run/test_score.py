@@ -21,8 +21,9 @@ from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.predictions import file_name
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Efficiency, Record
+from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import provenance
 from tests.fakes.config import compose, tiny_overrides
@@ -83,7 +84,7 @@ def test_saved_predictions_score_as_the_run_did(saved, tmp_path):
     own = store.record_path(saved.tmp_path / "leaderboards", "rrsisd", "lavt", saved.record.run_id)
     assert table == store.read_counts(own)
     assert any(row.pred_area for row in table), "masks without a pixel show nothing"
-    assert record.metrics == saved.record.metrics
+    assert record.overall == saved.record.overall
     assert (record.per_category, record.per_size) == (saved.record.per_category, saved.record.per_size)
     assert (record.dataset_fingerprint, record.n, record.n_expected) == (saved.record.dataset_fingerprint, 4, 4)
 
@@ -213,7 +214,7 @@ def test_only_the_split_that_is_scored_has_to_be_there(tmp_path, capsys):
     assert score(tmp_path, tree.root, source) == 0
     assert "fingerprint is unknown" in capsys.readouterr().out
     record, _ = stored(tmp_path)
-    assert (record.metrics.miou, record.dataset_fingerprint) == (100.0, None)
+    assert (record.value("miou"), record.dataset_fingerprint) == (100.0, None)
     assert record.notes == ["outside predictions", "dataset fingerprint unknown: another split could not be read"]
     assert score(tmp_path, tree.root, source, "--split", "val") == 2
     assert "no reference in split 'val'" in capsys.readouterr().err

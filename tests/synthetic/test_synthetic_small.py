@@ -14,7 +14,7 @@ import yaml
 
 from rrsis_bench.commands import data as data_verbs
 from rrsis_bench.eval.counts import SampleCounts
-from rrsis_bench.eval.metrics import size_class
+from rrsis_bench.eval.scores import size_class
 from rrsis_bench.run.build import scene_spec
 from rrsis_bench.synthetic import (
     DEFAULT_SPEC,

@@ -1,6 +1,6 @@
 """Which rows of a table are significantly better than which: the paired test of `paired`, on mIoU, for all pairs.
 
-All rows of a comparable group see the same resampled pictures, so their pairs cost one pass over the resamples. The p
+All rows of a comparable group see the same resampled images, so their pairs cost one pass over the resamples. The p
 of a group's pairs are corrected by Holm's method.
 """
 
@@ -15,8 +15,9 @@ import numpy as np
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES, clusters, draws
+from rrsis_bench.eval.counts import Array
 from rrsis_bench.eval.metrics import score_samples
-from rrsis_bench.results.compare.paired import MIN_IMAGES, holm, observed, p_value, studentised
+from rrsis_bench.eval.paired import MIN_IMAGES, holm, observed, p_value, studentised
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 
@@ -81,19 +82,19 @@ def _significant(files: tuple[tuple[tuple[Path, str], ...], ...]) -> list[tuple[
 
 
 def compare_all(
-    iou_NM: np.ndarray, image_ids: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+    iou_NM: Array, image_ids: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[list[float | None], list[float]]:
     """The paired test of every pair of rows.
 
     Args:
         iou_NM: IoU of N samples under M rows, in [0, 1].
-        image_ids: the picture of each sample.
-        resamples: bootstrap replicates; fewer where the table has so many rows that they would take minutes.
+        image_ids: the image of each sample.
+        resamples: bootstrap replicates; fewer if the table has so many rows that they would take minutes.
         seed: of the generator.
 
     Returns:
         p and the difference (the later row minus the earlier) of the pairs (0, 1), (0, 2), ..., (1, 2), ... ; p is None
-        below two pictures.
+        below two images.
     """
     index_N, n_images = clusters(image_ids)
     n_rows = iou_NM.shape[1]
@@ -103,7 +104,7 @@ def compare_all(
     if n_images < MIN_IMAGES:
         return [None] * len(pairs), gap_P.tolist()
     n_K = np.bincount(index_N, minlength=n_images).astype(np.float64)
-    # Per picture: the sum of IoU around the row's mean, so that products stay small and differences exact.
+    # Per image: the sum of IoU around the row's mean, so that products stay small and differences exact.
     centred = zip(iou_NM.T, means_M, strict=True)
     sums_KM = np.stack([np.bincount(index_N, iou_N - mean, n_images) for iou_N, mean in centred], axis=1)
     error_P = np.array([np.linalg.norm(sums_KM[:, b] - sums_KM[:, a]) / len(index_N) for a, b in pairs])
@@ -128,7 +129,7 @@ def compare_all(
     return p, gap_P.tolist()
 
 
-def _pair_t(times_RK: np.ndarray, totals_RC: np.ndarray, sums_KM: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
+def _pair_t(times_RK: Array, totals_RC: Array, sums_KM: Array, pairs_P2: Array) -> Array:
     """|t*| of pairs of rows in each resample; `totals_RC` are the sums of S, S n, S^2 (M columns each), n and n^2."""
     a_P, b_P = pairs_P2.T
     n_rows = sums_KM.shape[1]

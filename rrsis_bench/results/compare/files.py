@@ -1,4 +1,4 @@
-"""Two leaderboard files: which rows changed, came and went."""
+"""Compare two leaderboard files: changed, added and removed rows."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.results.record.schema import INTERVALS
+from rrsis_bench.eval.metrics import METRICS
 
 _KEYS = ("model", "variant", "size", "split", "protocol")
 _FINER = ("data", "train_hash", "category", "scheme", "size_class", "threshold", "reason")
-"""Columns that tell rows apart where the first ones leave several; a file that lacks one goes without."""
+"""Columns that identify a row if the first ones do not. A file may lack some of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FileRow:
     """One row of either file.
 
     Attributes:
-        name: what it is.
+        name: its identifying cells.
         change: `same`, `changed`, `added` or `removed`.
-        rank: `2`, or `1 -> 2` where it changed; `none` for a row without one.
-        gaps: new minus old per metric, in percent; None where either file has no figure.
+        rank: `2`, or `1 -> 2` if it changed; `none` for a row without one.
+        gaps: new minus old per metric, in percent; None if either file has no number.
     """
 
     name: str
@@ -39,11 +39,11 @@ class FileComparison:
     old: str
     new: str
     metrics: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[FileRow, ...]
 
     @property
     def summary(self) -> str:
-        """How many rows changed, came and went."""
+        """Number of rows that are the same, changed, added and removed."""
         counts = Counter(line.change for line in self.lines)
         return ", ".join(f"{counts[change]} {change}" for change in ("same", "changed", "added", "removed"))
 
@@ -51,15 +51,15 @@ class FileComparison:
 def compare_files(old: Path, new: Path) -> FileComparison:
     """Match the rows of two leaderboard files by model, variant, size, split and protocol.
 
-    Where a file has several such rows (other training settings, categories, thresholds), the train hash and the
-    columns that make the row decide as well.
+    If a file has several such rows (other training settings, categories, thresholds), the train hash and the
+    columns that identify the row are compared as well.
 
     Raises:
-        UserError: a file that cannot be read, is no leaderboard, or has a row twice.
+        UserError: a file that cannot be read, is not a leaderboard, or has a row twice.
     """
     tables = [_read(path) for path in (old, new)]
-    first = {column for table in tables for line in table[:1] for column in line}
-    metrics = tuple(name for name in (*INTERVALS, "pr") if name in first)
+    candidates = [name for name, metric in METRICS.items() if not metric.mean_of]
+    metrics = tuple(name for name in (*candidates, "pr") if any(line.get(name) for table in tables for line in table))
     for fields in _candidates(tables):
         keyed = [{tuple(line.get(field, "") for field in fields): line for line in table} for table in tables]
         if all(len(by_key) == len(table) for by_key, table in zip(keyed, tables, strict=True)):
@@ -80,12 +80,12 @@ def compare_files(old: Path, new: Path) -> FileComparison:
             compared = ("rank", *metrics)
             change = "same" if all(a.get(metric) == b.get(metric) for metric in compared) else "changed"
         ranks = dict.fromkeys(line.get("rank") or "none" for line in (a, b) if line is not None)
-        lines.append(Line(name, change, " -> ".join(ranks), gaps))
+        lines.append(FileRow(name, change, " -> ".join(ranks), gaps))
     return FileComparison(str(old), str(new), metrics, tuple(lines))
 
 
 def _candidates(tables: list[list[dict[str, str]]]) -> list[tuple[str, ...]]:
-    """Keys to try, the coarsest first; what makes the rows of a file (category, ...) always belongs to them."""
+    """Keys to try, the coarsest first; a file's own columns (category, ...) always belong to them."""
     columns = {column for table in tables for line in table[:1] for column in line}
     made_by = tuple(name for name in ("data", "category", "scheme", "size_class", "threshold") if name in columns)
     base = tuple(name for name in _KEYS if name in columns) + made_by
@@ -102,7 +102,7 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise UserError(f"The leaderboard {path} cannot be read: {error}.") from error
     missing = [name for name in ("model", "train_hash") if name not in (reader.fieldnames or ())]
     if missing:
-        raise UserError(f"{path} is no leaderboard file: it has no column {', '.join(missing)}.")
+        raise UserError(f"{path} is not a leaderboard file: it has no column {', '.join(missing)}.")
     return lines
 
 
@@ -112,4 +112,4 @@ def _gap(a: dict[str, str] | None, b: dict[str, str] | None, metric: str) -> flo
     try:
         return float(b[metric]) - float(a[metric])
     except ValueError as error:
-        raise UserError(f"The column {metric} holds what is no number: {error}.") from error
+        raise UserError(f"The column {metric} has a value that is not a number: {error}.") from error

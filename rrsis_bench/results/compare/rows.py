@@ -1,4 +1,4 @@
-"""Two rows of a leaderboard side by side: their differences, each with a paired test, and where they differ most."""
+"""Compare two rows of a leaderboard: differences with a paired test, and the samples on which they differ most."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.eval import paired
 from rrsis_bench.eval.bootstrap import RESAMPLES
-from rrsis_bench.registry import unknown
-from rrsis_bench.results.board import tables
-from rrsis_bench.results.board.tables import Row
-from rrsis_bench.results.compare import paired
-from rrsis_bench.results.compare.paired import Gap, Samples, Wins
+from rrsis_bench.eval.counts import Array
+from rrsis_bench.eval.metrics import METRICS, grouped_metrics
+from rrsis_bench.eval.paired import Gap, Samples, Wins
+from rrsis_bench.eval.scores import CONTROLS
+from rrsis_bench.results.board.rows import BoardRow, rank
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import CONTROLS, INTERVALS, Record
+from rrsis_bench.results.record.schema import Record
 
 MOST = 10
-"""How many samples on which the rows differ most are listed."""
+"""Number of samples in the list of the largest differences."""
 
 Expressions = Callable[[Record], tuple[dict[str, str], str]]
 
@@ -31,9 +32,9 @@ class Difference:
 
     Attributes:
         name: of the score.
-        a: None where it was not measured.
-        b: likewise.
-        test: the paired test; None where the records do not hold the integers for one (language controls).
+        a: first row; None if it was not measured.
+        b: second row; None if it was not measured.
+        test: the paired test; None if the records do not hold the integers for one (language controls).
         p_holm: its p after Holm's correction over the groups of its family; None outside families.
     """
 
@@ -45,19 +46,19 @@ class Difference:
 
     @property
     def gap(self) -> float | None:
-        """B minus A; None where either was not measured."""
+        """B minus A; None if either was not measured."""
         return None if self.a is None or self.b is None else self.b - self.a
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupDifference:
     """Both rows on some of the samples.
 
     Attributes:
         name: of the category or size class.
         n: samples.
         wins: on how many each row has the higher IoU; None without integers.
-        scores: mIoU, oIoU, Pr@X.
+        scores: the grouped metrics.
     """
 
     name: str
@@ -68,12 +69,12 @@ class Group:
     @property
     def miou(self) -> Difference:
         """The difference of mIoU."""
-        return self.scores[0]
+        return next(score for score in self.scores if score.name == "miou")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A sample on which the rows differ; IoU in percent, mean over the seeds."""
+class SampleGap:
+    """A sample and its IoU under both rows, in percent, mean over the seeds."""
 
     sample_id: str
     expression: str | None
@@ -89,21 +90,21 @@ class Comparison:
     Attributes:
         a: the first row.
         b: the second row.
-        overall: mIoU, oIoU, Pr@X; then the macro mean and the language controls, which have no test.
+        overall: every metric, then the language controls. Means over categories and controls have no test.
         wins: on how many samples each row has the higher IoU.
         families: family of groups (`category`, `size in pixels`, `size as share`) -> its groups. Holm's correction
-            goes over the groups of a family, for each score by itself.
+            covers the groups of a family, for each score separately.
         most: the samples on which the rows differ most, largest difference first.
         resamples: bootstrap replicates.
-        remarks: what a reader must know.
+        remarks: for the reader of the tables.
     """
 
-    a: Row
-    b: Row
+    a: BoardRow
+    b: BoardRow
     overall: tuple[Difference, ...]
     wins: Wins | None
-    families: dict[str, tuple[Group, ...]]
-    most: tuple[Sample, ...]
+    families: dict[str, tuple[GroupDifference, ...]]
+    most: tuple[SampleGap, ...]
     resamples: int
     remarks: tuple[str, ...]
 
@@ -130,17 +131,17 @@ def compare(
 
     Args:
         root: the leaderboards folder.
-        a: a model's name, which stands for its best ranked row (of its default setting, where it has one), the label
+        a: a model's name, which means its best ranked row (of its default setting if it has one), the label
             of a row with a variant, or a run id.
-        b: likewise.
+        b: as `a`.
         data: the dataset's name.
         split: only rows of this split; None leaves the choice to the records.
-        protocol: only rows of this protocol; likewise.
+        protocol: only rows of this protocol; None leaves the choice to the records.
         resamples: bootstrap replicates.
-        expressions: gives the expressions of a record's split, and why there are none; None leaves them out.
+        expressions: returns the expressions of a record's split, and why there are none; None leaves them out.
 
     Raises:
-        UserError: a name without a record, a name that could mean several rows, or rows that cannot be compared.
+        UserError: a name without a record, an ambiguous name, or rows that cannot be compared.
     """
     row_a, row_b = choose(root, a, b, data, split=split, protocol=protocol)
     remarks = [f"{row.head.run_id} is not ranked: {row.reason}" for row in (row_a, row_b) if row.reason]
@@ -175,14 +176,14 @@ def compare(
 
 def choose(
     root: Path, a: str, b: str, data: str, *, split: str | None = None, protocol: str | None = None
-) -> tuple[Row, Row]:
-    """The two rows that the names stand for; arguments and errors as in `compare`."""
+) -> tuple[BoardRow, BoardRow]:
+    """Return the two rows that the names mean; arguments and errors as in `compare`."""
     records = store.read_all(root)
     available = sorted({record.data for record in records})
     if data not in available:
         raise unknown("dataset with records", data, available or ["none yet: run `make bench` first"])
     everything = [
-        row for row in tables.rows((record for record in records if record.data == data), root)
+        row for row in rank((record for record in records if record.data == data), root)
         if split in (None, row.head.split) and protocol in (None, row.head.protocol.name)
     ]  # fmt: skip
     candidates_a, candidates_b = _candidates(everything, a), _candidates(everything, b)
@@ -204,48 +205,50 @@ def choose(
     return row_a, row_b
 
 
-def load(row: Row, root: Path) -> Samples:
-    """The samples of a row, from the integers of its seeds."""
+def load(row: BoardRow, root: Path) -> Samples:
+    """Return the samples of a row from the integers of its seeds."""
     places = [store.record_path(root, record.data, record.model, record.run_id) for record in row.records]
     return paired.samples([store.read_counts(path) for path in places], row.head.protocol)
 
 
-def _overall(a: Row, b: Row, gaps: dict[str, Gap]) -> tuple[Difference, ...]:
-    paths: dict[str, tuple[str, ...]] = {name: ("metrics", name) for name in (*INTERVALS, "macro_miou")}
-    paths |= {name: ("control", name, "miou") for name in CONTROLS}
-    return tuple(Difference(name, a.mean(*path), b.mean(*path), gaps.get(name)) for name, path in paths.items())
+def _overall(a: BoardRow, b: BoardRow, gaps: dict[str, Gap]) -> tuple[Difference, ...]:
+    found = [Difference(name, a.score(name).value, b.score(name).value, gaps.get(name)) for name in METRICS]
+    shown = [entry for entry in found if METRICS[entry.name].grouped or (entry.a, entry.b) != (None, None)]
+    for name in CONTROLS:
+        path = ("control", name)
+        shown.append(Difference(name, a.score("miou", *path).value, b.score("miou", *path).value))
+    return tuple(shown)
 
 
 def _family(
-    a: Row, b: Row, path: tuple[str, ...], found: dict[str, tuple[np.ndarray, dict[str, Gap], Wins]]
-) -> tuple[Group, ...]:
+    a: BoardRow, b: BoardRow, path: tuple[str, ...], found: dict[str, tuple[Array, dict[str, Gap], Wins]]
+) -> tuple[GroupDifference, ...]:
+    names = [metric.name for metric in grouped_metrics()]
     adjusted = {
         metric: dict(zip(found, paired.holm([gaps[metric].p for _, gaps, _ in found.values()]), strict=True))
-        for metric in INTERVALS
+        for metric in names
     }
     groups = []
-    for name, (index, gaps, wins) in found.items():
-        scores = tuple(
-            Difference(
-                metric, a.mean(*path, name, metric), b.mean(*path, name, metric), gaps[metric], adjusted[metric][name]
-            )
-            for metric in INTERVALS
-        )
-        groups.append(Group(name, len(index), wins, scores))
+    for group, (index, gaps, wins) in found.items():
+        scores = []
+        for metric in names:
+            pair = (row.score(metric, *path, group).value for row in (a, b))
+            scores.append(Difference(metric, *pair, test=gaps[metric], p_holm=adjusted[metric][group]))
+        groups.append(GroupDifference(group, len(index), wins, tuple(scores)))
     return tuple(groups)
 
 
-def _most(a: Samples, b: Samples, found: dict[str, str]) -> tuple[Sample, ...]:
+def _most(a: Samples, b: Samples, found: dict[str, str]) -> tuple[SampleGap, ...]:
     gap_N = np.abs(b.iou_N - a.iou_N)
     order = np.argsort(-gap_N, kind="stable")[:MOST]
     return tuple(
-        Sample(a.ids[i], found.get(a.ids[i]), a.categories[i], 100 * float(a.iou_N[i]), 100 * float(b.iou_N[i]))
+        SampleGap(a.ids[i], found.get(a.ids[i]), a.categories[i], 100 * float(a.iou_N[i]), 100 * float(b.iou_N[i]))
         for i in order.tolist()
         if gap_N[i] > 0
     )
 
 
-def _candidates(everything: list[Row], name: str) -> list[Row]:
+def _candidates(everything: list[BoardRow], name: str) -> list[BoardRow]:
     """The rows that a name can mean: the run's own record as a row of one, a label's rows, or those of the model."""
     runs = ((row, record) for row in everything for record in row.records)
     of_run = [dataclasses.replace(row, records=(record,)) for row, record in runs if record.run_id == name]
@@ -259,7 +262,7 @@ def _candidates(everything: list[Row], name: str) -> list[Row]:
     return found
 
 
-def _choose(rows: list[Row], name: str) -> Row:
+def _choose(rows: list[BoardRow], name: str) -> BoardRow:
     """The best ranked row; without a ranked one, the only one there is."""
     ranked = [row for row in rows if row.rank is not None]
     if ranked:
@@ -269,7 +272,7 @@ def _choose(rows: list[Row], name: str) -> Row:
     return rows[0]
 
 
-def _listing(rows: list[Row]) -> str:
+def _listing(rows: list[BoardRow]) -> str:
     lines = []
     for row in rows:
         place = f"unranked: {row.reason}" if row.rank is None else f"rank {row.rank}"

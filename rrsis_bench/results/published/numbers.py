@@ -11,23 +11,19 @@ import csv
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, overload
 
-from rrsis_bench.errors import UserError
-from rrsis_bench.registry import unknown
-from rrsis_bench.results.record.schema import INTERVALS
+from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.eval.metrics import grouped_metrics
 
 Kind = Literal["overall", "per_category", "ablations", "efficiency"]
 FOLDER = "published"
 
 PAPERS = {"csinet": "CSINet", "fianet": "FIANet", "mrsnet": "MRSNet", "sgsrf": "SGSRF"}
 """Keys of the papers, which are the systems that they propose -> the name as written."""
-
-METRICS = INTERVALS
-"""Metrics of the quality tables, in percent: miou, oiou, pr50 to pr90."""
 
 QUANTITIES = ("params_m", "trainable_params_m", "gflops", "latency_ms", "fps")
 """Figures of ``efficiency.csv``: millions of parameters, GFLOPs, milliseconds, frames per second."""
@@ -77,7 +73,7 @@ class Overall(Figure):
         split: the split as the table names it.
         vision_encoder: as printed; empty where the table names none.
         text_encoder: likewise.
-        metric: one of `METRICS`.
+        metric: a metric of groups, such as miou, oiou, pr50.
         copied_from: empty, or as described at `COPIED`.
     """
 
@@ -98,7 +94,7 @@ class PerCategory(Figure):
         split: the split; ``val+test`` where the table pools both.
         category: the label as printed, or `AVERAGE`.
         corrected_category: the category that the figure is about, where the table's labels are shifted; else empty.
-        metric: one of `METRICS`.
+        metric: a metric of groups, such as miou, oiou, pr50.
         copied_from: empty, or as described at `COPIED`.
     """
 
@@ -119,7 +115,7 @@ class Ablation(Figure):
         split: the split; ``not stated`` or ``val or test`` where the paper leaves it open.
         group: what is varied.
         setting: the variant.
-        metric: one of `METRICS`.
+        metric: a metric of groups, such as miou, oiou, pr50.
     """
 
     data: str
@@ -154,7 +150,7 @@ class PublishedRow:
         method: the system.
         vision_encoder: as printed; tells two sizes of one method apart. Empty where the table names none.
         text_encoder: likewise.
-        scores: metric of `METRICS` -> percent; metrics that the table lacks are absent.
+        scores: metric -> percent; metrics that the table lacks are absent.
         notes: remarks on any of the figures, separated by ``;``.
         copied_from: where the figures come from, as described at `COPIED`.
     """
@@ -192,7 +188,10 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "efficiency": ("paper", "table", "method", "quantity", "value", "condition", "notes"),
 }  # fmt: skip
 _MAY_BE_EMPTY = {"vision_encoder", "text_encoder", "corrected_category", "copied_from", "notes"}
-_VOCABULARY = {"paper": tuple(PAPERS), "metric": METRICS, "quantity": QUANTITIES}
+_VOCABULARY: dict[str, Callable[[], Iterable[str]]] = {
+    "paper": lambda: PAPERS, "quantity": lambda: QUANTITIES,
+    "metric": lambda: [metric.name for metric in grouped_metrics()],
+}  # fmt: skip
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -312,7 +311,7 @@ def _check(path: Path, line: int, kind: str, entry: dict[str, str]) -> None:
             raise _error(path, line, f"spaces around '{cell.strip()}' in column '{name}'")
         if not cell and name not in _MAY_BE_EMPTY:
             raise _error(path, line, f"column '{name}' is empty")
-        allowed = _VOCABULARY.get(name)
+        allowed = list(_VOCABULARY[name]()) if name in _VOCABULARY else []
         if allowed and cell not in allowed:
             raise _error(path, line, f"unknown {name} '{cell}'. Known: {', '.join(allowed)}")
     value = entry["value"]

@@ -10,24 +10,23 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
 
+from rrsis_bench import codec
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES
-from rrsis_bench.eval.counts import CountsTable, sha256
-from rrsis_bench.eval.metrics import evaluate
-from rrsis_bench.files import write_files
-from rrsis_bench.results.record import codec
+from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.files import sha256_bytes, write_files
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
-from rrsis_bench.results.record.schema import ADDED, SCHEMA_VERSION, TABLES_VERSION, CountsFile, Record
+from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record
 
 RECORDS = "records"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 def record_path(root: Path, data: str, model: str, run_id: str) -> Path:
-    """Where a run's record stands; UserError for a name that is no plain file name."""
+    """Return the path of a run's record; UserError if a name is not a plain file name."""
     for kind, name in (("data", data), ("model", model), ("run_id", run_id)):
         if not _NAME.fullmatch(name):
             raise UserError(f"The {kind} '{name}' cannot name a file: use letters, digits, '.', '_', '+' and '-'.")
@@ -35,7 +34,7 @@ def record_path(root: Path, data: str, model: str, run_id: str) -> Path:
 
 
 def find(root: Path, run_id: str) -> Path | None:
-    """The record of a run id below `root`, whatever its dataset and model; None where there is none."""
+    """Return the path of a run id's record below `root`, of any dataset and model; None if there is none."""
     return next(iter(sorted((root / RECORDS).glob(f"*/*/{run_id}.json"))), None) if _NAME.fullmatch(run_id) else None
 
 
@@ -49,15 +48,15 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
         force: replace a different record under the same run id.
 
     Raises:
-        UserError: the record contradicts itself or its integers, a different one stands under the run id, or the
-            disk refused. Nothing is left half written.
+        UserError: the record contradicts itself or its integers, another one has the same run id, or a write
+            failed. Existing files are then intact.
     """
     path = record_path(root, record.data, record.model, record.run_id)
     files: dict[Path, bytes] = {}
     counts = None
     if table is not None:
         packed = table.to_csv_gz()
-        counts = CountsFile(f"{record.run_id}.csv.gz", sha256(packed), len(table))
+        counts = CountsFile(f"{record.run_id}.csv.gz", sha256_bytes(packed), len(table))
         files[path.with_name(counts.file)] = packed
     record = dataclasses.replace(record, counts=counts)
     check_invariants(record)
@@ -78,20 +77,26 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
 
 
 def read(path: Path) -> Record:
-    """Read one record and check its place, its invariants and the sha256 of its counts file.
+    """Read one record; check its path, its invariants and the sha256 of its counts file.
 
     Raises:
-        UserError: any of these fails; the message names the file.
+        UserError: any of these checks fails; the message names the file.
     """
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"The record {path} cannot be read: {error}.") from error
-    record = codec.decode(Record, _upgraded(data, path), f"The record {path}")
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"The record {path} has schema version {version}; this suite reads version {SCHEMA_VERSION}. "
+            "Evaluate the run again."
+        )
+    record = codec.decode(Record, data, f"The record {path}")
     if (record.data, record.model, record.run_id) != (path.parent.parent.name, path.parent.name, path.stem):
         raise UserError(
-            f"{path} holds the record {record.data}/{record.model}/{record.run_id}. A record stands in "
+            f"{path} holds the record {record.data}/{record.model}/{record.run_id}. Its place is "
             f"{RECORDS}/<data>/<model>/<run_id>.json: move it, or delete it."
         )
     check_invariants(record)
@@ -100,20 +105,8 @@ def read(path: Path) -> Record:
     return record
 
 
-def _upgraded(data: Any, path: Path) -> Any:
-    """What the JSON of an older schema version is in this one; records themselves are never rewritten."""
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-        raise UserError(
-            f"The record {path} has schema version {version}; this suite reads versions 1 to {SCHEMA_VERSION}."
-        )
-    for newer in range(version + 1, SCHEMA_VERSION + 1):
-        data = {**data, **ADDED[newer]}
-    return {**data, "schema_version": max(version, TABLES_VERSION)}
-
-
 def read_counts(path: Path) -> CountsTable:
-    """The integers of the record at `path`, checked against its sha256."""
+    """Read the integers of the record at `path` and check their sha256."""
     record = read(path)
     if record.counts is None:
         raise UserError(f"{path} has no counts file: the run ended as '{record.status}' before it was scored.")
@@ -121,15 +114,15 @@ def read_counts(path: Path) -> CountsTable:
 
 
 def read_all(root: Path) -> list[Record]:
-    """Every record below `root`, in the order of their paths; UserError for the first one that is not sound."""
+    """Read every record below `root`, in the order of their paths; UserError for the first invalid one."""
     return [read(path) for path in sorted((root / RECORDS).glob("*/*/*.json"))]
 
 
 def audit(root: Path) -> int:
-    """Derive every record below `root` again from its integers and return how many there are.
+    """Compute every record below `root` again from its integers; return the number of records.
 
     Raises:
-        UserError: a record is not sound, or its scores are not what its integers say.
+        UserError: a record is invalid, or its scores do not follow from its integers.
     """
     paths = sorted((root / RECORDS).glob("*/*/*.json"))
     for path in paths:
@@ -147,7 +140,7 @@ def rescore(
     Args:
         record: the record; its language controls and costs are kept.
         table: its integers.
-        protocol: other rules; None keeps the record's. Controls are dropped where the rules change, since their
+        protocol: other rules; None keeps the record's. Controls are dropped if the rules change, since their
             integers are not stored.
         resamples: bootstrap replicates.
 
@@ -161,16 +154,16 @@ def rescore(
             f"The integers of {record.run_id} were counted under '{old.name}' (resolution={old.resolution}, "
             f"align_corners={old.align_corners}); '{new.name}' needs other masks. Evaluate the checkpoint again."
         )
-    result = evaluate(table, new, resamples=resamples)
+    result = compute_metrics(table, new, resamples=resamples)
     same_rules = new.scoring_id == old.scoring_id and record.metric_version == METRIC_VERSION
-    derived_hash = sha256(f"{record.eval_hash} {new.scoring_id} {METRIC_VERSION}".encode())
+    derived_hash = sha256_bytes(f"{record.eval_hash} {new.scoring_id} {METRIC_VERSION}".encode())
     return dataclasses.replace(
         record,
         protocol=new,
         metric_version=METRIC_VERSION,
         eval_hash=record.eval_hash if same_rules else derived_hash,
         n=len(table),
-        metrics=result.metrics,
+        overall=result.overall,
         per_category=result.per_category,
         per_size=result.per_size,
         per_language=result.per_language,
@@ -186,6 +179,6 @@ def _counts_bytes(path: Path, counts: CountsFile) -> bytes:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}, which belongs to {path.name}, cannot be read: {error.strerror}.") from error
-    if sha256(data) != counts.sha256:
+    if sha256_bytes(data) != counts.sha256:
         raise UserError(f"{file} does not match the sha256 in {path.name}. Restore both files, or evaluate again.")
     return data

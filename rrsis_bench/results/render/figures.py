@@ -8,23 +8,24 @@ bytes.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.metrics import PRECISIONS
+from rrsis_bench.eval.scores import Score as Value
 from rrsis_bench.files import write_files
-from rrsis_bench.results.record.schema import PRECISIONS, THRESHOLDS
-from rrsis_bench.results.render import fonts, page
-from rrsis_bench.results.render.page.charts import SLOTS, Value
-from rrsis_bench.results.render.page.content import SCHEMES, group_value, label_of, mean_bounds, value_of
-from rrsis_bench.results.render.page.intervals import Path as Group
+from rrsis_bench.results.render import fonts
+from rrsis_bench.results.render.page.charts import SLOTS
+from rrsis_bench.results.render.page.content import SCHEMES, group_value, label_of, value_of
+from rrsis_bench.results.render.page.content import Path as Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from rrsis_bench.results.board.tables import Row
+    from rrsis_bench.results.board.rows import BoardRow
 
 DPI = 300
 WIDTH = 3.5  # inches: one column of a two-column paper
@@ -37,10 +38,8 @@ _RC: Any = {  # plain text: a variant may hold a dollar sign
     "axes.axisbelow": True, "text.parse_math": False, "legend.frameon": False,
 }  # fmt: skip
 
-Bounds = Mapping[Group, tuple[float, float]]
 
-
-def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path) -> list[Path]:
+def write(root: Path, rows: Sequence[BoardRow], split: str, protocol: str, out: Path) -> list[Path]:
     """Write ``thresholds``, ``categories``, ``sizes`` and ``efficiency``, each as PNG and SVG, and return their paths.
 
     Args:
@@ -64,7 +63,6 @@ def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path)
             "`rrsis-bench report DATA` shows the rows and why they are not ranked."
         )
     few = ranked[:SLOTS]
-    bounds = [mean_bounds(row, page.bounds_at(root)) for row in few]
     categories = [("per_category", name) for name in _names(few, "per_category")]
     sizes = [("per_size", scheme, name) for scheme in SCHEMES for name in _names(few, "per_size", scheme)]
     names = [label_of(row, ranked) for row in ranked] + [_words(group) for group in (*categories, *sizes)]
@@ -73,7 +71,7 @@ def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path)
     with rc_context({**_RC, "font.family": letters.families}):
         drawn: dict[str, Figure] = {"thresholds": _thresholds(few, letters), "efficiency": _efficiency(ranked, letters)}
         drawn |= {
-            name: _bars(few, bounds, groups, letters)
+            name: _bars(few, groups, letters)
             for name, groups in (("categories", categories), ("sizes", sizes))
             if groups
         }
@@ -87,7 +85,7 @@ def write(root: Path, rows: Sequence[Row], split: str, protocol: str, out: Path)
     return sorted(files)
 
 
-def _names(rows: Sequence[Row], *path: str) -> list[str]:
+def _names(rows: Sequence[BoardRow], *path: str) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.names(*path)))
 
 
@@ -103,15 +101,15 @@ def _new(height: float, n: int = 1) -> tuple[Figure, Sequence[Axes]]:
 def _errors(values: Sequence[Value]) -> list[list[float]]:
     """Whiskers' lengths below and above; 0 where there is no interval."""
     return [
-        [0.0 if value.low is None else max(value.value - value.low, 0.0) for value in values],
-        [0.0 if value.high is None else max(value.high - value.value, 0.0) for value in values],
+        [0.0 if value.lo is None else max(value.value - value.lo, 0.0) for value in values],
+        [0.0 if value.hi is None else max(value.hi - value.value, 0.0) for value in values],
     ]
 
 
-def _thresholds(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
+def _thresholds(rows: Sequence[BoardRow], letters: fonts.Lettering) -> Figure:
     figure, (axes,) = _new(2.6)
     for order, row in enumerate(rows):
-        found = [(tenth / 10, value_of(row, name)) for tenth, name in zip(THRESHOLDS, PRECISIONS, strict=True)]
+        found = [(float(threshold), value_of(row, name)) for name, threshold in PRECISIONS.items()]
         spots = [(x + (order - (len(rows) - 1) / 2) * 0.008, value) for x, value in found if value is not None]
         values = [value for _, value in spots]
         axes.errorbar(
@@ -125,16 +123,21 @@ def _thresholds(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
             linewidth=1,
             label=letters(label_of(row, rows)),
         )
-    axes.set(xlabel="IoU threshold X", ylabel="Pr@X (%)", ylim=(0, None), xticks=[t / 10 for t in THRESHOLDS])
+    axes.set(
+        xlabel="IoU threshold X",
+        ylabel="Pr@X (%)",
+        ylim=(0, None),
+        xticks=[float(threshold) for threshold in PRECISIONS.values()],
+    )
     axes.legend()
     return figure
 
 
-def _bars(rows: Sequence[Row], bounds: Sequence[Bounds], groups: Sequence[Group], letters: fonts.Lettering) -> Figure:
+def _bars(rows: Sequence[BoardRow], groups: Sequence[Group], letters: fonts.Lettering) -> Figure:
     figure, (axes,) = _new(0.7 + len(groups) * (0.1 + 0.09 * len(rows)))
     thick = 0.8 / len(rows)
-    for order, (row, pairs) in enumerate(zip(rows, bounds, strict=True)):
-        found = [(place, group_value(row, group, pairs.get(group))) for place, group in enumerate(groups)]
+    for order, row in enumerate(rows):
+        found = [(place, group_value(row, group)) for place, group in enumerate(groups)]
         spots = [(place, value) for place, value in found if value is not None]
         values = [value for _, value in spots]
         axes.barh(
@@ -162,7 +165,7 @@ def _words(group: Group) -> str:
     return f"{name} ({SCHEMES[group[1]]})" if group[0] == "per_size" and group[1] == "pixels" else name
 
 
-def _efficiency(rows: Sequence[Row], letters: fonts.Lettering) -> Figure:
+def _efficiency(rows: Sequence[BoardRow], letters: fonts.Lettering) -> Figure:
     costs: tuple[tuple[str, Callable[[float], float], str], ...] = (
         ("params_total", lambda x: x / 1e6, "parameters (M)"),
         ("gflops", lambda x: x, "GFLOPs"),

@@ -241,8 +241,20 @@ def write(
         ("predicted and right", _css(HIT_RGB)),
         ("predicted and wrong", _css(FALSE_RGB)),
     ]
-    control = {name.replace("_", " "): scores.miou for name, scores in record.control.items()}
-    write_files({path: page.fill("report.html.j2", record=record, sections=sections, colours=colours, control=control)})
+    control = {name.replace("_", " "): group.scores["miou"].value for name, group in record.control.items()}
+    write_files(
+        {
+            path: page.fill(
+                "report.html.j2",
+                record=record,
+                miou=record.overall.scores.get("miou") if record.overall else None,
+                oiou=record.value("oiou"),
+                sections=sections,
+                colours=colours,
+                control=control,
+            )
+        }
+    )
     return path
 
 

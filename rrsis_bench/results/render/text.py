@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rrsis_bench.eval.metrics import METRICS, Metric
 from rrsis_bench.results.board import tables
-from rrsis_bench.results.board.tables import Row
+from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
-from rrsis_bench.results.record.schema import LEADERBOARD_COLUMNS, PRECISIONS
 
 SHOWN_CONTROLS = ("shuffled_text", "category_only")
 AS_PRINTED = "as printed in the papers: other code, protocols and checkpoint selection; not ranked with measured rows"
-_QUALITY = ("miou", "oiou", *PRECISIONS)
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -23,8 +22,8 @@ _ESCAPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One row of a table as text; `scores` are mIoU, oIoU and Pr@X, then the controls, empty where not measured."""
+class TextRow:
+    """One row of a table as text; `scores` are the table's metrics, then the controls, empty if not measured."""
 
     rank: str
     name: str
@@ -36,91 +35,100 @@ class Line:
     remark: str = ""
 
 
-def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """The ranked rows per comparable group, with a title that tells the groups apart."""
+def groups(rows: Sequence[BoardRow]) -> Iterator[tuple[str, list[BoardRow]]]:
+    """Yield the ranked rows of each comparable group, with a title that distinguishes the groups."""
     ranked = [row for row in rows if row.rank is not None]
     keys = list(dict.fromkeys(row.comparable for row in ranked))
     for key, members in groupby(ranked, key=lambda row: row.comparable):
         data, split, protocol, scoring_id, version, fingerprint = key
         group = list(members)
         title = f"{data} {split}, protocol {protocol}, n = {group[0].head.n}"
-        if sum(other[:3] == key[:3] for other in keys) > 1:  # tell apart what the title alone would not
+        if sum(other[:3] == key[:3] for other in keys) > 1:  # groups that the title alone does not distinguish
             title += f" (rules {scoring_id}, metric version {version}, data {fingerprint[:8] or 'unknown'})"
         yield title, group
 
 
-def markdown(rows: Sequence[Row], published: Sequence[PublishedRow] = (), *, unranked: bool = False) -> str:
-    """Markdown tables: the ranked rows, one table per comparable group; on demand the others and the printed numbers.
+def shown_metrics(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> list[Metric]:
+    """Return the metrics that get a column: those that any row has. Means over categories have a table of their own."""
+    return [
+        metric for name, metric in METRICS.items() if not metric.mean_of
+        and (any(row.score(name).value is not None for row in rows) or any(name in row.scores for row in published))
+    ]  # fmt: skip
+
+
+def markdown(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = (), *, unranked: bool = False) -> str:
+    """Return Markdown tables: the ranked rows, one table per comparable group, then the unranked and the printed ones.
 
     Args:
-        rows: what `tables.rows` returned.
+        rows: from `board.rows.rank`.
         published: rows of papers, for a table of their own.
         unranked: also list the rows without a rank, with the reason.
     """
-    scores = ("mIoU", "oIoU", *(f"Pr@0.{name[2]}" for name in PRECISIONS))
     parts = []
     for title, members in groups(rows):
-        header = ["#", "Model", "Size", "Seeds", *scores, "Shuffled text", "Category only", "Params (M)"]
+        shown = shown_metrics(members)
+        header = ["#", "Model", "Size", "Seeds", *_labels(shown), "Shuffled text", "Category only", "Params (M)"]
         body = []
-        for line in map(_line, members):
+        for line in (_line(row, shown) for row in members):
             miou = line.scores[0] + (f" ± {line.half}" if line.half else "")
             body.append([line.rank, line.name, line.size, line.seeds, miou, *line.scores[1:], line.params])
-        parts.append(markdown_table(title, header, "r" + "l" * 2 + "r" * 11, body))
+        parts.append(markdown_table(title, header, "rll" + "r" * (len(header) - 3), body))
     rest = [row for row in rows if row.rank is None]
     if unranked and rest:
         header = ["Model", "Size", "Split", "Protocol", "mIoU", "Reason"]
         body = [
             [line.name, line.size, row.head.split, row.head.protocol.name, line.scores[0], line.remark]
-            for row, line in ((row, _line(row)) for row in rest)
+            for row, line in ((row, _line(row, [METRICS["miou"]])) for row in rest)
         ]
         parts.append(markdown_table("Not ranked", header, "llllrl", body))
     if published:
-        body = [[row.method, encoders(row), row.split, *_printed(row), row.source, row.notes] for row in published]
-        header = ["Method", "Encoders", "Split", *scores, "Source", "Notes"]
-        parts.append(markdown_table(AS_PRINTED.capitalize(), header, "lll" + "r" * 7 + "ll", body))
+        shown = shown_metrics([], published)
+        body = [
+            [row.method, encoders(row), row.split, *_printed(row, shown), row.source, row.notes] for row in published
+        ]
+        header = ["Method", "Encoders", "Split", *_labels(shown), "Source", "Notes"]
+        parts.append(markdown_table(AS_PRINTED.capitalize(), header, "lll" + "r" * len(shown) + "ll", body))
     return "\n\n".join(parts) + "\n" if parts else ""
 
 
-def latex(rows: Sequence[Row], published: Sequence[PublishedRow] = ()) -> str:
-    """One ``tabular`` (package booktabs) per comparable group, the best ranked value of each column in bold.
+def latex(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
+    """Return one ``tabular`` (package booktabs) per comparable group, the best ranked value of each column in bold.
 
     Rows without a rank and printed numbers follow in blocks of their own.
     """
-    header = ["", "Model", "Size", "mIoU", "oIoU", *(f"Pr@0.{name[2]}" for name in PRECISIONS), "Source or remark"]
     out = [r"% needs \usepackage{booktabs}; +- is half the 95% interval; equal ranks: not significantly different"]
     for title, members in groups(rows):
-        body = [_line(row) for row in members]
-        out += [f"% {title}", r"\begin{tabular}{rll" + "r" * len(_QUALITY) + "l}", r"\toprule"]
-        out += [" & ".join(map(_tex, header)) + r" \\", r"\midrule"]
-        best = [
-            max((float(line.scores[column]) for line in body if line.scores[column]), default=None)
-            for column in range(len(_QUALITY))
-        ]
-        out += [_latex_line(line, best) for line in body]
-        head = members[0].head
         rest = [row for row in rows if row.rank is None and row.comparable == members[0].comparable]
-        out += _latex_block("not ranked", [_line(row) for row in rest])
-        out += _latex_block(AS_PRINTED, [_printed_line(row) for row in published if row.split == head.split])
-        out += [r"\bottomrule", r"\end{tabular}", ""]
-    shown = {row.comparable for row in rows if row.rank is not None}
-    rest = [row for row in rows if row.rank is None and row.comparable not in shown]
-    splits = {row.head.split for row in rows if row.rank is not None}
+        printed = [row for row in published if row.split == members[0].head.split]
+        out += [f"% {title}", *_latex_table(members, rest, printed)]
+    ranked = [row for row in rows if row.rank is not None]
+    comparable, splits = {row.comparable for row in ranked}, {row.head.split for row in ranked}
+    rest = [row for row in rows if row.rank is None and row.comparable not in comparable]
     others = [row for row in published if row.split not in splits]
     if rest or others:
-        out += [
-            r"\begin{tabular}{rll" + "r" * len(_QUALITY) + "l}",
-            r"\toprule",
-            " & ".join(map(_tex, header)) + r" \\",
-        ]
-        out += _latex_block("not ranked", [_line(row) for row in rest])
-        out += _latex_block(AS_PRINTED, [_printed_line(row) for row in others])
-        out += [r"\bottomrule", r"\end{tabular}", ""]
+        out += _latex_table([], rest, others)
     return "\n".join(out)
 
 
-def table_csv(rows: Sequence[Row], published: Sequence[PublishedRow] = ()) -> str:
-    """The columns of ``<data>.csv``; printed numbers follow the measured rows; `source` tells them apart."""
-    columns = ("source", *LEADERBOARD_COLUMNS)
+def _latex_table(ranked: Sequence[BoardRow], rest: Sequence[BoardRow], printed: Sequence[PublishedRow]) -> list[str]:
+    shown = shown_metrics([*ranked, *rest], printed)
+    header = ["", "Model", "Size", *_labels(shown), "Source or remark"]
+    body = [_line(row, shown) for row in ranked]
+    best = [
+        metric.best(float(line.scores[column]) for line in body if line.scores[column])
+        for column, metric in enumerate(shown)
+    ]
+    out = [r"\begin{tabular}{rll" + "r" * len(shown) + "l}", r"\toprule", " & ".join(map(_tex, header)) + r" \\"]
+    if body:
+        out += [r"\midrule", *(_latex_line(line, best) for line in body)]
+    out += _latex_block("not ranked", [_line(row, shown) for row in rest], len(shown))
+    out += _latex_block(AS_PRINTED, [_printed_line(row, shown) for row in printed], len(shown))
+    return [*out, r"\bottomrule", r"\end{tabular}", ""]
+
+
+def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
+    """Return the columns of ``<data>.csv``, with a column `source`; printed numbers follow the measured rows."""
+    columns = ("source", *tables.leaderboard_columns())
     lines: list[dict[str, object]] = [{"source": "measured", **cells} for cells in tables.leaderboard_cells(rows)]
     for row in published:
         scores = {name: f"{value:.2f}" for name, value in row.scores.items()}
@@ -133,75 +141,78 @@ def table_csv(rows: Sequence[Row], published: Sequence[PublishedRow] = ()) -> st
 
 
 def write_csv(columns: Sequence[str], lines: Iterable[dict[str, object]]) -> str:
-    """Lines of text cells as CSV; None is an empty cell."""
+    """Return lines of text cells as CSV; None is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: "" if line.get(name) is None else line[name] for name in columns} for line in lines)
+    writer.writerows(lines)
     return text.getvalue()
 
 
 def encoders(row: PublishedRow) -> str:
-    """The encoders as printed, ``Swin-B + BERT``."""
+    """Return the encoders as printed, such as ``Swin-B + BERT``."""
     return " + ".join(name for name in (row.vision_encoder, row.text_encoder) if name)
 
 
-def half_interval(row: Row) -> float | None:
-    """Half the width of the 95% interval of mIoU, mean over the seeds."""
-    low, high = row.mean("metrics", "miou_lo"), row.mean("metrics", "miou_hi")
-    return None if low is None or high is None else (high - low) / 2
+def half_interval(row: BoardRow) -> float | None:
+    """Return half the width of the 95% interval of mIoU, averaged over the seeds."""
+    score = row.score("miou")
+    return None if score.lo is None or score.hi is None else (score.hi - score.lo) / 2
 
 
-def params(row: Row) -> str:
-    """Millions of parameters."""
+def params(row: BoardRow) -> str:
+    """Return the number of parameters in millions."""
     total = row.mean("efficiency", "params_total")
     return "" if total is None else f"{total / 1e6:.2f}"
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """A figure with fixed decimals; empty where it was not measured."""
+    """Return a number with fixed decimals; empty if it was not measured."""
     return "" if value is None else f"{value:.{decimals}f}"
 
 
-def _line(row: Row) -> Line:
-    half = half_interval(row)
-    scores = [number(row.mean("metrics", name)) for name in _QUALITY]
-    scores += [number(row.mean("control", name, "miou")) for name in SHOWN_CONTROLS]
-    rank = "" if row.rank is None else str(row.rank)
-    return Line(
-        rank, row.label, row.head.size, str(len(row.records)), tuple(scores), number(half), params(row), row.reason
-    )
+def _labels(metrics: Sequence[Metric]) -> list[str]:
+    return [metric.label for metric in metrics]
 
 
-def _printed(row: PublishedRow) -> tuple[str, ...]:
-    return tuple(number(row.scores.get(name)) for name in _QUALITY)
+def _line(row: BoardRow, metrics: Sequence[Metric]) -> TextRow:
+    values = [row.score(metric.name).value for metric in metrics]
+    values += [row.score("miou", "control", name).value for name in SHOWN_CONTROLS]
+    return TextRow(
+        "" if row.rank is None else str(row.rank), row.label, row.head.size, str(len(row.records)),
+        tuple(map(number, values)), number(half_interval(row)), params(row), row.reason,
+    )  # fmt: skip
 
 
-def _printed_line(row: PublishedRow) -> Line:
+def _printed(row: PublishedRow, metrics: Sequence[Metric]) -> tuple[str, ...]:
+    return tuple(number(row.scores.get(metric.name)) for metric in metrics)
+
+
+def _printed_line(row: PublishedRow, metrics: Sequence[Metric]) -> TextRow:
     name = row.method + (f" ({encoders(row)})" if encoders(row) else "")
-    return Line("", name, "", "", _printed(row), "", "", row.source)
+    return TextRow("", name, "", "", _printed(row, metrics), "", "", row.source)
 
 
 def markdown_table(title: str, header: Sequence[str], align: str, body: Iterable[Sequence[str]]) -> str:
-    """A Markdown table under a bold title; `align` has one `l` or `r` per column."""
+    """Return a Markdown table under a bold title; `align` has one `l` or `r` per column."""
     lines = [f"**{title}**", "", "| " + " | ".join(header) + " |"]
     lines.append("|" + "|".join("---:" if side == "r" else "---" for side in align) + "|")
     lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in body]
     return "\n".join(lines)
 
 
-def _latex_block(title: str, lines: Sequence[Line]) -> list[str]:
+def _latex_block(title: str, lines: Sequence[TextRow], n: int) -> list[str]:
+    """Rows under a heading, in a table of `n` metrics; nothing if there are none."""
     if not lines:
         return []
-    columns = len(_QUALITY) + 4
-    head = rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_tex(title)}}}}} \\"
-    return [r"\midrule", head, *(_latex_line(line, [None] * len(_QUALITY)) for line in lines)]
+    head = rf"\multicolumn{{{n + 4}}}{{l}}{{\emph{{{_tex(title)}}}}} \\"
+    return [r"\midrule", head, *(_latex_line(line, [None] * n) for line in lines)]
 
 
-def _latex_line(line: Line, best: Sequence[float | None]) -> str:
+def _latex_line(line: TextRow, best: Sequence[float | None]) -> str:
     scores = [
         rf"\textbf{{{value}}}" if value and top is not None and float(value) == top else value
-        for value, top in zip(line.scores[: len(_QUALITY)], best, strict=True)
+        for value, top in zip(line.scores[: len(best)], best, strict=True)
     ]
     if line.half:
         scores[0] += rf" $\pm$ {line.half}"

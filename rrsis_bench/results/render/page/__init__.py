@@ -7,63 +7,45 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from rrsis_bench.results.board.rows import SPLITS, BoardRow
 from rrsis_bench.results.published import numbers as published
-from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Record
-from rrsis_bench.results.render.page import content, intervals
-
-if TYPE_CHECKING:
-    from rrsis_bench.results.board.tables import Row
-    from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.render.page import content
 
 INDEX = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
-_SPLITS = ("test", "val", "train")
 
 
-def build(root: Path, rows: Sequence[Row]) -> bytes:
+def build(root: Path, rows: Sequence[BoardRow]) -> bytes:
     """The page of the leaderboards at `root`.
 
     Args:
-        root: the leaderboards folder; integers and published numbers are read from it.
-        rows: every row of every dataset, each dataset's in the order of `tables.rows`.
+        root: the leaderboards folder; published numbers are read from it.
+        rows: every row of every dataset, each dataset's in the order of `board.rows.rank`.
 
     Raises:
-        UserError: a counts file or a published CSV is not sound.
+        UserError: a published CSV is invalid.
     """
     printed: dict[str, list[PublishedRow]] = {}
     if (root / published.FOLDER).is_dir():
         printed = {data: published.overall(root, data) for data in published.datasets(root)}
-    return render(rows, printed, bounds_at(root))
+    return render(rows, printed)
 
 
-def bounds_at(root: Path) -> content.Bounds:
-    """Intervals per category and size class from the integers below `root`, read when they are asked for."""
-
-    def bounds(record: Record) -> Mapping[intervals.Path, tuple[float, float] | None]:
-        if record.counts is None:
-            return {}
-        path = store.record_path(root, record.data, record.model, record.run_id)
-        return intervals.of_groups(store.read_counts(path), record.protocol)
-
-    return bounds
-
-
-def render(rows: Sequence[Row], printed: Mapping[str, Sequence[PublishedRow]], bounds: content.Bounds) -> bytes:
+def render(rows: Sequence[BoardRow], printed: Mapping[str, Sequence[PublishedRow]]) -> bytes:
     """The page as UTF-8; the same arguments give the same bytes.
 
     Args:
-        rows: every row, each dataset's in the order of `tables.rows`.
+        rows: every row, each dataset's in the order of `board.rows.rank`.
         printed: dataset -> the figures of papers.
-        bounds: intervals per category and size class of a record.
     """
     boards: dict[str, list[content.Board]] = {}
-    for board in content.boards(rows, bounds):
+    for board in content.boards(rows):
         boards.setdefault(board.data, []).append(board)
     sections = []
     for index, data in enumerate([*sorted(boards), *sorted(set(printed) - set(boards))]):
@@ -81,7 +63,7 @@ def render(rows: Sequence[Row], printed: Mapping[str, Sequence[PublishedRow]], b
     splits = {board.split for board in every} | {row.split for figures in printed.values() for row in figures}
     choices = {
         "data": [section["data"] for section in sections],
-        "split": sorted(splits, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else 9, split)),
+        "split": sorted(splits, key=lambda split: (SPLITS.index(split) if split in SPLITS else 9, split)),
         "protocol": sorted({board.protocol for board in every}, key=lambda name: (name != "native", name)),
     }
     return fill("index.html.j2", sections=sections, choices=choices)

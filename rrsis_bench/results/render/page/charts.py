@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from rrsis_bench.eval.scores import Score as Value
+
 WIDTH = 400  # user units; about the pixels of a column, so that a phone shows the text at readable size
 SLOTS = 5  # series with a colour and a mark of their own
 REST = SLOTS  # the slot of everything else
@@ -30,21 +32,6 @@ CONTROL_MARKS = {
     "same_image_other_expression": MARKS[2],
     "shuffled_text": "M-4,-4L4,4M-4,4L4,-4",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A figure with its 95% interval; bounds are None where there is none."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def text(self) -> str:
-        """For people: ``55.2 (52.4 to 58.0)``."""
-        bounds = "" if self.low is None or self.high is None else f" ({self.low:.1f} to {self.high:.1f})"
-        return f"{self.value:.1f}{bounds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +137,7 @@ def bars(ident: str, title: str, groups: Sequence[tuple[str, str]], series: Sequ
     left, right, top = min(left, 190.0), WIDTH - 12, 6
     heights = [max(block, 16) if name else 20 for name, _ in groups]
     bottom = top + sum(heights)
-    high = max((value.high or value.value for entry in series for value in entry.values if value), default=1.0)
+    high = max((value.hi or value.value for entry in series for value in entry.values if value), default=1.0)
     steps = ticks(0.0, min(100.0, high) or 1.0, 5)
     x = Scale(0.0, steps[-1], left, right)
     parts = [_line(x(step), top, x(step), bottom, "grid") for step in steps]
@@ -181,7 +168,7 @@ def controls(ident: str, title: str, rows: Sequence[tuple[str, dict[str, Value]]
     pitch, top, right = 24, 8, WIDTH - 14
     left = min(24 + 6.3 * max((_wide(_cut(label)) for label, _ in rows), default=8), 170.0)
     bottom = top + pitch * len(rows)
-    high = max((value.high or value.value for _, values in rows for value in values.values()), default=1.0)
+    high = max((value.hi or value.value for _, values in rows for value in values.values()), default=1.0)
     steps = ticks(0.0, high or 1.0, 5)
     x = Scale(0.0, steps[-1], left, right)
     parts = [_line(x(step), top, x(step), bottom, "grid") for step in steps]
@@ -195,8 +182,8 @@ def controls(ident: str, title: str, rows: Sequence[tuple[str, dict[str, Value]]
             parts.append(_line(min(places), y, max(places), y, "span"))
         for name, value in values.items():
             inner = _path(CONTROL_MARKS[name], f"c {name}", x(value.value), y)
-            if name == "score" and value.low is not None and value.high is not None:
-                inner = _line(x(value.low), y, x(value.high), y, "err ink") + inner
+            if name == "score" and value.lo is not None and value.hi is not None:
+                inner = _line(x(value.lo), y, x(value.hi), y, "err ink") + inner
             words = name.replace("_", " ")
             parts.append(f"<g><title>{escape(label)}, {words}: {value.text}</title>{inner}</g>")
         said.append(
@@ -208,8 +195,8 @@ def controls(ident: str, title: str, rows: Sequence[tuple[str, dict[str, Value]]
 def scatter(ident: str, title: str, unit: str, points: Sequence[Point]) -> Markup:
     """Draw mIoU over a cost; logarithmic where the costs span more than a factor of 20."""
     height, left, right, top, bottom = 176, 34, WIDTH - 16, 8, 138
-    lows = [point.y.low if point.y.low is not None else point.y.value for point in points]
-    highs = [point.y.high if point.y.high is not None else point.y.value for point in points]
+    lows = [point.y.lo if point.y.lo is not None else point.y.value for point in points]
+    highs = [point.y.hi if point.y.hi is not None else point.y.value for point in points]
     y_steps = ticks(min(lows), max(highs), 4)
     y = Scale(y_steps[0], y_steps[-1], bottom, top)
     smallest, largest = min(point.x for point in points), max(point.x for point in points)
@@ -233,14 +220,14 @@ def forest(value: Value, low: float, high: float) -> Markup:
     """The interval of one row on the scale of its table; the figures stand beside it."""
     x = Scale(low, high, 5.0, 105.0) if high > low else Scale(low - 1, high + 1, 5.0, 105.0)
     whisker = ""
-    if value.low is not None and value.high is not None:
-        whisker = _line(x(value.low), 8, x(value.high), 8, "err ink")
+    if value.lo is not None and value.hi is not None:
+        whisker = _line(x(value.lo), 8, x(value.hi), 8, "err ink")
     body = _line(5, 15, 105, 15, "grid") + whisker + _path(MARKS[0], "m ink", x(value.value), 8)
     return Markup(f'<svg class="forest" viewBox="0 0 110 16" aria-hidden="true">{body}</svg>')
 
 
 def _axis_from_zero(series: Sequence[Series], bottom: float, top: float) -> Scale:
-    high = max((value.high or value.value for entry in series for value in entry.values if value), default=1.0)
+    high = max((value.hi or value.value for entry in series for value in entry.values if value), default=1.0)
     return Scale(0.0, ticks(0.0, high or 1.0, 5)[-1], bottom, top)
 
 
@@ -254,8 +241,8 @@ def _horizontal_grid(y: Scale, left: float, right: float) -> list[str]:
 
 def _whisker(x: float, value: Value, y: Scale, slot: int, words: str) -> str:
     inner = _path(MARKS[slot], f"m s{slot}", x, y(value.value))
-    if value.low is not None and value.high is not None:
-        inner = _line(x, y(value.low), x, y(value.high), f"err s{slot}") + inner
+    if value.lo is not None and value.hi is not None:
+        inner = _line(x, y(value.lo), x, y(value.hi), f"err s{slot}") + inner
     return f"<g><title>{escape(words)}</title>{inner}</g>"
 
 
@@ -265,8 +252,8 @@ def _bar(x: Scale, y: float, thick: float, value: Value, slot: int, words: str) 
         f'<rect class="bar s{slot}" x="{_n(x.start)}" y="{_n(y - thick / 2)}" '
         f'width="{_n(max(end - x.start, 0.0))}" height="{_n(thick)}"/>'
     )
-    if value.low is not None and value.high is not None:
-        inner += _line(x(value.low), y, x(value.high), y, f"err s{slot}")
+    if value.lo is not None and value.hi is not None:
+        inner += _line(x(value.lo), y, x(value.hi), y, f"err s{slot}")
     inner += _path(MARKS[slot], f"m s{slot}", end, y, 0.75)
     return f"<g><title>{escape(words)}</title>{inner}</g>"
 

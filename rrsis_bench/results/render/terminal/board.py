@@ -1,4 +1,4 @@
-"""Leaderboards in the terminal; as many columns as its width holds."""
+"""Leaderboards in the terminal, with as many columns as fit its width."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rrsis_bench.results.board.tables import Row
+from rrsis_bench.eval.metrics import METRICS, PRECISIONS
+from rrsis_bench.eval.scores import CONTROLS
+from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
-from rrsis_bench.results.record.schema import CONTROLS, PRECISIONS
-from rrsis_bench.results.render.text import AS_PRINTED, SHOWN_CONTROLS, encoders, groups, half_interval, number, params
+from rrsis_bench.results.render.text import (
+    AS_PRINTED,
+    SHOWN_CONTROLS,
+    encoders,
+    groups,
+    half_interval,
+    number,
+    params,
+    shown_metrics,
+)
 
-# Columns given up, in this order, until the leaderboard fits the terminal.
-_OPTIONAL_COLUMNS = (("pr60", "pr80"), ("seeds", "params"), ("category_only",), ("size",), ("pr50", "pr70", "pr90"))
+# Columns left out, in this order, until the leaderboard fits the terminal: a metric's rank, or names.
+_OPTIONAL_COLUMNS: tuple[int | tuple[str, ...], ...] = (3, 2, ("seeds", "params"), ("category_only",), ("size",), 1)
 _CAPTION = (
     "rank: 1 + the number of significantly better rows; ± half the 95% interval; shuffled, category: mIoU with another "
     "image's text, with the category's name only"
@@ -26,27 +36,21 @@ CONTROL_LABELS = {
     "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
     "category_only": "category only",
 }  # fmt: skip
-LABELS = {
-    "miou": "mIoU", "oiou": "oIoU", "macro_miou": "mIoU, mean over categories",
-    **{name: f"Pr@0.{name[2]}" for name in PRECISIONS},
-    "shuffled_text": "mIoU, shuffled text", "same_image_other_expression": "mIoU, another expression",
-    "category_only": "mIoU, category only",
-}  # fmt: skip
-_TARGET_METRICS = {
-    "mIoU\n(gIoU)": "miou", "oIoU\n(cIoU)": "oiou", "P@.7": "pr70", "P@.9": "pr90", "N-acc": "nacc", "T-acc": "tacc",
-}  # fmt: skip
 BREAKDOWNS = ("size", "category", "threshold", "control", "targets", "language")
-"""What mIoU can be shown by; `threshold` shows Pr@X."""
+"""Groups for which scores can be shown; `threshold` shows Pr@X."""
+
+Column = tuple[str, tuple[str, ...]]
+"""A metric and the group of samples; an empty group is the whole split."""
 
 
 def leaderboard(
-    console: Console, rows: Sequence[Row], highlight: str | None = None, published: Sequence[PublishedRow] = ()
+    console: Console, rows: Sequence[BoardRow], highlight: str | None = None, published: Sequence[PublishedRow] = ()
 ) -> None:
     """Print the leaderboard of a dataset: one table per comparable group, then the unranked rows, then printed numbers.
 
     Args:
         console: where to print; columns are left out until the table fits its width.
-        rows: what `tables.rows` returned.
+        rows: from `board.rows.rank`.
         highlight: a run id whose row is set in bold.
         published: rows of papers, for a table of their own.
     """
@@ -56,7 +60,11 @@ def leaderboard(
         for names in _OPTIONAL_COLUMNS:
             if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
                 break
-            dropped.update(names)
+            dropped.update(
+                names
+                if isinstance(names, tuple)
+                else (name for name, metric in METRICS.items() if metric.rank == names)
+            )
             table = _board(members, dropped, highlight)
         print_table(console, title, table, _CAPTION)
     unranked = [row for row in rows if row.rank is None]
@@ -67,20 +75,20 @@ def leaderboard(
         print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
 
 
-def categories(console: Console, rows: Sequence[Row], limit: int = 5) -> None:
-    """Print mIoU per category of the first `limit` ranked rows (of all rows where none is ranked), best in bold."""
+def categories(console: Console, rows: Sequence[BoardRow], limit: int = 5) -> None:
+    """Print mIoU per category of the first `limit` ranked rows (of all rows if none is ranked), best in bold."""
     shown = [row for row in rows if row.rank is not None] or list(rows)
     shown = [row for row in shown if row.comparable == shown[0].comparable and row.head.per_category][:limit]
     if shown:
         _by_category(console, shown)
 
 
-def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
+def breakdown(console: Console, rows: Sequence[BoardRow], by: str) -> None:
     """Print mIoU of all rows per size class, category, language control, number of targets or language, or Pr@X.
 
     Args:
         console: where to print.
-        rows: what `tables.rows` returned; each comparable group has tables of its own, unranked rows too.
+        rows: from `board.rows.rank`; each comparable group has tables of its own, unranked rows too.
         by: one of `BREAKDOWNS`.
     """
     for key in dict.fromkeys(row.comparable for row in rows):
@@ -90,67 +98,65 @@ def breakdown(console: Console, rows: Sequence[Row], by: str) -> None:
             continue
         head = members[0].head
         title = f"{head.data} {head.split}, protocol {head.protocol.name}: "
-        paths: dict[str, tuple[str, ...]]
+        columns: dict[str, Column]
         if by == "threshold":
-            paths = {f"Pr@0.{name[2]}": ("metrics", name) for name in PRECISIONS}
-            _classes(console, title + "share of samples with IoU of at least X", members, paths)
+            columns = {METRICS[name].label: (name, ()) for name in PRECISIONS}
+            _classes(console, title + "share of samples with IoU of at least X", members, columns)
         elif by == "control":
-            controls = {CONTROL_LABELS[name]: ("control", name, "miou") for name in CONTROLS}
-            paths = {"mIoU": ("metrics", "miou"), **controls}
-            _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, paths)
+            columns = {"mIoU": ("miou", ()), **{CONTROL_LABELS[name]: ("miou", ("control", name)) for name in CONTROLS}}
+            _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, columns)
         elif by == "targets":
-            whole = {name: ("metrics", field) for name, field in _TARGET_METRICS.items()}
             silence = 100 if head.protocol.empty == "rela" else 0
             words = f"scores by the number of targets (a correct empty mask scores {silence})"
-            _split(console, title + words, members, "per_target", whole)
+            _split(console, title + words, members, "per_target")
         elif by == "language":
-            whole = {"mIoU": ("metrics", "miou"), "oIoU": ("metrics", "oiou")}
-            _split(console, title + "scores by the expression's language", members, "per_language", whole)
+            _split(console, title + "scores by the expression's language", members, "per_language")
         else:
-            for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the picture")):
+            for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the image")):
                 names = dict.fromkeys(name for row in members for name in row.names("per_size", scheme))
-                _classes(
-                    console,
-                    f"{title}mIoU by {words}",
-                    members,
-                    {
-                        f"{name}\nn={_n(members, 'per_size', scheme, name)}": ("per_size", scheme, name, "miou")
-                        for name in names
-                    },
-                )
+                columns = {
+                    f"{name}\nn={_n(members, 'per_size', scheme, name)}": ("miou", ("per_size", scheme, name))
+                    for name in names
+                }
+                _classes(console, f"{title}mIoU by {words}", members, columns)
 
 
-def _split(console: Console, title: str, rows: Sequence[Row], field: str, whole: Mapping[str, tuple[str, ...]]) -> None:
+def _split(console: Console, title: str, rows: Sequence[BoardRow], field: str) -> None:
     """Scores of the whole split, then mIoU and oIoU of each of its classes in `field`."""
     names = dict.fromkeys(name for row in rows for name in row.names(field))
-    _classes(console, title, rows, whole)
-    paths = {
-        f"{LABELS[metric]}\n{name}\nn={_n(rows, field, name)}": (field, name, metric)
+    shown = [
+        metric for metric in shown_metrics(rows) if metric.name not in PRECISIONS or metric.name in ("pr70", "pr90")
+    ]
+    _classes(console, title, rows, {metric.heading: (metric.name, ()) for metric in shown})
+    columns: dict[str, Column] = {
+        f"{METRICS[metric].label}\n{name}\nn={_n(rows, field, name)}": (metric, (field, name))
         for metric in ("miou", "oiou")
         for name in names
-        if any(row.mean(field, name, metric) is not None for row in rows)
+        if any(row.score(metric, field, name).value is not None for row in rows)
     }
-    if paths:
-        _classes(console, "each class alone", rows, paths)
+    if columns:
+        _classes(console, "each class alone", rows, columns)
     else:
         console.print(Text("all samples are of one class", style="dim"))
 
 
-def _classes(console: Console, title: str, rows: Sequence[Row], paths: Mapping[str, tuple[str, ...]]) -> None:
+def _classes(console: Console, title: str, rows: Sequence[BoardRow], shown: Mapping[str, Column]) -> None:
     """One line per row, one column per class, the best ranked value of each column in bold."""
     table = plain_table()
     table.add_column("#", justify="right")
     table.add_column("model", overflow="fold", min_width=12)
-    for name in paths:
+    for name in shown:
         table.add_column(escape(name), justify="right")
-    columns = [_best_bold([row.mean(*path) for row in rows]) for path in paths.values()]
+    columns = [
+        _best_bold(metric, [row.score(metric, *group).value for row in rows]) for metric, group in shown.values()
+    ]
     for index, row in enumerate(rows):
         rank = "" if row.rank is None else str(row.rank)
         table.add_row(rank, escape(row.label), *(column[index] for column in columns))
     print_table(console, title, table)
 
 
-def _by_category(console: Console, rows: Sequence[Row]) -> None:
+def _by_category(console: Console, rows: Sequence[BoardRow]) -> None:
     """One line per category, one column per row; several tables where the terminal is too narrow for all rows."""
     names = list(dict.fromkeys(name for row in rows for name in row.names("per_category")))
     if not names:
@@ -159,8 +165,10 @@ def _by_category(console: Console, rows: Sequence[Row]) -> None:
     width = max(max(len(part) for part in head.splitlines()) for head in heads) + 2
     first = max(20, *(len(name) for name in names)) + 8
     per_table = max(1, (console.width - first) // width)
-    values = {name: _best_bold([row.mean("per_category", name, "miou") for row in rows]) for name in names}
-    macro = _best_bold([row.mean("metrics", "macro_miou") for row in rows])
+    values = {
+        name: _best_bold("miou", [row.score("miou", "per_category", name).value for row in rows]) for name in names
+    }
+    macro = _best_bold("macro_miou", [row.score("macro_miou").value for row in rows])
     for start in range(0, len(rows), per_table):
         some = slice(start, start + per_table)
         table = plain_table()
@@ -175,18 +183,18 @@ def _by_category(console: Console, rows: Sequence[Row]) -> None:
         print_table(console, f"{rows[0].head.data}: mIoU per category", table)
 
 
-def _head(row: Row) -> str:
+def _head(row: BoardRow) -> str:
     """Model and variant, one below the other."""
     return "\n".join([row.head.model, *row.head.variant])
 
 
-def _n(rows: Sequence[Row], *path: str) -> str:
+def _n(rows: Sequence[BoardRow], *path: str) -> str:
     return "/".join(map(str, sorted({n for row in rows for n in row.values(*path, "n") if n is not None})))
 
 
-def _board(rows: Sequence[Row], dropped: Set[str], highlight: str | None) -> Table:
-    columns = {"rank": "#", "model": "model", "size": "size", "miou": "mIoU", "oiou": "oIoU"}
-    columns |= {name: f"P@.{name[2]}" for name in PRECISIONS}
+def _board(rows: Sequence[BoardRow], dropped: Set[str], highlight: str | None) -> Table:
+    columns = {"rank": "#", "model": "model", "size": "size"}
+    columns |= {metric.name: metric.heading for metric in shown_metrics(rows)}
     columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params", "seeds": "seeds"}
     table = plain_table()
     shown = [name for name in columns if name not in dropped]
@@ -205,9 +213,9 @@ def _board(rows: Sequence[Row], dropped: Set[str], highlight: str | None) -> Tab
     return table
 
 
-def _board_cells(row: Row) -> dict[str, str | Text]:
-    miou = Text(number(row.mean("metrics", "miou")), style="bold green" if row.rank == 1 else "bold")
-    half, deviation = half_interval(row), row.std("metrics", "miou")
+def _board_cells(row: BoardRow) -> dict[str, str | Text]:
+    miou = Text(number(row.score("miou").value), style="bold green" if row.rank == 1 else "bold")
+    half, deviation = half_interval(row), row.deviation("miou")
     if half is not None:
         miou.append(f" ±{half:.2f}", style="dim not bold")
     millions = params(row)
@@ -215,16 +223,15 @@ def _board_cells(row: Row) -> dict[str, str | Text]:
         "rank": str(row.rank),
         "model": escape(row.label),
         "size": escape(row.head.size),
+        **{name: number(row.score(name).value, 1 if metric.rank else 2) for name, metric in METRICS.items()},
         "miou": miou,
-        "oiou": number(row.mean("metrics", "oiou")),
-        **{name: number(row.mean("metrics", name), 1) for name in PRECISIONS},
-        **{name: number(row.mean("control", name, "miou"), 1) for name in SHOWN_CONTROLS},
+        **{name: number(row.score("miou", "control", name).value, 1) for name in SHOWN_CONTROLS},
         "params": f"{millions} M" if millions else "",
         "seeds": str(len(row.records)) + ("" if deviation is None else f" (sd {deviation:.2f})"),
     }
 
 
-def _unranked(rows: Sequence[Row], highlight: str | None) -> Table:
+def _unranked(rows: Sequence[BoardRow], highlight: str | None) -> Table:
     table = plain_table()
     for name in ("model", "size", "split", "protocol"):
         table.add_column(name, overflow="fold")
@@ -234,7 +241,8 @@ def _unranked(rows: Sequence[Row], highlight: str | None) -> Table:
     for row in rows:
         head = row.head
         names = map(escape, (row.label, head.size, head.split, head.protocol.name))
-        scores = (number(row.mean("metrics", "miou")), number(row.mean("control", "shuffled_text", "miou"), 1))
+        shuffled = row.score("miou", "control", "shuffled_text").value
+        scores = (number(row.score("miou").value), number(shuffled, 1))
         table.add_row(*names, *scores, escape(row.reason), style=_row_style(row, highlight))
     return table
 
@@ -245,24 +253,24 @@ def _printed(rows: Sequence[PublishedRow], *, narrow: bool) -> Table:
     if not narrow:
         table.add_column("encoders", overflow="fold", style="dim")
     table.add_column("split")
-    shown = ("miou", "oiou", *(("pr50", "pr70", "pr90") if narrow else PRECISIONS))
-    for name in shown:
-        table.add_column({"miou": "mIoU", "oiou": "oIoU"}.get(name, f"P@.{name[2]}"), justify="right", no_wrap=True)
+    shown = [metric for metric in shown_metrics([], rows) if metric.rank < 2 or not narrow]
+    for metric in shown:
+        table.add_column(metric.heading, justify="right", no_wrap=True)
     table.add_column("source", overflow="fold")
     for row in rows:
         words = [row.method] if narrow else [row.method, encoders(row)]
-        scores = (number(row.scores.get(name)) for name in shown)
+        scores = (number(row.scores.get(metric.name)) for metric in shown)
         table.add_row(*map(escape, words), escape(row.split), *scores, escape(row.source))
     return table
 
 
 def plain_table() -> Table:
-    """A table in the style of the suite."""
+    """Return an empty table in the style of the suite."""
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold cyan")
 
 
 def print_table(console: Console, title: str, table: Table, caption: str = "") -> None:
-    """Print a table between its title and its caption, which may be wider than it."""
+    """Print a title, a table and a caption."""
     console.print(Text(title, style="bold"))
     console.print(table)
     if caption:
@@ -270,12 +278,12 @@ def print_table(console: Console, title: str, table: Table, caption: str = "") -
         console.print()
 
 
-def _row_style(row: Row, highlight: str | None) -> str:
+def _row_style(row: BoardRow, highlight: str | None) -> str:
     return "bold" if highlight is not None and any(record.run_id == highlight for record in row.records) else ""
 
 
-def _best_bold(values: Sequence[float | None]) -> list[str]:
-    best = max((value for value in values if value is not None), default=None) if len(values) > 1 else None
+def _best_bold(metric: str, values: Sequence[float | None]) -> list[str]:
+    best = METRICS[metric].best(values) if len(values) > 1 else None
     return [
         f"[bold green]{value:.1f}[/bold green]" if value is not None and value == best else number(value, 1)
         for value in values

@@ -8,18 +8,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from rrsis_bench.eval.metrics import METRICS
+from rrsis_bench.eval.paired import Wins
+from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.board.significance import ALPHA
-from rrsis_bench.results.board.tables import Row
 from rrsis_bench.results.compare.files import FileComparison
-from rrsis_bench.results.compare.paired import Wins
-from rrsis_bench.results.compare.rows import Comparison, Difference, Group
-from rrsis_bench.results.render.terminal.board import LABELS, plain_table, print_table
+from rrsis_bench.results.compare.rows import Comparison, Difference, GroupDifference
+from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
 from rrsis_bench.results.render.text import markdown_table, number, write_csv
 
 COLUMNS = ("family", "group", "n", "metric", "a", "b", "gap", "low", "high", "p", "p_holm", "wins_a", "wins_b", "ties")
 """Columns of the CSV form of a comparison."""
 
 _TERMINAL_FAMILIES = {"size in pixels": "mIoU by size in pixels", "category": "mIoU per category"}
+
+
+def label_of(name: str) -> str:
+    """Return the label of a metric, or of a language control."""
+    if name in METRICS:
+        return METRICS[name].label
+    return f"mIoU, {CONTROL_LABELS[name]}" if name in CONTROL_LABELS else name
 
 
 def comparison(console: Console, result: Comparison) -> None:
@@ -33,10 +41,10 @@ def comparison(console: Console, result: Comparison) -> None:
         table.add_column(name, justify="right", no_wrap=name != "95% interval")
     table.add_row("rank", *("none" if row.rank is None else str(row.rank) for row in (result.a, result.b)), "", "", "")
     if max(len(result.a.records), len(result.b.records)) > 1:
-        deviations = (number(row.std("metrics", "miou")) for row in (result.a, result.b))
+        deviations = (number(row.deviation("miou")) for row in (result.a, result.b))
         table.add_row("mIoU, deviation over seeds", *deviations, "", "", "")
     for difference in result.overall:
-        table.add_row(*_cells(LABELS[difference.name], difference))
+        table.add_row(*_cells(label_of(difference.name), difference))
     if result.wins is not None:
         table.add_row("samples won", str(result.wins.a), str(result.wins.b), f"{result.wins.ties} ties", "", "")
     print_table(console, _title(result), table, "\n".join([*result.remarks, *_explained(result)]))
@@ -64,7 +72,7 @@ def comparison_csv(result: Comparison) -> str:
 def comparison_markdown(result: Comparison) -> str:
     """Overall scores, mIoU per size class and category, and the samples on which the rows differ most."""
     header = ["", result.a.label, result.b.label, "Difference", "95% interval", "p"]
-    body = [[str(cell) for cell in _cells(LABELS[difference.name], difference)] for difference in result.overall]
+    body = [[str(cell) for cell in _cells(label_of(difference.name), difference)] for difference in result.overall]
     parts = [markdown_table(_title(result), header, "lrrrrr", body)]
     header = ["", "n", result.a.label, result.b.label, "Difference", "95% interval", "p (Holm)", "Wins"]
     for family, title in _TERMINAL_FAMILIES.items():
@@ -89,9 +97,14 @@ def files(console: Console, result: FileComparison) -> None:
     for name in ("row", "change", "rank"):
         table.add_column(name, overflow="fold")
     for name in result.metrics:
-        table.add_column(LABELS.get(name, name), justify="right", no_wrap=True)
+        table.add_column(label_of(name), justify="right", no_wrap=True)
     for line in result.lines:
-        table.add_row(escape(line.name), line.change, line.rank, *(_signed(value) for value in line.gaps))
+        table.add_row(
+            escape(line.name),
+            line.change,
+            line.rank,
+            *(_signed(gap, None, name) for name, gap in zip(result.metrics, line.gaps, strict=True)),
+        )
     print_table(console, f"{result.old} -> {result.new}", table, result.summary)
 
 
@@ -107,7 +120,7 @@ def files_csv(result: FileComparison) -> str:
 
 def files_markdown(result: FileComparison) -> str:
     """The same as a Markdown table."""
-    header = ["Row", "Change", "Rank", *(LABELS.get(name, name) for name in result.metrics)]
+    header = ["Row", "Change", "Rank", *(label_of(name) for name in result.metrics)]
     body = [[line.name, line.change, line.rank, *(str(_signed(gap)) for gap in line.gaps)] for line in result.lines]
     title = f"{result.old} -> {result.new}"
     return markdown_table(title, header, "lll" + "r" * len(result.metrics), body) + f"\n\n{result.summary}\n"
@@ -122,12 +135,12 @@ def _explained(result: Comparison) -> list[str]:
     if result.wins is None:
         return []
     return [
-        f"difference: second minus first; interval and p: paired test on {result.resamples:,} resamples of the pictures"
+        f"difference: second minus first; interval and p: paired test on {result.resamples:,} resamples of the images"
         + ("; groups: p after Holm's correction" if result.families else "")
     ]
 
 
-def _groups(console: Console, title: str, groups: Sequence[Group], result: Comparison) -> None:
+def _groups(console: Console, title: str, groups: Sequence[GroupDifference], result: Comparison) -> None:
     table = plain_table()
     table.add_column("", overflow="fold", min_width=8)
     for name in ("n", result.a.label, result.b.label, "diff.", "95% interval", "p Holm", "wins"):
@@ -156,14 +169,14 @@ def _cells(label: str, difference: Difference) -> list[str | Text]:
     test = difference.test
     p = None if test is None else test.p
     scores = (number(difference.a), number(difference.b))
-    return [label, *scores, _signed(difference.gap, p), _interval(difference), _p(p)]
+    return [label, *scores, _signed(difference.gap, p, difference.name), _interval(difference), _p(p)]
 
 
-def _group_cells(group: Group) -> list[str | Text]:
+def _group_cells(group: GroupDifference) -> list[str | Text]:
     score, wins = group.miou, group.wins
     return [
         group.name, "" if group.n is None else str(group.n), number(score.a), number(score.b),
-        _signed(score.gap, score.p_holm), _interval(score), _p(score.p_holm),
+        _signed(score.gap, score.p_holm, score.name), _interval(score), _p(score.p_holm),
         "" if wins is None else f"{wins.a}:{wins.b}",
     ]  # fmt: skip
 
@@ -182,7 +195,7 @@ def _csv_line(family: str, group: str, n: int | None, score: Difference, wins: W
     return cells
 
 
-def _heading(row: Row, *, with_hash: bool) -> str:
+def _heading(row: BoardRow, *, with_hash: bool) -> str:
     seeds = ", ".join(str(record.seed) for record in row.records)
     lines = [row.head.model, *row.head.variant, f"{row.head.size}, seed{'s' * (len(row.records) > 1)} {seeds}"]
     return "\n".join(map(escape, lines + ([row.head.train_hash[:8]] if with_hash else [])))
@@ -205,13 +218,14 @@ def _figure(p: float | None) -> str:
     return "" if p is None else f"{p:.4g}"
 
 
-def _signed(gap: float | None, p: float | None = None) -> Text:
-    """A difference with its sign; in colour where it is significant, or where nothing was tested."""
+def _signed(gap: float | None, p: float | None = None, metric: str = "") -> Text:
+    """A difference with its sign; green for better, red for worse, unless a test finds it not significant."""
     if gap is None:
         return Text("")
     value = _rounded(gap)
+    higher = metric not in METRICS or METRICS[metric].higher_is_better
     grey = value == 0 or (p is not None and p > ALPHA)
-    return Text(f"{value:+.2f}", style="dim" if grey else "green" if value > 0 else "red")
+    return Text(f"{value:+.2f}", style="dim" if grey else "green" if (value > 0) == higher else "red")
 
 
 def _rounded(value: float) -> float:

@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.results.published.audit import SHIFTS, Alignment, Audit, Average, Disagreement
-from rrsis_bench.results.published.numbers import METRICS, PublishedRow
-from rrsis_bench.results.render.terminal.board import LABELS
+from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.render.text import shown_metrics
 
 
 def audit(console: Console, result: Audit, metric: str) -> None:
@@ -32,11 +33,11 @@ def rows(console: Console, members: Sequence[PublishedRow]) -> None:
         table.add_column("method", overflow="fold")
         for column in ("vision", "text"):
             table.add_column(column, style="dim", overflow="fold")
-        shown = [metric for metric in METRICS if any(metric in row.scores for row in table_rows)]
+        shown = shown_metrics([], table_rows)
         for metric in shown:
-            table.add_column(LABELS[metric].removeprefix("Pr"), justify="right")
+            table.add_column(metric.label.removeprefix("Pr"), justify="right")
         for row in table_rows:
-            scores = (f"{row.scores[metric]:.2f}" if metric in row.scores else "" for metric in shown)
+            scores = (f"{row.scores[metric.name]:.2f}" if metric.name in row.scores else "" for metric in shown)
             method = escape(row.method) + ("*" if row.copied_from else "")
             table.add_row(method, escape(row.vision_encoder), escape(row.text_encoder), *scores)
         table.caption = escape("\n".join(_remarks(table_rows))) or None
@@ -50,7 +51,7 @@ def matrix(console: Console, members: Sequence[PublishedRow], metric: str) -> No
         if not having:
             continue
         sources = list(dict.fromkeys(row.source for row in having))
-        table = _table(f"{having[0].data} {split}, {LABELS[metric]} as printed")
+        table = _table(f"{having[0].data} {split}, {METRICS[metric].label} as printed")
         table.add_column("method", overflow="fold")
         for source in sources:
             table.add_column(source.replace(" ", "\n", 1), justify="right")
@@ -176,9 +177,9 @@ def _findings(members: Iterable[Alignment]) -> list[str]:
 
 def _disagreements(console: Console, found: Sequence[Disagreement], metric: str) -> None:
     if not found:
-        console.print(f"No two papers print a different {LABELS[metric]} of the same method, dataset and split.")
+        console.print(f"No two papers print a different {METRICS[metric].label} of the same method, dataset and split.")
         return
-    table = _table(f"One method, several papers: {LABELS[metric]}, largest gap first")
+    table = _table(f"One method, several papers: {METRICS[metric].label}, largest gap first")
     table.add_column("dataset", overflow="fold")
     table.add_column("split")
     table.add_column("method", overflow="fold")

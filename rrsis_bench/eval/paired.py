@@ -1,16 +1,16 @@
 """Paired test of two rows on the same samples: a symmetric bootstrap-t over images (Hall, 1988).
 
-Both rows are scored on the same resampled pictures, so what makes a picture easy or hard cancels out. Per resample the
-change of the difference is divided by its own standard error, taken from the sums per picture: t* = (d* - d) / se*. The
+Both rows are scored on the same resampled images, so what makes an image easy or hard cancels out. Per resample the
+change of the difference is divided by its own standard error, taken from the sums per image: t* = (d* - d) / se*. The
 95% interval is d +- q se with q the 95% quantile of |t*|, and p = (1 + #{|t*| >= |d| / se}) / (1 + resamples), so the
-interval holds 0 exactly where p > 0.05.
+interval holds 0 exactly if p > 0.05.
 
-The plain percentile interval was tried first and rejected: with log-normal target areas and 300 pictures, its nominal
+The plain percentile interval was rejected: with log-normal target areas and 300 images, its nominal
 95% interval of an oIoU difference held the truth in 92% to 93% of the simulated pairs (this one: 95% to 96%), and in a
-category of five pictures without any difference it was significant in 11% of the cases (this one: at most 1%).
+category of five images without any difference it was significant in 11% of the cases (this one: at most 1%).
 
 Several seeds: a resample's score is the mean over the seeds of each seed's score, so the difference is that of the
-tables' means. The test speaks about these trainings; what another seed would give shows in the standard deviation.
+tables' means. The test is about these trainings. The standard deviation shows the effect of another seed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import numpy as np
 
 from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.bootstrap import RESAMPLES, clusters, draws
-from rrsis_bench.eval.counts import CountsTable
-from rrsis_bench.eval.metrics import SIZE_CLASSES, score_samples, size_class
-from rrsis_bench.results.record.schema import PRECISIONS, UNMATCHED
+from rrsis_bench.eval.bootstrap import RESAMPLES, Ratio, clusters, draws
+from rrsis_bench.eval.counts import Array, CountsTable
+from rrsis_bench.eval.metrics import METRICS, SampleScores, score_samples
+from rrsis_bench.eval.scores import SIZE_CLASSES, category_class, size_class
 
 LEVEL = 0.95
 MIN_IMAGES = 2
 _TINY = 1e-12  # of a ratio in [0, 1]: below it, a difference is rounding
 _FEW = 10  # replicates beyond the observed t below which their share says little
-_EXTRAPOLATED_FROM = 30  # pictures
+_EXTRAPOLATED_FROM = 30  # images
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,27 @@ class Samples:
 
     Attributes:
         ids: (N) sample ids.
-        images: (N) picture ids.
+        images: (N) image ids.
         categories: (N) categories, `UNMATCHED` for none.
         sizes: scheme -> (N) size classes.
-        counted_N: bool, the sample counts in Pr@X.
-        iou_SN: float64 in [0, 1], one line per seed.
-        hit_SNT: bool, IoU reaches each threshold.
-        intersection_SN: int64.
-        union_SN: int64.
+        seeds: contributions of the samples, one entry per seed.
     """
 
     ids: tuple[str, ...]
     images: tuple[str, ...]
     categories: tuple[str, ...]
     sizes: dict[str, tuple[str, ...]]
-    counted_N: np.ndarray
-    iou_SN: np.ndarray
-    hit_SNT: np.ndarray
-    intersection_SN: np.ndarray
-    union_SN: np.ndarray
+    seeds: tuple[SampleScores, ...]
 
     @cached_property
-    def iou_N(self) -> np.ndarray:
+    def iou_N(self) -> Array:
         """Mean IoU over the seeds."""
-        return self.iou_SN.mean(axis=0)
+        return np.asarray(np.mean([seed.iou_N for seed in self.seeds], axis=0))
 
     @cached_property
     def _key(self) -> bytes:
-        return self.iou_SN.tobytes() + self.intersection_SN.tobytes() + self.union_SN.tobytes()
+        columns = ("iou_N", "intersection_N", "union_N")
+        return b"".join(getattr(seed, name).tobytes() for name in columns for seed in self.seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +70,10 @@ class Gap:
     """The difference of one score between two rows, with its paired test; in percent.
 
     Attributes:
-        value: b minus a; None where the score is not defined (no sample, an empty union).
-        low: lower end of the 95% interval; None where the resamples do not bound it (too few pictures).
+        value: b minus a; None if the score is not defined (no sample, an empty union).
+        low: lower end of the 95% interval; None if the resamples do not bound it (too few images).
         high: its upper end.
-        p: two-sided; None below two pictures.
+        p: two-sided; None below two images.
     """
 
     value: float | None
@@ -103,7 +96,7 @@ class Wins:
 
 
 def samples(tables: Sequence[CountsTable], protocol: Protocol) -> Samples:
-    """The samples of a row from the integers of its seeds.
+    """Return the samples of a row from the integers of its seeds.
 
     Raises:
         UserError: the seeds do not have the same samples.
@@ -113,22 +106,17 @@ def samples(tables: Sequence[CountsTable], protocol: Protocol) -> Samples:
     ids = tuple(row.sample_id for row in first)
     if any(tuple(row.sample_id for row in rows) != ids for rows in ordered):
         raise UserError("The seeds of one row were scored on different samples. Evaluate them again on the same data.")
-    scored = [score_samples(CountsTable(rows), protocol) for rows in ordered]
     return Samples(
         ids,
         tuple(row.image_id for row in first),
-        tuple(UNMATCHED if row.category is None else row.category for row in first),
+        tuple(category_class(row) for row in first),
         {scheme: tuple(size_class(row, scheme) for row in first) for scheme in SIZE_CLASSES},
-        scored[0].counted_N,
-        *(
-            np.stack([getattr(one, name) for one in scored])
-            for name in ("iou_N", "hit_NT", "intersection_N", "union_N")
-        ),
+        tuple(score_samples(CountsTable(rows), protocol) for rows in ordered),
     )
 
 
 def require_pairs(a: Samples, b: Samples) -> None:
-    """Raise UserError where two rows do not have the same samples: then there are no pairs to test."""
+    """Raise UserError if two rows do not have the same samples: then there are no pairs to test."""
     if a.ids != b.ids:
         only_a, only_b = sorted(set(a.ids) - set(b.ids)), sorted(set(b.ids) - set(a.ids))
         some = ", ".join((only_a + only_b)[:5])
@@ -139,29 +127,29 @@ def require_pairs(a: Samples, b: Samples) -> None:
 
 
 def gaps(
-    a: Samples, b: Samples, groups: Mapping[str, np.ndarray], *, resamples: int = RESAMPLES, seed: int = 0
+    a: Samples, b: Samples, groups: Mapping[str, Array], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Gap]]:
-    """Test b against a: the differences of mIoU, oIoU and Pr@X in every group.
+    """Test b against a: the differences of every metric in every group.
 
     Args:
         a: the first row.
         b: the second, on the same samples.
-        groups: name -> indices of its samples. All groups see the same resampled pictures.
+        groups: name -> indices of its samples. All groups see the same resampled images.
         resamples: bootstrap replicates.
         seed: of the generator.
 
     Returns:
-        group -> metric -> difference. Exchanging a and b changes the signs and nothing else.
+        group -> metric -> difference. Exchanging a and b changes only the signs.
 
     Raises:
         UserError: the samples differ.
     """
     require_pairs(a, b)
-    if a._key > b._key:  # one order of the columns, whoever is named first: sums then round alike
+    if a._key > b._key:  # one order of the columns for both orders of the arguments, so that sums round the same way
         turned = gaps(b, a, groups, resamples=resamples, seed=seed)
         return {group: {name: -gap for name, gap in found.items()} for group, found in turned.items()}
     image_N, n_images = clusters(a.images)
-    scores = _scores(a), _scores(b)
+    scores = _ratios(a), _ratios(b)
     prepared = {name: _Group(scores, index_M, image_N) for name, index_M in groups.items()}
     if n_images >= MIN_IMAGES:
         for times_RK in draws(n_images, resamples, seed):
@@ -170,7 +158,7 @@ def gaps(
     return {name: group.results() for name, group in prepared.items()}
 
 
-def wins(a: Samples, b: Samples, index_M: np.ndarray) -> Wins:
+def wins(a: Samples, b: Samples, index_M: Array) -> Wins:
     """Count the samples of a group that each side wins."""
     gap_M = b.iou_N[index_M] - a.iou_N[index_M]
     n_a, n_b = int(np.count_nonzero(gap_M < 0)), int(np.count_nonzero(gap_M > 0))
@@ -196,11 +184,11 @@ def p_value(beyond: int, replicates: int, t: float, spread: float, n_images: int
         replicates: all of them.
         t: the observed one.
         spread: root of the mean of t*^2 (1 where t* is standard normal).
-        n_images: pictures behind the score.
+        n_images: images behind the score.
 
     Returns:
-        ``(1 + beyond) / (1 + replicates)``. Where fewer than ten replicates lie beyond, that share is little more than
-        an upper bound, too coarse for the many pairs of a long table; from 30 pictures on, a normal tail of the
+        ``(1 + beyond) / (1 + replicates)``. If fewer than ten replicates are beyond, that share is little more than
+        an upper bound, too coarse for the many pairs of a long table; from 30 images on, a normal tail of the
         replicates' own spread then continues it downwards.
     """
     counted = (1 + beyond) / (1 + replicates)
@@ -209,39 +197,35 @@ def p_value(beyond: int, replicates: int, t: float, spread: float, n_images: int
     return min(counted, math.erfc(t / (spread * math.sqrt(2))))
 
 
-_Ratio = tuple[np.ndarray, np.ndarray]
-
-
-def _scores(side: Samples) -> dict[str, list[_Ratio]]:
-    """Metric -> ratios of sums whose mean is the score: one ratio, or one per seed where the denominators differ."""
-    counted_N = side.counted_N.astype(np.float64)
-    hit_NT = side.hit_SNT.mean(axis=0) * counted_N[:, None]
-    union_SN = side.union_SN.astype(np.float64)
-    return {
-        "miou": [(side.iou_N, np.ones(len(side.ids)))],
-        "oiou": list(zip(side.intersection_SN.astype(np.float64), union_SN, strict=True)),
-        **{name: [(hit_NT[:, column], counted_N)] for column, name in enumerate(PRECISIONS)},
-    }
+def _ratios(side: Samples) -> dict[str, list[Ratio]]:
+    """Metric -> one ratio of sums per seed; their mean is the row's score. Means over categories have no test."""
+    has_empty = not side.seeds[0].targeted_N.all()
+    found = {}
+    for name, metric in METRICS.items():
+        if metric.ratio and (has_empty or not metric.no_target):
+            pairs = [metric.ratio(seed) for seed in side.seeds]
+            found[name] = [(up_N.astype(np.float64), down_N.astype(np.float64)) for up_N, down_N in pairs]
+    return found
 
 
 class _Contrast:
-    """One score's difference in one group: a weighted sum of ratios of sums over pictures.
+    """One score's difference in one group: a weighted sum of ratios of sums over images.
 
-    `terms` hold (weight, numerator per picture, denominator per picture). Its columns are the centred numerators, the
+    `terms` hold (weight, numerator per image, denominator per image). Its columns are the centred numerators, the
     denominators and the products of all pairs of these, from whose resampled sums t* follows.
     """
 
-    def __init__(self, terms: list[tuple[float, np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, terms: list[tuple[float, Array, Array]]) -> None:
         totals = [(numerator_K.sum(), denominator_K.sum()) for _, numerator_K, denominator_K in terms]
         self.defined = all(denominator > 0 for _, denominator in totals)
-        self.columns: list[np.ndarray] = []
+        self.columns: list[Array] = []
         self.places: list[int] = []  # of the columns, among those of the group
         if not self.defined:
             return
         self.weights = [weight for weight, _, _ in terms]
         ratios = [numerator / denominator for numerator, denominator in totals]
         self.value = math.fsum(weight * ratio for weight, ratio in zip(self.weights, ratios, strict=True))
-        self.parts: list[np.ndarray] = []
+        self.parts: list[Array] = []
         influence_K = np.zeros(len(terms[0][1]))
         for (weight, numerator_K, denominator_K), ratio, (_, total) in zip(terms, ratios, totals, strict=True):
             centred_K = numerator_K - ratio * denominator_K
@@ -250,12 +234,12 @@ class _Contrast:
         self.pairs = [(i, j) for i in range(len(self.parts)) for j in range(i, len(self.parts))]
         self.columns = [*self.parts, *(self.parts[i] * self.parts[j] for i, j in self.pairs)]
         self.error = math.sqrt(float(influence_K @ influence_K))
-        self.t: list[np.ndarray] = []
+        self.t: list[Array] = []
 
-    def add(self, sums_RC: np.ndarray) -> None:
+    def add(self, sums_RC: Array) -> None:
         """Append |t*| of a chunk of resamples from the resampled sums of the group's columns."""
         n, place = len(self.parts), self.places
-        factors: list[np.ndarray] = []
+        factors: list[Array] = []
         change_R = np.zeros(len(sums_RC))
         with np.errstate(divide="ignore", invalid="ignore"):
             for term, weight in enumerate(self.weights):
@@ -269,11 +253,11 @@ class _Contrast:
         change_R = change_R[~np.isnan(change_R)]
         self.t.append(studentised(change_R, variance_R[~np.isnan(variance_R)]))
 
-    def result(self, n_images: int) -> Gap:
-        """The test, from all chunks; the number of pictures decides how small a p can be told."""
+    def result(self, n_images: int, scale: float) -> Gap:
+        """Return the test over all chunks. `scale` is the metric's; few images bound p from below."""
         if not self.defined:
             return Gap(None)
-        value = 100.0 * self.value
+        value = scale * self.value
         t_R = np.sort(np.concatenate(self.t)) if self.t else np.empty(0)
         if n_images < MIN_IMAGES or not len(t_R):
             return Gap(value)
@@ -285,29 +269,29 @@ class _Contrast:
         position = math.ceil(LEVEL * (len(t_R) + 1)) - 1
         if position >= len(t_R) or not math.isfinite(t_R[position]):
             return Gap(value, p=p)
-        half = 100.0 * float(t_R[position]) * self.error
+        half = scale * float(t_R[position]) * self.error
         return Gap(value, value - half, value + half, p)
 
 
 class _Group:
-    """The contrasts of one group of samples, over the pictures that show any of them."""
+    """The contrasts of one group of samples, over the images that show any of them."""
 
     def __init__(
-        self, scores: tuple[dict[str, list[_Ratio]], dict[str, list[_Ratio]]], index_M: np.ndarray, image_N: np.ndarray
+        self, scores: tuple[dict[str, list[Ratio]], dict[str, list[Ratio]]], index_M: Array, image_N: Array
     ) -> None:
         self.images_G, local_M = np.unique(image_N[index_M], return_inverse=True)
         n = len(self.images_G)
 
-        def per_picture(values_N: np.ndarray) -> np.ndarray:
+        def per_image(values_N: Array) -> Array:
             return np.bincount(local_M, weights=values_N[index_M], minlength=n)
 
         self.contrasts: dict[str, _Contrast] = {}
         for name, sides in ((name, (scores[0][name], scores[1][name])) for name in scores[0]):
             self.contrasts[name] = _Contrast(
-                [(weight, per_picture(up_N), per_picture(down_N)) for weight, up_N, down_N in _terms(*sides)]
+                [(weight, per_image(up_N), per_image(down_N)) for weight, up_N, down_N in _terms(*sides)]
             )
         places: dict[bytes, int] = {}  # equal columns (mIoU and Pr@X share their denominator) are summed once
-        columns: list[np.ndarray] = []
+        columns: list[Array] = []
         for contrast in self.contrasts.values():
             for column_G in contrast.columns:
                 contrast.places.append(places.setdefault(column_G.tobytes(), len(columns)))
@@ -315,7 +299,7 @@ class _Group:
                     columns.append(column_G)
         self.columns_GC = np.stack(columns or [np.zeros(n)], axis=1)
 
-    def add(self, times_RK: np.ndarray) -> None:
+    def add(self, times_RK: Array) -> None:
         """Take in a chunk of resamples."""
         whole = len(self.images_G) == times_RK.shape[1]
         sums_RC = (times_RK if whole else times_RK[:, self.images_G]) @ self.columns_GC
@@ -324,12 +308,13 @@ class _Group:
                 contrast.add(sums_RC)
 
     def results(self) -> dict[str, Gap]:
-        """The difference of every score."""
-        return {name: contrast.result(len(self.images_G)) for name, contrast in self.contrasts.items()}
+        """Return the difference of every metric."""
+        n = len(self.images_G)
+        return {name: contrast.result(n, METRICS[name].scale) for name, contrast in self.contrasts.items()}
 
 
-def _terms(a: list[_Ratio], b: list[_Ratio]) -> list[tuple[float, np.ndarray, np.ndarray]]:
-    """The difference of two means of ratios; one ratio of differences where all denominators are the same."""
+def _terms(a: list[Ratio], b: list[Ratio]) -> list[tuple[float, Array, Array]]:
+    """The difference of two means of ratios; one ratio of differences if all denominators are equal."""
     down_N = a[0][1]
     if all(np.array_equal(other_N, down_N) for _, other_N in a + b):
         mean_a, mean_b = (np.mean([up_N for up_N, _ in side], axis=0) for side in (a, b))
@@ -337,7 +322,7 @@ def _terms(a: list[_Ratio], b: list[_Ratio]) -> list[tuple[float, np.ndarray, np
     return [(sign / len(side), *ratio) for sign, side in ((-1.0, a), (1.0, b)) for ratio in side]
 
 
-def studentised(change_R: np.ndarray, variance_R: np.ndarray) -> np.ndarray:
+def studentised(change_R: Array, variance_R: Array) -> Array:
     """|t*| = |d* - d| / se*: 0 for no change, infinite for a change without any variance."""
     error_R = np.sqrt(np.maximum(variance_R, 0.0))
     change_R = np.where(np.abs(change_R) <= _TINY, 0.0, np.abs(change_R))

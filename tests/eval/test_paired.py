@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval import paired
+from rrsis_bench.eval.metrics import PRECISIONS, SampleScores
 from rrsis_bench.results.board import significance
-from rrsis_bench.results.compare import paired
-from rrsis_bench.results.record.schema import PRECISIONS
 from tests.fakes.records import LAVT, NATIVE, random_table, row, table_of
 
 
@@ -21,17 +21,17 @@ def side(iou_N, union_N, images, *, categories=None) -> paired.Samples:
     intersection_N = np.rint(np.asarray(iou_N) * union_N).astype(np.int64)
     iou_N = intersection_N / union_N
     n = len(union_N)
-    hit_NT = iou_N[:, None] >= np.array([0.5, 0.6, 0.7, 0.8, 0.9])
+    yes_N = np.ones(n, dtype=bool)
+    scores = SampleScores(iou_N, intersection_N, union_N, yes_N, yes_N, ~yes_N, False)
     return paired.Samples(
-        tuple(f"s{i:06d}" for i in range(n)), tuple(map(str, images)), tuple(categories or ["ship"] * n), {},
-        np.ones(n, dtype=bool), iou_N[None], hit_NT[None], intersection_N[None], union_N[None],
-    )  # fmt: skip
+        tuple(f"s{i:06d}" for i in range(n)), tuple(map(str, images)), tuple(categories or ["ship"] * n), {}, (scores,)
+    )
 
 
 def pair(n_images, seed, *, shift=0.1, slope=0.08, spread=1.5):
-    """Two models on pictures with one to about ten targets each, whose areas are log-normal.
+    """Two models on images with one to about ten targets each, whose areas are log-normal.
 
-    Hard pictures are hard for both; the second model is better by `shift` and, with `slope`, on large targets.
+    Hard images are hard for both; the second model is better by `shift` and, with `slope`, on large targets.
     """
     rng = np.random.default_rng(seed)
     images = np.repeat(np.arange(n_images), np.minimum(rng.geometric(0.45, n_images), 12))
@@ -51,17 +51,17 @@ def everything(samples):
 
 
 def plain(a, b, resamples, seed):
-    """mIoU and oIoU by loops: draw pictures one by one, and the standard error from the residuals of every draw."""
+    """mIoU and oIoU by loops: draw images one by one, and the standard error from the residuals of every draw."""
     rng = np.random.default_rng(seed)
-    pictures = list(dict.fromkeys(a.images))
-    members = {name: [i for i, image in enumerate(a.images) if image == name] for name in pictures}
+    images = list(dict.fromkeys(a.images))
+    members = {name: [i for i, image in enumerate(a.images) if image == name] for name in images}
 
     def both(drawn):
         picked = [i for name in drawn for i in members[name]]
         rows = []
         for s in (a, b):
-            rows.append((np.mean([s.iou_N[i] for i in picked]), sum(s.intersection_SN[0, i] for i in picked),
-                         sum(s.union_SN[0, i] for i in picked)))  # fmt: skip
+            rows.append((np.mean([s.iou_N[i] for i in picked]), sum(s.seeds[0].intersection_N[i] for i in picked),
+                         sum(s.seeds[0].union_N[i] for i in picked)))  # fmt: skip
         (miou_a, i_a, u_a), (miou_b, i_b, u_b) = rows
         gaps = np.array([miou_b - miou_a, i_b / u_b - i_a / u_a])
         squares = np.zeros(2)
@@ -69,15 +69,15 @@ def plain(a, b, resamples, seed):
             d, e = 0.0, 0.0
             for i in members[name]:
                 d += (b.iou_N[i] - a.iou_N[i] - gaps[0]) / len(picked)
-                e += (b.intersection_SN[0, i] - i_b / u_b * b.union_SN[0, i]) / u_b
-                e -= (a.intersection_SN[0, i] - i_a / u_a * a.union_SN[0, i]) / u_a
+                e += (b.seeds[0].intersection_N[i] - i_b / u_b * b.seeds[0].union_N[i]) / u_b
+                e -= (a.seeds[0].intersection_N[i] - i_a / u_a * a.seeds[0].union_N[i]) / u_a
             squares += np.array([d * d, e * e])
         return gaps, np.sqrt(squares)
 
-    gap, error = both(pictures)
+    gap, error = both(images)
     t = []
     for _ in range(resamples):
-        star, star_error = both([pictures[k] for k in rng.integers(len(pictures), size=len(pictures))])
+        star, star_error = both([images[k] for k in rng.integers(len(images), size=len(images))])
         t.append(np.abs(star - gap) / star_error)
     t = np.array(t)
     p = (1 + (t >= np.abs(gap) / error).sum(axis=0)) / (1 + resamples)
@@ -165,8 +165,8 @@ def test_samples_pair_by_id_whatever_their_order_and_others_are_refused():
         paired.samples([table, type(table)(table.rows[:18])], NATIVE)
 
 
-def test_too_few_pictures_are_never_significant():
-    """One picture has no p; two that both favour a side have no bounded interval."""
+def test_too_few_images_are_never_significant():
+    """One image has no p; two that both favour a side have no bounded interval."""
     one = side([0.2, 0.3], [100, 200], [0, 0]), side([0.8, 0.9], [100, 200], [0, 0])
     assert paired.gaps(*one, everything(one[0]), resamples=50)[""]["miou"].p is None
     two = side([0.2, 0.3], [100, 200], [0, 1]), side([0.8, 0.95], [100, 200], [0, 1])
@@ -188,7 +188,7 @@ def test_holms_correction():
 
 
 def test_a_small_p_follows_the_replicates_own_tail():
-    """Below ten replicates the share is an upper bound; few pictures, or ten and more replicates, keep it."""
+    """Below ten replicates the share is an upper bound; few images, or ten and more replicates, keep it."""
     assert paired.p_value(0, 999, 6.0, 1.0, 300) == pytest.approx(1.97e-9, rel=0.01)
     assert paired.p_value(0, 999, 6.0, 1.0, 20) == 1 / 1000
     assert paired.p_value(10, 999, 6.0, 1.0, 300) == 11 / 1000
@@ -238,7 +238,7 @@ def test_coverage_and_error_rate_in_short():
 
 @pytest.mark.slow
 def test_coverage_of_the_95_percent_interval_on_a_thousand_pairs():
-    """Log-normal areas, 300 unequal pictures, 1,000 resamples; measured 95.2 and 96.2 (percentile: 94.4, 93.2)."""
+    """Log-normal areas, 300 unequal images, 1,000 resamples; measured 95.2 and 96.2 (percentile: 94.4, 93.2)."""
     miou, oiou = held(1000, 300, 1000)
     assert 93.5 <= miou <= 96.5
     assert 93.5 <= oiou <= 96.5

@@ -1,0 +1,43 @@
+"""Write all leaderboard files: the tables and the report page, as a pure function of the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rrsis_bench.files import write_files
+from rrsis_bench.results.board import rows, tables
+from rrsis_bench.results.record import store
+from rrsis_bench.results.record.schema import Record
+from rrsis_bench.results.render import page
+
+
+def regenerate(root: Path) -> list[Path]:
+    """Write every table below `root` and the report page from the records, and return their paths.
+
+    Tables of datasets without a record are deleted.
+
+    Raises:
+        UserError: a record is invalid, or a write failed. Every table is then the old or the new one, never a part.
+    """
+    by_data: dict[str, list[Record]] = {}
+    for record in store.read_all(root):
+        by_data.setdefault(record.data, []).append(record)
+    files: dict[Path, bytes] = {}
+    everything: list[rows.BoardRow] = []
+    for data in sorted(by_data):
+        ranked = rows.rank(by_data[data], root)
+        everything += ranked
+        files |= {root / name: content for name, content in tables.files(data, ranked).items()}
+    if everything:
+        files[root / tables.EFFICIENCY] = tables.efficiency_file(everything)
+        files[root / page.INDEX] = page.build(root, everything)
+    write_files(files)
+    for marker in root.glob("*_per_threshold.csv"):
+        if marker not in files:
+            data = marker.name.removesuffix("_per_threshold.csv")
+            for name in tables.files(data, []):
+                (root / name).unlink(missing_ok=True)
+    if not everything:
+        for name in (tables.EFFICIENCY, page.INDEX):
+            (root / name).unlink(missing_ok=True)
+    return list(files)
