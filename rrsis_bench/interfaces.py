@@ -117,23 +117,43 @@ class SegmenterOutput:
     aux_losses: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Declarations of a model for the contract tests, which run over every registered model.
+
+    Attributes:
+        dead_parameters: regular expression, matched at the start of parameter names. Exactly these parameters get no
+            gradient from the logits, with the default switches; the default is none.
+        tiny_overrides: configuration overrides that make the model smaller than ``size=tiny size.image=64
+            size.max_tokens=12`` does.
+    """
+
+    dead_parameters: str = r"(?!)"
+    tiny_overrides: tuple[str, ...] = ()
+
+
 class Segmenter(nn.Module, ABC):
-    """The contract of a model. A subclass writes ``__init__`` and ``forward``; the harness makes the masks.
+    """A model: a subclass writes ``__init__`` and ``forward``, and the harness makes the masks.
 
     A subclass sets in ``__init__``:
         views: view name -> side length in pixels, the main view first, for example ``{"image": 480}``.
         max_tokens: L, the number of text tokens (padding and special tokens included).
 
     and may set on the class:
+        version: raised when a change of the code moves the model's numbers. It is part of the train hash, so that runs
+            of two versions never share a row.
         phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask", "word_mask")``; see
             `rrsis_bench.data.text.pipeline.TextPipeline`.
+        contract: exceptions of the model in the contract tests; see `Contract`.
 
     A model whose image encoding does not depend on the text derives from `ImageFirstSegmenter` instead.
     """
 
     views: dict[str, int]
     max_tokens: int
+    version: ClassVar[int] = 1
     phrase_masks: tuple[str, ...] = ()
+    contract: ClassVar[Contract] = Contract()
     _sealed: ClassVar[Mapping[str, str]] = {
         "predict_masks": "the protocol makes the masks. Return logits from forward() instead."
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rrsis_bench.backbones.bert import BertEncoder
 from rrsis_bench.backbones.swin import SwinEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
@@ -49,6 +49,9 @@ class CVWin(nn.Module):
 
 class CSINet(Segmenter):
     """Swin and BERT over a remote and a close view; see the package's header for paper, deviations and figures."""
+
+    version = 1
+    contract = Contract(tiny_overrides=("model.args.close=64",))
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rrsis_bench.backbones.bert import BertEncoder
 from rrsis_bench.backbones.swin import SwinEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.decoder import TopDownDecoder
 from .fiam import FIAM, Phrase
@@ -24,7 +24,13 @@ STAGE_OUTPUTS = ("pwam", "fused")
 class FIANet(Segmenter):
     """Swin and BERT with fine-grained alignment (FIAM) in every stage and a multi-scale neck (TMEM)."""
 
+    version = 1
     official_format = OFFICIAL_FORMAT
+    # With stage_output="pwam", only the last stage's PWAM reaches the neck. A normalisation cancels the bias of the
+    # attention's output.
+    contract = Contract(
+        dead_parameters=r"stages\.3\.(context_gate|object|position|modulation)\.|.*attention\.out\.bias$"
+    )
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.backbones.bert import BertEncoder
 from rrsis_bench.backbones.swin import SwinEncoder
-from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
@@ -19,7 +19,10 @@ from .official_keys import OFFICIAL_FORMAT
 class LAVT(Segmenter):
     """Swin and BERT, with language fused between the Swin stages."""
 
+    version = 1
     official_format = OFFICIAL_FORMAT
+    # The last stage hands on its PWAM output alone. A normalisation cancels the bias of the attention's output.
+    contract = Contract(dead_parameters=r"stages\.3\.gate\.|.*attention\.out\.bias$")
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rrsis_bench.backbones.bert import BertEncoder
 from rrsis_bench.backbones.swin import SwinEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.decoder import TopDownDecoder
 from .hfim import HFIM
@@ -20,6 +20,10 @@ from .psr import SOFTMAXES
 
 class MRSNet(Segmenter):
     """Swin and BERT with IFIM in every stage and HFIM over them; deviations and figures: the package's header."""
+
+    version = 1
+    # A normalisation cancels the bias of the attention's output.
+    contract = Contract(dead_parameters=r".*attention\.out\.bias$")
 
     def __init__(
         self,

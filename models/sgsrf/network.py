@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rrsis_bench.backbones.clip import ClipEncoder
 from rrsis_bench.backbones.sam2 import Sam2Encoder, SamFeatures
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import ImageFirstSegmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, ImageFirstSegmenter, SegmenterOutput
 
 from .ccr import INITS, ConsistencyRefinement, pool_words
 from .gmfe import FeatureEnhancement
@@ -26,7 +26,15 @@ CONTEXT_TOKENS = 6
 class SGSRF(ImageFirstSegmenter):
     """CLIP and SAM 2 in three stages; see the package's header for paper, deviations and figures."""
 
+    version = 1
     phrase_masks = ("word_mask",)
+    contract = Contract(
+        # Parts of CLIP and SAM 2 that no mask depends on; both encoders freeze them.
+        dead_parameters=r"clip\.(visual\.proj|text\.text_projection|logit_)|"
+        r"sam2\.sam\.prompt_encoder\.(point|not_a_point|no_mask)_embed\.|"
+        r"sam2\.sam\.mask_decoder\.(output_hypernetworks_mlps\.[123]|iou_prediction_head|pred_obj_score_head)\.",
+        tiny_overrides=("size.sam2.image=64", "size.clip.image=64"),
+    )
 
     def __init__(
         self,

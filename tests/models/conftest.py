@@ -1,16 +1,16 @@
-"""Tiny configurations of the models and batches for them."""
+"""Tiny models, tiny backbones, and batches for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from rrsis_bench import registry
 from rrsis_bench.interfaces import Segmenter
+from tests.fakes.config import compose
 
 SWIN = {
     "embed_dim": 16,
@@ -63,49 +63,48 @@ SAM2 = {
     "adapt": "all",
     "weights": "random",
 }
-TINY: dict[str, dict[str, Any]] = {
-    name: {"views": {"image": SIDE}, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}
-    for name in ("lavt", "fianet", "rmsin", "mrsnet")
-} | {"csinet": {"close": SIDE, "n_view": 2, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT}}
-TINY["sgsrf"] = {"clip": CLIP, "sam2": SAM2, "heads": 4, "prompt_width": 32, "hidden": 48}
+WORDS = 200  # ids below this are in the vocabulary of every tiny model
 
 
-def build_tiny(name: str, **overrides: Any) -> Segmenter:
-    """The tiny model `name`, the same weights every time."""
+def build_tiny(name: str, *overrides: str, **args: Any) -> Segmenter:
+    """Build a registered model at ``size=tiny``, smaller still, with the same weights every time.
+
+    Args:
+        name: registry name.
+        overrides: further configuration overrides.
+        args: constructor arguments that replace composed ones.
+    """
+    cls = registry.load_class(name)
+    small = ("size=tiny", f"size.image={SIDE}", f"size.max_tokens={TOKENS}", *cls.contract.tiny_overrides)
+    composed = compose("data=synthetic", f"model={name}", *small, *overrides)
     torch.manual_seed(0)
-    return registry.load_class(name)(**{**TINY[name], **overrides})
+    return cls(**{**composed["model"]["args"], **args})
 
 
-def make_inputs(samples: int = 3, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Views (those of every model) and text of a batch; every sample has another length, object and position."""
+def make_inputs(
+    samples: int = 3, seed: int = 0, views: Mapping[str, int] | None = None, tokens: int = TOKENS
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Views and text of a batch; every sample has another length, object and position.
+
+    Args:
+        samples: B.
+        seed: of images and ids.
+        views: view name -> side; by default the views of every in-tree model at its tests' size.
+        tokens: L.
+    """
+    views = views or {"image": SIDE, "close": SIDE, "remote": SIDE // 2, "clip": SIDE, "sam": SIDE}
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (samples, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
-    ids = torch.randint(1, BERT["vocab_size"], (samples, TOKENS), generator=generator)
-    masks = torch.zeros(4, samples, TOKENS, dtype=torch.int64)
+    images = {
+        name: torch.randint(0, 256, (samples, 3, side, side), dtype=torch.uint8, generator=generator)
+        for name, side in views.items()
+    }
+    ids = torch.randint(1, WORDS, (samples, tokens), generator=generator)
+    masks = torch.zeros(4, samples, tokens, dtype=torch.int64)
     for row in range(samples):
-        length = TOKENS - row % 4
+        length = tokens - row % 4
         masks[0, row, :length] = 1
         masks[1, row, 1 + row % 3 : 3 + row % 3] = 1
         masks[2, row, 5 : 6 + row % 4] = 1
         masks[3, row, 1 : length - 1] = 1  # without the special tokens around the words
     text = dict(zip(("attention_mask", "object_mask", "position_mask", "word_mask"), masks, strict=True))
-    views = {"image": image, "close": image, "remote": image[..., ::2, ::2], "clip": image, "sam": image}
-    return views, {"input_ids": ids, **text}
-
-
-@pytest.fixture(params=sorted(TINY))
-def name(request: pytest.FixtureRequest) -> str:
-    """Every model once."""
-    return request.param
-
-
-@pytest.fixture
-def tiny() -> Callable[..., Segmenter]:
-    """`build_tiny`: name, overrides -> model."""
-    return build_tiny
-
-
-@pytest.fixture
-def inputs() -> Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """`make_inputs`: number of samples, seed -> (views, text)."""
-    return make_inputs
+    return images, {"input_ids": ids, **text}
