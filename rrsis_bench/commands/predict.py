@@ -16,72 +16,83 @@ if TYPE_CHECKING:
     from rrsis_bench.predict.predictor import Predictor
 
 _DESCRIPTION = """\
-Predict the mask of each sentence on an image of one's own.
+Predict the masks of referring expressions on your own image.
 
   rrsis-bench predict scene.png "the ship on the left" --run runs/<run_id> -o out/
 
-PNG and JPEG files need nothing more; GeoTIFFs and other rasters need pip install 'rrsis-bench[geo]' and keep their
-georeference. OUT receives <image>.mask.tif (or .png), .gpkg, .overlay.png and .predict.json, all of them or none."""
+GeoTIFFs and other rasters keep their georeference and need pip install 'rrsis-bench[geo]'. PNG and JPEG files need no
+extra. OUT receives <image>.mask.tif (or .png), .gpkg, .overlay.png and .predict.json, either all of them or none."""
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parser."""
     predict = verbs.add_parser(
         "predict",
-        help="masks, polygons and a picture for sentences on one's own image",
+        help="predict masks, polygons and an overlay on your own image",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.add_argument("image", type=Path, help="PNG, JPEG, GeoTIFF, VRT, ...")
-    predict.add_argument("sentence", nargs="?", help="a referring expression")
-    predict.add_argument("-e", dest="more", metavar="SENTENCE", action="append", default=[], help="another one")
+    predict.add_argument("expression", nargs="?", help="a referring expression")
+    predict.add_argument("-e", dest="more", metavar="EXPRESSION", action="append", default=[], help="a further one")
     predict.add_argument(
-        "--expressions", type=Path, metavar="FILE", help="more: a CSV file with the column expression, or one per line"
+        "--expressions",
+        type=Path,
+        metavar="FILE",
+        help="read them from a CSV file with the column expression, or one per line",
     )
     model = predict.add_argument_group("model")
     either = model.add_mutually_exclusive_group(required=True)
-    either.add_argument("--run", type=Path, metavar="RUN", help="a finished run, runs/<run_id>, or a checkpoint of it")
+    either.add_argument(
+        "--run", type=Path, metavar="RUN", help="a finished run, runs/<run_id>, or one of its checkpoints"
+    )
     either.add_argument("--weights", type=Path, metavar="PATH", help="released weights (.pth), or a checkpoint")
-    model.add_argument("--model", help="with a .pth file: which model it is")
+    model.add_argument("--model", help="for a .pth file: name of the model")
     model.add_argument(
         "--set", dest="overrides", metavar="OVERRIDE", action="append", default=[],
-        help="with a .pth file: Hydra overrides that its model was built with (data=refsegrs ...)",
+        help="for a .pth file: Hydra overrides for the model, such as data=refsegrs",
     )  # fmt: skip
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
     image = predict.add_argument_group("image")
     image.add_argument("--bands", metavar="R,G,B", help="bands shown as red, green and blue, counted from 1")
     image.add_argument(
         "--scale", default="auto", metavar="auto|none|LO,HI|pLO,pHI",
-        help="to 8 bits: by itself, given limits, or percentiles of the whole image (default: %(default)s)",
+        help="limits for conversion to 8 bits: values, or percentiles of the whole image (default: %(default)s)",
     )  # fmt: skip
     image.add_argument("--nodata", type=float, metavar="V", help="value of pixels without data")
-    image.add_argument("--window", metavar="X,Y,W,H", help="predict on this part, in pixels")
-    image.add_argument("--aoi", type=Path, metavar="FILE", help="predict on the part under these polygons")
+    image.add_argument("--window", metavar="X,Y,W,H", help="predict on this part only, in pixels")
+    image.add_argument("--aoi", type=Path, metavar="FILE", help="predict on the area of these polygons only")
     view = predict.add_argument_group("frame or tiles")
     view.add_argument(
         "--view", default="frame", choices=("frame", "tile"),
-        help="show the model the whole image, as in evaluation, or tile by tile (default: %(default)s)",
+        help="predict on the whole image at once, as in evaluation, or on tiles (default: %(default)s)",
     )  # fmt: skip
-    view.add_argument("--tile", type=int, metavar="PX", help="side of a tile (default: as the training pictures)")
-    view.add_argument("--overlap", type=float, help="share of a tile that the next one covers too (default: 0.25)")
-    view.add_argument("--blend", choices=("hann", "mean"), help="average of overlapping tiles (default: hann)")
+    view.add_argument("--tile", type=int, metavar="PX", help="side of a tile (default: that of the training images)")
+    view.add_argument("--overlap", type=float, help="share of a tile that the next one also covers (default: 0.25)")
+    view.add_argument("--blend", choices=("hann", "mean"), help="weights of overlapping tiles (default: hann)")
     view.add_argument("--batch", type=int, metavar="N", help="tiles per forward pass (default: 4)")
-    view.add_argument("--presence-min", type=float, metavar="P", help="drop tiles without a pixel of this probability")
-    view.add_argument("--max-memory", metavar="SIZE", help="of blended rows, such as 500MiB (default: 2GiB)")
+    view.add_argument(
+        "--presence-min", type=float, metavar="P", help="drop tiles without a pixel of at least this probability"
+    )
+    view.add_argument("--max-memory", metavar="SIZE", help="limit for blended rows, such as 500MiB (default: 2GiB)")
     out = predict.add_argument_group("output")
-    out.add_argument("-o", "--out", type=Path, required=True, help="folder of the files")
-    out.add_argument("--threshold", type=float, help="probability of a target's pixels (default: 0.5)")
-    out.add_argument("--save-prob", action="store_true", help="also write the probabilities")
+    out.add_argument("-o", "--out", type=Path, required=True, help="folder for the files")
+    out.add_argument("--threshold", type=float, help="probability above which a pixel is in the mask (default: 0.5)")
+    out.add_argument("--save-prob", action="store_true", help="also write probabilities")
     out.add_argument(
         "--vector", default="auto", choices=("auto", "gpkg", "geojson", "parquet", "none"),
-        help="format of the polygons (auto: gpkg where the image is georeferenced)",
+        help="format of the polygons; auto: gpkg if the image is georeferenced (default: %(default)s)",
     )  # fmt: skip
-    out.add_argument("--min-area", default="0", metavar="20px|5m2", help="leave smaller polygons out")
-    out.add_argument("--simplify", default="0", metavar="PX", help="move polygons' borders by at most this many pixels")
-    out.add_argument("--to-crs", metavar="CRS", help="of the polygons, such as EPSG:4326 (default: the image's)")
-    out.add_argument("--no-overlay", action="store_true", help="write no picture")
-    out.add_argument("--overwrite", action="store_true", help="replace files of the same names")
-    out.add_argument("--json", action="store_true", help="print <image>.predict.json for another program")
+    out.add_argument("--min-area", default="0", metavar="20px|5m2", help="drop smaller polygons")
+    out.add_argument("--simplify", default="0", metavar="PX", help="simplify borders by at most this many pixels")
+    out.add_argument(
+        "--to-crs",
+        metavar="CRS",
+        help="coordinate system of the polygons, such as EPSG:4326 (default: that of the image)",
+    )
+    out.add_argument("--no-overlay", action="store_true", help="do not write the overlay")
+    out.add_argument("--overwrite", action="store_true", help="replace existing files")
+    out.add_argument("--json", action="store_true", help="print <image>.predict.json to stdout")
     predict.set_defaults(call=_predict)
 
 
@@ -94,7 +105,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     request = job.Request(
         image=args.image.expanduser(),
-        expressions=tuple(_sentences(args)),
+        expressions=tuple(_expressions(args)),
         out=args.out.expanduser(),
         options=_options(args),
         window=_numbers(args.window, "window", 4),
@@ -133,7 +144,7 @@ def _load(args: argparse.Namespace) -> Predictor:
 
     if args.run is not None:
         if args.model or args.overrides:
-            raise UserError("--model and --set are for --weights: a run knows its model.")
+            raise UserError("--model and --set apply to --weights only. A run records its model: remove them.")
         return Predictor.from_run(args.run, device=args.device)
     return Predictor.from_weights(args.weights, args.model, args.overrides, device=args.device)
 
@@ -158,28 +169,17 @@ def _show(console: Console, content: dict[str, Any], out: Path) -> None:
     console.print(f"Wrote {', '.join(content['files'])} to {out}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _sentences(args: argparse.Namespace) -> list[str]:
+def _expressions(args: argparse.Namespace) -> list[str]:
     from rrsis_bench.predict.job import read_expressions
 
-    found = [*([args.sentence] if args.sentence is not None else []), *args.more]
+    found = [*([] if args.expression is None else [args.expression]), *args.more]
     return [*found, *(read_expressions(args.expressions) if args.expressions else [])]
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    given = {
-        "tile": args.tile,
-        "overlap": args.overlap,
-        "blend": args.blend,
-        "batch": args.batch,
-        "presence_min": args.presence_min,
-        "max_memory": None if args.max_memory is None else _bytes(args.max_memory),
-    }
-    typed = {name: value for name, value in given.items() if value is not None}
-    if args.view == "frame" and typed:
-        raise UserError(f"--{next(iter(typed)).replace('_', '-')} is for --view tile; a frame has no tiles.")
-    if args.threshold is not None:
-        typed["threshold"] = args.threshold
-    return {"view": args.view, **typed}
+    names = ("view", "tile", "overlap", "blend", "batch", "presence_min", "threshold")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return given | ({} if args.max_memory is None else {"max_memory": _bytes(args.max_memory)})
 
 
 def _numbers(text: str | None, name: str, count: int | None) -> Any:
@@ -190,7 +190,7 @@ def _numbers(text: str | None, name: str, count: int | None) -> Any:
     except ValueError:
         numbers = ()
     if not numbers or (count is not None and len(numbers) != count):
-        raise UserError(f"{name}={text} must be {count or 'one or three'} whole numbers with commas between them.")
+        raise UserError(f"{name}={text} must be {count or 'one or three'} integers, separated by commas.")
     return numbers
 
 
@@ -200,7 +200,7 @@ def _pixels(text: str) -> float:
     except ValueError:
         pixels = -1.0
     if not 0 <= pixels < float("inf"):
-        raise UserError(f"simplify={text} must be a number of pixels, 0 or more, such as 1.")
+        raise UserError(f"simplify={text} must be a number of pixels of at least 0, such as 1.")
     return pixels
 
 
@@ -212,5 +212,5 @@ def _bytes(text: str) -> int:
     except (KeyError, ValueError, OverflowError):
         raise UserError(f"max-memory={text} must be a size such as 500MiB or 2GiB.") from None
     if value < 1:
-        raise UserError(f"max-memory={text} must be more than nothing.")
+        raise UserError(f"max-memory={text} must be above 0.")
     return value

@@ -1,4 +1,4 @@
-"""Words whose meaning depends on the frame: in tile mode "the ship on the left" is looked for in every tile."""
+"""Find words whose meaning depends on the frame: in tile mode, every tile has a "ship on the left"."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _PATTERNS = {
 
 
 def frame_words(expression: str) -> dict[str, list[str]]:
-    """Words of position, order, superlative and relation in an expression, English or Chinese, by kind, in order.
+    """Return the words of position, order, superlative and relation in an English or Chinese expression, by kind.
 
-    Kinds without any word are left out.
+    Kinds without a word are left out.
     """
     found = {
         kind: list(dict.fromkeys(match.lower() for match in pattern.findall(expression)))

@@ -1,43 +1,46 @@
-"""From an image and expressions to rows of masks, handed to whoever keeps them."""
+"""Predict an image row by row and pass the masks to sinks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rrsis_bench.data.pixels.images import MAX_PIXELS
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.sources.scaling import Scaling
-from rrsis_bench.predict.sources.source import Source, Window
+from rrsis_bench.predict.sources.source import Source, Window, no_valid_pixel
 from rrsis_bench.predict.tiles import BLENDS, Tiling, blend_tiles
 
 VIEWS = ("frame", "tile")
-LARGE = 4  # a frame this many times larger than the pictures that a model was trained on hides small objects
-ROWS = 2048  # of a frame that are thresholded and written at a time
-# Bytes held per pixel and expression while rows of tiles are blended: the sum, its quotient, probability and mask.
+LARGE = 4  # small objects vanish if a frame is this many times larger than the training images
+ROWS = 2048  # rows of a frame that are thresholded and written together
+# Bytes per pixel and expression while rows of tiles are blended: sum, quotient, probability and mask.
 _BYTES_PER_LOGIT = 14
-_BYTES_PER_TILE_LOGIT = 8  # and for the tiles of a forward pass: as they come, and stacked
+_BYTES_PER_TILE_LOGIT = 8  # per pixel of a forward pass: logits as they come, and stacked
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to predict.
+    """Options of a prediction.
 
     Attributes:
         view: ``frame`` shows the model the whole image at once, as in evaluation; ``tile`` shows it tile by tile.
-        tile: side of a tile in pixels.
-        overlap: share of a tile that its neighbour covers too, below 1.
+        tile: side of a tile in pixels; 0 for a frame.
+        overlap: share of a tile that its neighbour also covers, below 1.
         blend: how overlapping tiles are averaged: ``hann`` or ``mean``.
         batch: tiles per forward pass.
-        presence_min: a tile whose largest probability for an expression is below holds no target of it.
+        presence_min: a tile has no target of an expression if its largest probability is below this.
         threshold: probability above which a pixel belongs to the mask.
-        max_memory: bytes that blended rows may take; more expressions are predicted in several passes.
+        max_memory: bytes that blended rows may take. More expressions are predicted in several passes.
+
+    Raises:
+        UserError: a value that is out of range.
     """
 
     view: str = "frame"
@@ -57,11 +60,38 @@ class Options:
         if self.batch < 1:
             raise UserError(f"batch={self.batch} must be at least 1.")
         if not 0 < self.threshold < 1:
-            raise UserError(f"threshold={self.threshold:g} must lie between 0 and 1.")
+            raise UserError(f"threshold={self.threshold:g} must be above 0 and below 1.")
         if not 0 <= self.presence_min < 1:
             raise UserError(f"presence-min={self.presence_min:g} must be at least 0 and below 1.")
         if self.view == "tile":
             Tiling.cover(1, 1, self.tile, self.overlap)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], tile: int) -> Options:
+        """Build options from the fields that a user gave.
+
+        Args:
+            values: field -> value; None counts as not given.
+            tile: side of a tile if it is not given.
+
+        Raises:
+            UserError: an unknown field, a field of tiles for a frame, or a value that is out of range.
+        """
+        known = sorted(cls.__dataclass_fields__)
+        for name in values:
+            if name not in known:
+                raise unknown("option", name, known)
+        given = {name: value for name, value in values.items() if value is not None}
+        if given.get("view") == "tile":
+            given.setdefault("tile", tile)
+        elif only_tiles := sorted(given.keys() - {"view", "threshold"}):
+            raise UserError(f"{only_tiles[0].replace('_', '-')} needs view=tile. A frame has no tiles.")
+        return cls(**given)
+
+    @property
+    def cut(self) -> float:
+        """The logit above which a pixel belongs to the mask: 0 at a threshold of 0.5, as in evaluation."""
+        return math.log(self.threshold / (1 - self.threshold))
 
 
 @dataclass(frozen=True)
@@ -69,11 +99,11 @@ class Rows:
     """Complete rows of one expression.
 
     Attributes:
-        expression: its number.
-        row: the first row.
+        expression: index of the expression.
+        row: index of the first row.
         mask_HW: bool, False where the image holds no data.
         logits_HW: float32.
-        valid_HW: bool, where the image holds data.
+        valid_HW: bool, True where the image holds data.
     """
 
     expression: int
@@ -84,20 +114,20 @@ class Rows:
 
     @cached_property
     def prob_HW(self) -> np.ndarray:
-        """Probabilities, float32; computed where somebody asks for all of them."""
+        """Probabilities, float32; computed on first use."""
         return probability(self.logits_HW)
 
 
 def probability(logits: np.ndarray) -> np.ndarray:
-    """The logistic function, without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits))
+    """Return the logistic function, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
 
 
 class Sink(Protocol):
-    """Keeps rows; each expression's come in order, from top to bottom."""
+    """Receives rows. Those of each expression come from top to bottom."""
 
     def add(self, rows: Rows) -> None:
-        """Take in rows."""
+        """Process the rows."""
 
 
 def predict(
@@ -109,35 +139,33 @@ def predict(
     sinks: Sequence[Sink],
     on_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Predict all expressions that `engine` has read and hand their rows to every sink.
+    """Predict all expressions that `engine` has read and pass their rows to every sink.
 
     Args:
         source: the image.
         engine: after `Engine.read`.
-        expressions: how many.
+        expressions: number of expressions.
         options: frame or tiles, and the threshold.
         scaling: decided for the whole image.
-        sinks: what keeps the rows.
-        on_step: called with steps done, of `steps` in all.
+        sinks: receive the rows.
+        on_step: called with the number of finished steps, of `steps` in total.
 
     Raises:
-        UserError: an image too large for one frame, without a valid pixel, a tile that failed, or a model that gives
-            no numbers.
+        UserError: an image too large for one frame or without a valid pixel, a tile that failed, or logits that are
+            NaN.
     """
-    cut = _cut(options)
     for expression, row, logits_HW, valid_HW in _logits(source, engine, expressions, options, scaling, on_step):
         if np.isnan(logits_HW.max()):
             raise UserError(
-                f"The model gives values that are no numbers (NaN) on {source.name}: its weights or its precision are "
-                "at fault. Nothing was written."
+                f"The model returns NaN on {source.name}. Check its weights and trainer.precision. Nothing was written."
             )
-        rows = Rows(expression, row, (logits_HW > cut) & valid_HW, logits_HW, valid_HW)
+        rows = Rows(expression, row, (logits_HW > options.cut) & valid_HW, logits_HW, valid_HW)
         for sink in sinks:
             sink.add(rows)
 
 
 def steps(source: Source, expressions: int, options: Options) -> int:
-    """Steps that `predict` reports: expressions in frame mode, tiles (once per pass) in tile mode."""
+    """Return the number of steps of `predict`: expressions for a frame, else tiles times passes."""
     if options.view == "frame":
         return expressions
     tiling = Tiling.cover(source.height, source.width, options.tile, options.overlap)
@@ -145,21 +173,16 @@ def steps(source: Source, expressions: int, options: Options) -> int:
 
 
 def passes(source: Source, expressions: int, options: Options) -> list[range]:
-    """Expressions by number that tile mode predicts together, so that their rows fit into `Options.max_memory`."""
+    """Return the ranges of expressions that are predicted together, so that rows fit `Options.max_memory`."""
     size = max(1, options.max_memory // row_bytes(source, options))
     return [range(first, min(first + size, expressions)) for first in range(0, expressions, size)]
 
 
 def row_bytes(source: Source, options: Options) -> int:
-    """Bytes that a row of tiles takes per expression."""
+    """Return the bytes that a row of tiles takes per expression."""
     tiling = Tiling.cover(source.height, source.width, options.tile, options.overlap)
     at_once = min(options.batch, len(tiling.xs)) * options.tile**2
     return min(options.tile, source.height) * source.width * _BYTES_PER_LOGIT + at_once * _BYTES_PER_TILE_LOGIT
-
-
-def _cut(options: Options) -> float:
-    """The logit above which a pixel belongs to the mask: 0 at a threshold of 0.5, as in evaluation."""
-    return math.log(options.threshold / (1 - options.threshold))
 
 
 def _logits(
@@ -170,16 +193,16 @@ def _logits(
     scaling: Scaling,
     on_step: Callable[[int], None] | None,
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """(expression, first row, logits (h, w), valid (h, w))."""
+    """Yield (expression, first row, logits (h, w), valid (h, w))."""
     if options.view == "frame":
         if source.height * source.width > MAX_PIXELS:
             raise UserError(
                 f"{source.name} has {source.width:,} x {source.height:,} pixels, too many for one frame (at most "
-                f"{MAX_PIXELS:,}). Cut an area out with --window or --aoi, or use --view tile."
+                f"{MAX_PIXELS:,}). Choose a part with --window or --aoi, or use --view tile."
             )
         valid_HW = source.valid(source.whole)
         if not valid_HW.any():
-            raise _nothing(source)
+            raise no_valid_pixel(source)
         frames = engine.encode([scaling(source.read(source.whole))])
         for expression in range(expressions):
             logits_HW = engine.logits(frames, expression)[0]
@@ -193,8 +216,8 @@ def _logits(
         return scaling(source.read(window)), source.valid(window)
 
     tiling = Tiling.cover(source.height, source.width, options.tile, options.overlap)
-    # An average of equal logits may come out a rounding higher: below the cut, unless that is 0, which stays exact.
-    absent_logit = min(0.0, 1.001 * _cut(options))
+    # Rounding may raise an average of equal logits. Stay below the cut, unless it is 0, which is exact.
+    absent_logit = min(0.0, 1.001 * options.cut)
     seen = False
     for group in passes(source, expressions, options):
 
@@ -219,8 +242,4 @@ def _logits(
             for expression, logits_HW in zip(group, logits_KHW, strict=True):
                 yield expression, row, logits_HW, valid_HW
     if not seen:
-        raise _nothing(source)
-
-
-def _nothing(source: Source) -> UserError:
-    return UserError(f"{source.name} has no valid pixel (all nodata): there is nothing to predict on.")
+        raise no_valid_pixel(source)

@@ -1,11 +1,11 @@
-"""The Python interface: a trained model that takes images and sentences."""
+"""The Python interface: predict masks of referring expressions on images with a trained model."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,26 @@ from rrsis_bench.predict.outputs import sinks
 from rrsis_bench.predict.outputs.results import Prediction, Predictions
 from rrsis_bench.predict.pipeline import Options
 from rrsis_bench.predict.sources import scaling
-from rrsis_bench.predict.sources.source import Cropped, Source, Window, open_source
-from rrsis_bench.predict.warnings import remarks
+from rrsis_bench.predict.sources.opening import open_source
+from rrsis_bench.predict.sources.source import Cropped, Source, Window
+from rrsis_bench.predict.warnings import collect_warnings
 from rrsis_bench.run import build
 from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
 
-OF_TILES = frozenset({"tile", "overlap", "blend", "batch", "presence_min", "max_memory"})
-
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a model comes from.
+class ModelProvenance:
+    """Provenance of a loaded model.
 
     Attributes:
         model: registry name.
-        run_id: of its run; None for weights from elsewhere.
-        weights: the checkpoint's folder or file.
-        weights_sha256: of what was loaded.
-        data: the dataset that it was trained on, None where unknown.
-        side: longer side of that dataset's pictures in pixels, None where unknown or not the same for all.
+        run_id: of its run; None for weights without a run.
+        weights: path of the checkpoint folder or file.
+        weights_sha256: sha256 of the loaded weights.
+        data: name of the training dataset; None if unknown.
+        side: longer side of its images in pixels; None if unknown or different.
         git_sha: commit of the suite that predicts.
     """
 
@@ -55,26 +54,26 @@ class Origin:
 
 
 class Predictor:
-    """Predicts masks of sentences on images.
+    """Predict masks of referring expressions on images.
 
     Args:
         engine: model, tokens and device.
-        origin: where the model comes from.
+        origin: provenance of the model.
     """
 
-    def __init__(self, engine: Engine, origin: Origin):
+    def __init__(self, engine: Engine, origin: ModelProvenance):
         self.engine, self.origin = engine, origin
 
     @classmethod
     def from_run(cls, run: str | Path, *, device: str = "auto") -> Predictor:
-        """The best checkpoint of a finished run.
+        """Load the best checkpoint of a finished run.
 
         Args:
-            run: its folder, ``runs/<run_id>``, or one of its checkpoints' folders.
+            run: its folder, ``runs/<run_id>``, or the folder of one of its checkpoints.
             device: ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
-            UserError: not a finished run, or files of it are missing or damaged.
+            UserError: not a finished run, or some of its files are missing or damaged.
         """
         from omegaconf import OmegaConf
 
@@ -96,28 +95,26 @@ class Predictor:
     def from_weights(
         cls, path: str | Path, model: str | None = None, overrides: Sequence[str] = (), *, device: str = "auto"
     ) -> Predictor:
-        """Weights that a paper's authors released, or a checkpoint of this suite.
+        """Load weights that a paper's authors released, or a checkpoint of this suite.
 
         Args:
-            path: the authors' ``.pth``, or a checkpoint's or run's folder (as in `from_run`).
+            path: the authors' ``.pth`` file, or a run or checkpoint folder as in `from_run`.
             model: registry name; needed for a file.
-            overrides: Hydra overrides that choose its size and arguments (``data=rrsisd``, ``size=paper``); for a file.
+            overrides: for a file: Hydra overrides that choose its size and arguments (``data=rrsisd``, ``size=paper``).
             device: ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
-            UserError: no model is named, or the weights do not fit it.
+            UserError: no model is given, or the weights do not fit it.
         """
         path = Path(path).expanduser()
         if path.is_dir():
             if model is not None or overrides:
-                raise UserError(f"{path} is a folder of this suite, which names its model and arguments itself.")
+                raise UserError(f"{path} is a run, which records its model and arguments. Remove --model and --set.")
             return cls.from_run(path, device=device)
         if not path.is_file():
-            raise UserError(f"There are no weights at {path}.")
+            raise UserError(f"{path} does not exist. Check --weights.")
         if model is None:
-            raise UserError(
-                f"Which model are the weights in {path.name}? Name it (--model), as `rrsis-bench list` does."
-            )
+            raise UserError(f"{path.name} does not say which model it is for. Give --model; see `rrsis-bench list`.")
         from rrsis_bench.official import load_official
 
         registry.find(model)
@@ -125,12 +122,12 @@ class Predictor:
         built = load_official(model, path, **config["model"]["args"])
         if tokenizer_source(config) == WORDPIECE:
             raise UserError(
-                f"{tokenizer_field(config)}=wordpiece is a vocabulary made from training expressions, which released "
-                "weights do not come with: name theirs, such as hub:google-bert/bert-base-uncased."
+                f"{tokenizer_field(config)}=wordpiece is built from training expressions, which released weights do "
+                "not include. Set it to the weights' own tokenizer, such as hub:google-bert/bert-base-uncased."
             )
         text = _text(config, built, None)
         if not any(override.startswith("data=") for override in overrides):
-            config["data"] = {"name": None, "card": {}}  # the configuration's default is not what they were trained on
+            config["data"] = {"name": None, "card": {}}  # the default dataset is not what they were trained on
         return cls._of(config, built, text, device, None, path, checkpoint.sha256(path))
 
     @classmethod
@@ -147,14 +144,14 @@ class Predictor:
         fabric = build.build_fabric({**config["trainer"], "accelerator": device})
         engine = Engine(model.to(fabric.device), text, fabric, align_corners=config["protocol"]["align_corners"])
         data = config["data"]
-        origin = Origin(
+        origin = ModelProvenance(
             config["model"]["name"], run_id, str(path), weights_sha256, data["name"], trained_side(data),
             git_state(registry.ROOT)[0],
         )  # fmt: skip
         return cls(engine, origin)
 
     def tags(self, options: Options, scale: scaling.Scaling, image: str) -> dict[str, str]:
-        """What every file of a prediction says of its making."""
+        """Return the tags of every file of a prediction."""
         tags = {
             "image": image,
             "model": self.origin.model,
@@ -166,9 +163,10 @@ class Predictor:
         }
         return tags | ({"tile": str(options.tile), "overlap": f"{options.overlap:g}"} if options.view == "tile" else {})
 
-    def tile_side(self) -> int:
-        """Side of a tile where none is given: that of the training pictures, or of the main view."""
-        return self.origin.side or self.engine.side
+    def read(self, expressions: Sequence[str], options: Options, source: Source) -> list[str]:
+        """Tokenise the expressions; return warnings about them, the options and the image."""
+        truncated = self.engine.read(expressions).truncated
+        return collect_warnings(self.engine, self.origin.side, expressions, options, source, truncated)
 
     def __call__(
         self,
@@ -186,53 +184,41 @@ class Predictor:
         Args:
             image: a path, an array (H, W, 3) or (H, W), a PIL image, or an xarray.DataArray with ``.rio``.
             expressions: one or several referring expressions.
-            window: x, y, width, height in pixels: the part of the image that is the frame.
-            bands: shown as red, green and blue, counted from 1.
-            nodata: value of pixels without data, where the file does not say it.
+            window: x, y, width, height in pixels of the part to predict on.
+            bands: three bands (or one) shown as red, green and blue, counted from 1.
+            nodata: value of pixels without data, if the file does not record it.
             scale: ``auto``, ``none``, ``LO,HI`` or ``pLO,pHI``; see `rrsis_bench.predict.sources.scaling`.
             options: fields of `rrsis_bench.predict.pipeline.Options`: view, tile, overlap, threshold, ...
 
-        What the user has to know (bands taken by guess, words beyond the model's limit, ...) comes as Python warnings.
+        Warns about guessed bands, truncated expressions and other effects of the options.
 
         Raises:
             UserError: an unsuitable image, expression or option.
         """
         wanted = [expressions] if isinstance(expressions, str) else list(expressions)
         chosen = self.options(options)
-        report = self.engine.read(wanted)
         with open_source(image, bands=bands, nodata=nodata) as opened:
             source: Source = opened if window is None else Cropped(opened, Window(*window))
             scaled = scaling.decide(source, scale)
-            for line in remarks(self, wanted, chosen, source, report.truncated):
+            for line in self.read(wanted, chosen, source):
                 warnings.warn(line, stacklevel=2)
-            kept = sinks.Arrays(len(wanted), source.height, source.width)
-            pipeline.predict(source, self.engine, len(wanted), chosen, scaled, [kept])
+            arrays = sinks.ArraySink(len(wanted), source.height, source.width)
+            pipeline.predict(source, self.engine, len(wanted), chosen, scaled, [arrays])
             meta = self.tags(chosen, scaled, source.name)
             return Predictions(
                 [
-                    Prediction(expression, kept.values[index], kept.probabilities[index], source.georef, meta)
+                    Prediction(expression, arrays.values[index], arrays.probabilities[index], source.georef, meta)
                     for index, expression in enumerate(wanted)
                 ]
             )
 
     def options(self, values: Mapping[str, Any]) -> Options:
-        """Options with the tile's side filled in; UserError for an unknown one."""
-        known = set(Options.__dataclass_fields__)
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UserError(f"Unknown option {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
-        given = {key: value for key, value in values.items() if value is not None}
-        if given.get("view", "frame") == "frame":
-            for name in sorted(set(given) & OF_TILES):
-                raise UserError(f"{name} is for view=tile; a frame has no tiles.")
-        if given.get("view") == "tile" and "tile" not in given:
-            given["tile"] = self.tile_side()
-        options = Options(**given)
-        return replace(options, tile=0) if options.view == "frame" else options
+        """Parse options; a tile is by default as large as the training images, or the main view if they are unknown."""
+        return Options.parse(values, self.origin.side or self.engine.side)
 
 
 def trained_side(data: Mapping[str, Any]) -> int | None:
-    """Longer side in pixels of a dataset's pictures, by its configuration; None where it is not one number."""
+    """Return the longer side of a dataset's images in pixels, by its configuration; None if it is not one number."""
     if data.get("scenes"):
         return int(data["scenes"]["size"])
     side = data.get("card", {}).get("side")

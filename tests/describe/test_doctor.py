@@ -18,25 +18,25 @@ import torch
 
 from rrsis_bench import cli
 from rrsis_bench.describe import doctor
-from rrsis_bench.describe.doctor import Finding
+from rrsis_bench.describe.doctor import EnvironmentCheck
 
 
-def test_this_machine_is_looked_at_in_all_places(tmp_path, capsys):
+def test_all_parts_of_this_machine_are_checked(tmp_path, capsys):
     code = cli.main(["doctor", "--json", "--runs", str(tmp_path)])
-    found = [Finding(**one) for one in json.loads(capsys.readouterr().out)]
+    found = [EnvironmentCheck(**one) for one in json.loads(capsys.readouterr().out)]
     assert [one.name for one in found] == [
         "Python", "packages", "torch", "GeoTIFF", "PROJ", "disk", "hub", "NLTK", "fonts",
     ]  # fmt: skip
     assert {one.state for one in found} <= {"ok", "note", "problem"}
-    assert all(one.cure for one in found if one.state != "ok")
+    assert all(one.fix for one in found if one.state != "ok")
     assert code == int(any(one.state == "problem" for one in found))
 
 
 @pytest.mark.parametrize(("states", "code"), [(("ok", "note"), 0), (("ok", "problem", "note"), 1)])
-def test_one_line_each_with_the_cure_and_the_exit_code(monkeypatch, capsys, states, code):
-    found = [Finding(f"look{i}", state, f"found [{state}]", "do this" * (state != "ok")) for i, state in
+def test_one_line_each_with_the_fix_and_the_exit_code(monkeypatch, capsys, states, code):
+    found = [EnvironmentCheck(f"look{i}", state, f"found [{state}]", "do this" * (state != "ok")) for i, state in
              enumerate(states)]  # fmt: skip
-    monkeypatch.setattr(doctor, "examine", lambda _: found)
+    monkeypatch.setattr(doctor, "check_environment", lambda _: found)
     assert cli.main(["doctor"]) == code
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(states)
@@ -60,7 +60,7 @@ def test_packages(monkeypatch):
     assert found.state == "problem"
     assert "timm is missing" in found.text
     assert "rich 0.0.1, needed >=" in found.text
-    assert "pip install" in found.cure
+    assert "pip install" in found.fix
 
     def gone(name: str):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -69,9 +69,9 @@ def test_packages(monkeypatch):
     assert doctor.packages().state == "problem"
 
 
-def test_a_missing_package_stops_no_other_look(monkeypatch, tmp_path):
+def test_a_missing_package_stops_no_other_check(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "nltk", None)
-    found = {one.name: one for one in doctor.examine(tmp_path)}
+    found = {one.name: one for one in doctor.check_environment(tmp_path)}
     assert found["NLTK"].state == "problem"
     assert "nltk" in found["NLTK"].text
     assert found["fonts"].state in ("ok", "note")
@@ -83,7 +83,7 @@ def test_torch_and_device(monkeypatch):
     assert doctor.torch_and_device().state == "ok"
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     found = doctor.torch_and_device()
-    assert (found.state, "driver" in found.text, "driver" in found.cure) == ("problem", True, True)
+    assert (found.state, "driver" in found.text, "driver" in found.fix) == ("problem", True, True)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     card = SimpleNamespace(name="Fast Card", total_memory=80 * 2**30)
@@ -120,7 +120,7 @@ def test_geotiff_libraries(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyogrio" else real(name))
     found = doctor.gdal()
-    assert (found.state, "pyogrio not installed" in found.text, "[geo]" in found.cure) == ("note", True, True)
+    assert (found.state, "pyogrio not installed" in found.text, "[geo]" in found.fix) == ("note", True, True)
     monkeypatch.setattr(importlib.util, "find_spec", real)
     monkeypatch.setitem(sys.modules, "pyogrio", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
@@ -130,18 +130,18 @@ def test_geotiff_libraries(monkeypatch):
 def test_proj(monkeypatch):
     assert doctor.proj({}).state == "ok"
     found = doctor.proj({"PROJ_LIB": "/opt/postgis/proj"})
-    assert (found.state, found.cure) == ("note", "unset PROJ_LIB")
+    assert (found.state, found.fix) == ("note", "unset PROJ_LIB")
     assert "PROJ_LIB=/opt/postgis/proj" in found.text
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     found = doctor.proj({})
-    assert (found.state, "[geo]" in found.cure) == ("note", True)
+    assert (found.state, "[geo]" in found.fix) == ("note", True)
 
 
 def test_a_foreign_proj_database_is_a_problem(tmp_path):
     """In a process of its own: PROJ reads the variable when it is loaded."""
     (tmp_path / "proj.db").write_bytes(b"of another program")
     script = (
-        "import os; from rrsis_bench.describe.doctor import proj; one = proj(os.environ); print(one.state, one.cure)"
+        "import os; from rrsis_bench.describe.doctor import proj; one = proj(os.environ); print(one.state, one.fix)"
     )
     environment = {**os.environ, "PROJ_LIB": str(tmp_path), "PROJ_DATA": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
@@ -184,7 +184,7 @@ def test_hub(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refused)
     found = doctor.hub({})
     assert (found.state, "Connection refused" in found.text) == ("note", True)
-    assert "size.swin.weights=" in found.cure
+    assert "size.swin.weights=" in found.fix
 
 
 def test_nltk_data_and_fonts(monkeypatch):
@@ -200,9 +200,9 @@ def test_nltk_data_and_fonts(monkeypatch):
 
     monkeypatch.setattr(nltk.data, "find", missing)
     found = doctor.nltk_data()
-    assert (found.state, "nltk.downloader" in found.cure) == ("note", True)
+    assert (found.state, "nltk.downloader" in found.fix) == ("note", True)
 
     monkeypatch.setattr(fonts, "lettering", lambda *_: fonts.Lettering(("DejaVu Sans",), frozenset("船")))
     assert doctor.cjk_font().state == "note"
     monkeypatch.setattr(fonts, "lettering", lambda *_: fonts.Lettering(("DejaVu Sans", "Noto"), frozenset()))
-    assert doctor.cjk_font() == Finding("fonts", "ok", "Chinese by Noto")
+    assert doctor.cjk_font() == EnvironmentCheck("fonts", "ok", "Chinese characters from Noto")

@@ -12,7 +12,7 @@ from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutput
 from rrsis_bench.predict.engine import Engine
-from rrsis_bench.predict.predictor import Origin, Predictor
+from rrsis_bench.predict.predictor import ModelProvenance, Predictor
 
 SENTENCES = ("the ship on the left", "the red vehicle", "左边的船", "a storage tank, white; round")
 CUT = 127  # red values above it are the target
@@ -74,5 +74,5 @@ def make_engine(model: Segmenter, sentences: Sequence[str] = SENTENCES) -> Engin
 
 def make_predictor(model: Segmenter, sentences: Sequence[str] = SENTENCES, side: int | None = None) -> Predictor:
     """A predictor whose model comes from nowhere."""
-    origin = Origin("echo", None, "nowhere", "0" * 64, None, side, None)
+    origin = ModelProvenance("echo", None, "nowhere", "0" * 64, None, side, None)
     return Predictor(make_engine(model, sentences), origin)

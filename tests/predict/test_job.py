@@ -146,7 +146,7 @@ def test_other_vector_options(tmp_path):
     ).sum()  # fmt: skip
 
 
-def test_a_plain_picture_gives_png_masks_and_an_overlay(tmp_path):
+def test_a_plain_image_gives_png_masks_and_an_overlay(tmp_path):
     Image.fromarray(square()).save(tmp_path / "scene.png")
     content = predict(tmp_path / "scene.png", tmp_path / "out", sentences=("the red vehicle",))
     assert left_in(tmp_path / "out") == ["scene.mask.png", "scene.overlay.png", "scene.predict.json"]
@@ -202,8 +202,8 @@ def test_an_area_of_interest_is_the_frame(tmp_path):
     assert (values[0, :50] != 255).all()
     geopandas.GeoSeries([Polygon([(8, 47), (8.1, 47), (8, 47.1)])], crs=4326).to_file(tmp_path / "far.geojson")
     geopandas.GeoSeries([triangle], crs=4326).to_file(tmp_path / "wrong.geojson")
-    for name, said in [("far", "does not lie over"), ("wrong", "as it says"), ("missing", "no area of interest")]:
-        with pytest.raises(UserError, match=said):
+    for name, said in [("far", "does not overlap"), ("wrong", "coordinates"), ("missing", "no area")]:
+        with pytest.raises(UserError, match=f"{said}.*{name}.geojson|{name}.geojson.*{said}"):
             predict(image, tmp_path / "no", aoi=tmp_path / f"{name}.geojson")
 
 
@@ -220,7 +220,7 @@ def test_fifty_sentences_one_decode_one_encoding_and_any_text_survives(tmp_path,
     model = EchoFirst(SIDE)
     predictor = make_predictor(model, sentences)
     predict(tmp_path / "scene.png", tmp_path / "png", sentences, predictor, vector="gpkg")
-    assert (len(decodes), model.encodings, predictor.engine.encoded) == (1, 1, 1)
+    assert (len(decodes), model.encodings) == (1, 1)
     assert list(dict.fromkeys(geopandas.read_file(tmp_path / "png/scene.gpkg").expression)) == sentences
     stored = json.loads((tmp_path / "png/scene.predict.json").read_text(encoding="utf-8"))
     assert [row["expression"] for row in stored["expressions"]] == sentences
@@ -257,7 +257,7 @@ def test_existing_files_are_kept_or_replaced_broken_or_not(tmp_path):
         (out / name).write_bytes(b"II*\0broken by an earlier crash")
 
     def never():
-        raise AssertionError("the model was loaded before the folder was looked at")
+        raise AssertionError("the model was loaded before the folder was checked")
 
     request = job.Request(image, SENTENCES, out, {"view": "frame"})
     with pytest.raises(UserError, match="--overwrite"):
@@ -295,14 +295,14 @@ def test_a_model_that_fails_on_tile_7_leaves_nothing(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     image = write_raster(tmp_path / "scene.tif", square())
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match="cannot be written to: Not a directory"):
+    with pytest.raises(UserError, match="file/out cannot be written"):
         predict(image, tmp_path / "file/out")
 
-    def read_only(*_):
+    def read_only(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "write_bytes", read_only)
-    with pytest.raises(UserError, match="Read-only file system"):
+    monkeypatch.setattr(job, "TemporaryFile", read_only)
+    with pytest.raises(UserError, match="out cannot be written.*Read-only file system"):
         predict(image, tmp_path / "out")
     assert left_in(tmp_path / "out") == []
 
@@ -338,8 +338,8 @@ def test_words_of_the_frame_are_named_in_tile_mode(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"vector": "shp"}, "vector=shp"),
-        ({"window": (0, 0, 999, 5)}, "does not lie inside"),
+        ({"vector": "shp"}, "'shp'"),
+        ({"window": (0, 0, 999, 5)}, "window"),
         ({"options": {"view": "panorama"}}, "view=panorama"),
         ({"options": {"view": "frame", "threshold": 1.0}}, "threshold"),
         ({"to_crs": "EPSG:99999999"}, "no coordinate system"),
@@ -369,8 +369,8 @@ def test_expressions_are_read_from_files(tmp_path):
     assert job.read_expressions(tmp_path / "a.txt") == ["a ship", "the bridge"]
     (tmp_path / "b.csv").write_text("text\na\n")
     (tmp_path / "empty.txt").write_text("\n")
-    for name, said in [("b.csv", "none called expression"), ("empty.txt", "holds no"), ("c.txt", "cannot be read")]:
-        with pytest.raises(UserError, match=said):
+    for name, said in [("b.csv", "column expression"), ("empty.txt", "no expression"), ("c.txt", "No such file")]:
+        with pytest.raises(UserError, match=f"{name}.*{said}"):
             job.read_expressions(tmp_path / name)
     assert job.parse_area("5 m2") == (5.0, "m2")
     assert job.parse_area("20") == (20.0, "px")
@@ -419,7 +419,7 @@ def test_too_little_memory_and_a_nodata_of_nan_are_recorded(tmp_path):
     image = write_raster(tmp_path / "scene.tif", square().astype(np.float32), nodata=np.nan)
     options = {"view": "tile", "tile": 64, "max_memory": 1000}
     content = predict(image, tmp_path / "out", options=options, nodata=float("nan"), scale="0,255")
-    assert any("MiB even for one expression, more than --max-memory" in line for line in content["warnings"])
+    assert any("--max-memory" in line for line in content["warnings"])
     assert any("in 2 passes" in line for line in content["warnings"])
     text = (tmp_path / "out/scene.predict.json").read_text()
     assert "NaN" not in text

@@ -27,7 +27,7 @@ from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutput
 from rrsis_bench.official import load_official
 from rrsis_bench.predict.engine import Engine
-from rrsis_bench.predict.predictor import Origin, Predictor
+from rrsis_bench.predict.predictor import ModelProvenance, Predictor
 from rrsis_bench.run import bench, build
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.official_checkpoint import SMALL_ARGS, official_state_dict, small_shapes
@@ -39,7 +39,7 @@ SCENES = 20
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """The test split of a tree with one reference per picture; pictures of 75 pixels, so that every view resizes."""
+    """The test split of a tree with one reference per image; images of 75 pixels, so that every view resizes."""
     root = write_fake_rrsisd(
         tmp_path_factory.mktemp("scenes"), n_train=2, n_val=2, n_test=SCENES, size=75, per_image=1
     ).root
@@ -86,7 +86,7 @@ def test_frame_mode_gives_the_masks_that_evaluation_saves(tmp_path, scenes, mode
     assert len(saved) == SCENES
 
     engine = Engine(built, text, fabric, align_corners=align_corners)
-    predictor = Predictor(engine, Origin(model, None, "nowhere", "0" * 64, None, None, None))
+    predictor = Predictor(engine, ModelProvenance(model, None, "nowhere", "0" * 64, None, None, None))
     for index in range(SCENES):
         sample = scenes[index]
         found = predictor(sample.image_path, sample.expression)[0]
@@ -113,7 +113,7 @@ def finished(tmp_path_factory):
 
 
 def test_the_command_gives_the_predictions_of_the_run(finished, tmp_path, capsys):
-    """Also without the dataset: the run's folder and the picture are all that is needed."""
+    """It needs the run's folder and the image only, not the dataset."""
     run, root, samples, saved = finished
     images = [Path(shutil.copy(sample.image_path, tmp_path)) for sample in samples]
     hidden = root.rename(root.with_name("hidden"))
@@ -135,7 +135,7 @@ def test_the_command_gives_the_predictions_of_the_run(finished, tmp_path, capsys
         assert as_rle(found[0].mask) == saved[samples[0].sample_id]
         last = next(iter(sorted((run / "checkpoints").iterdir())))
         assert Predictor.from_weights(last, device="cpu").origin.run_id == run.name
-        with pytest.raises(UserError, match="names its model"):
+        with pytest.raises(UserError, match="--model"):
             Predictor.from_weights(run, "fianet")
     finally:
         hidden.rename(root)
@@ -181,8 +181,8 @@ def test_released_weights_predict_as_the_imported_model(tmp_path):
     np.testing.assert_array_equal(found.mask, expected)
     assert predictor.origin.run_id is None
     for arguments, said in [
-        ((tmp_path / "lavt.pth",), "Which model"),
-        ((tmp_path / "none.pth", "lavt"), "no weights"),
+        ((tmp_path / "lavt.pth",), "--model"),
+        ((tmp_path / "none.pth", "lavt"), "none.pth does not exist"),
         ((tmp_path / "lavt.pth", "nosuch"), "nosuch"),
         ((tmp_path / "lavt.pth", "lavt", ["size=tiny"]), "lavt.pth"),
     ]:

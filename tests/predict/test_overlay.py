@@ -1,4 +1,4 @@
-"""The picture of a prediction, read back pixel by pixel."""
+"""The overlay of a prediction, read back pixel by pixel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def drawn(height: int, width: int, masks, expressions=("a ship",)) -> Overlay:
     return overlay
 
 
-def test_small_pictures_are_enlarged_sharply():
+def test_small_images_are_enlarged_sharply():
     mask_HW = np.zeros((60, 50), bool)
     mask_HW[10:20, 10:20] = True
-    shown_HWC = drawn(60, 50, [mask_HW]).picture()
+    shown_HWC = drawn(60, 50, [mask_HW]).image()
     factor = SMALL // 60
     assert shown_HWC.shape == (60 * factor, 50 * factor, 3)
     image_HWC = blobs(60, 50)
@@ -34,10 +34,10 @@ def test_small_pictures_are_enlarged_sharply():
     assert np.abs(inside - (0.55 * image_HWC[15, 15] + 0.45 * np.array(COLOURS[0]))).max() <= 1
 
 
-def test_no_object_vanishes_from_a_shrunk_picture():
+def test_no_object_vanishes_from_a_reduced_image():
     mask_HW = np.zeros((4500, 130), bool)
     mask_HW[701, 34] = mask_HW[699, 126] = mask_HW[4499, 129] = True
-    shown_HWC = drawn(4500, 130, [mask_HW]).picture()
+    shown_HWC = drawn(4500, 130, [mask_HW]).image()
     assert shown_HWC.shape[0] == 1500 <= SIDE
     coloured = (shown_HWC == np.array(COLOURS[0])).all(2)
     assert np.argwhere(coloured).tolist() == [[233, 11], [233, 42], [1499, 43]]
@@ -56,9 +56,9 @@ def test_the_legend_has_a_line_for_each_and_nothing_runs_out_of_it(tmp_path, exp
     overlay = drawn(96, 96, [mask_HW], expressions)
     overlay.save(tmp_path / "a.png")
     page_HWC = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
-    picture_HWC = overlay.picture()
-    height, width = picture_HWC.shape[:2]
-    np.testing.assert_array_equal(page_HWC[:height, :width], picture_HWC)
+    image_HWC = overlay.image()
+    height, width = image_HWC.shape[:2]
+    np.testing.assert_array_equal(page_HWC[:height, :width], image_HWC)
     legend_HWC = page_HWC[height:]
     assert len(legend_HWC) == 24 * lines + 12
     assert (legend_HWC[:, -4:] == 255).all(), "the text is cut off"

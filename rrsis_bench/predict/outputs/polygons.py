@@ -1,6 +1,6 @@
-"""From masks to polygons, strip by strip, each with its area in pixels and its mean probability.
+"""Trace masks into polygons, strip by strip, with area in pixels and mean probability.
 
-Pixels that touch at a corner only are different objects (connectivity 4): with 8 many polygons would be invalid.
+Pixels that touch only at a corner belong to different objects (connectivity 4). With 8, many polygons would be invalid.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 
 @dataclass(slots=True)
-class Shape:
-    """One object.
+class TracedObject:
+    """One object of a mask.
 
     Attributes:
-        polygon: shapely's, in pixels: x to the right, y down, corners of pixels are whole numbers.
-        probability: sum over its pixels.
+        polygon: shapely Polygon in pixels: x to the right, y down, corners of pixels are integers.
+        probability: sum over the pixels.
     """
 
     polygon: Any
@@ -25,35 +25,35 @@ class Shape:
 
     @property
     def area(self) -> int:
-        """Pixels."""
-        return round(self.polygon.area)
+        """Area in pixels."""
+        return int(round(self.polygon.area))
 
     @property
     def score(self) -> float:
-        """Mean probability of its pixels."""
-        return self.probability / self.polygon.area
+        """Mean probability of the pixels."""
+        return self.probability / float(self.polygon.area)
 
 
 class Polygoniser:
-    """Collects one expression's objects from strips of its mask, given from top to bottom.
+    """Collect one expression's objects from strips of its mask, from top to bottom.
 
     Args:
-        min_area: objects of fewer pixels are dropped.
+        min_area: objects with fewer pixels are dropped.
     """
 
     def __init__(self, min_area: float = 0):
         self._min_area = min_area
-        self._closed: list[Shape] = []
-        self._open: list[Shape] = []  # those that end at the last row so far, and all that they may be one with
+        self._closed: list[TracedObject] = []
+        self._open: list[TracedObject] = []  # objects that reach the last row so far: the next strip may continue them
 
     def add(self, row: int, mask_HW: np.ndarray, prob_HW: np.ndarray) -> None:
-        """Take in the rows from `row` on: bool (h, width) and probabilities of the same shape."""
+        """Add the rows from `row` on: bool (h, width) and probabilities of the same shape."""
         from rasterio.features import rasterize, shapes
         from rasterio.transform import Affine
         from shapely.geometry import shape
 
         if not mask_HW.any():
-            self._closed += self._kept(self._open)
+            self._closed += self._large_enough(self._open)
             self._open = []
             return
         level_HW = mask_HW.astype(np.uint8)
@@ -68,30 +68,30 @@ class Polygoniser:
         )
         sums = np.bincount(number_HW[mask_HW], weights=prob_HW[mask_HW], minlength=len(found))
         bottom = row + len(mask_HW)
-        touching: list[Shape] = list(self._open)
-        rest: list[Shape] = []
+        touching: list[TracedObject] = list(self._open)
+        rest: list[TracedObject] = []
         for polygon, total in zip(found, sums, strict=False):
-            one = Shape(polygon, float(total))
+            one = TracedObject(polygon, float(total))
             (touching if polygon.bounds[1] == row else rest).append(one)
         self._open = []
         for one in [*_joined(touching, row), *rest]:
             if one.polygon.bounds[3] == bottom:
                 self._open.append(one)
             else:
-                self._closed += self._kept([one])
+                self._closed += self._large_enough([one])
 
-    def finish(self) -> list[Shape]:
-        """All objects, from top to bottom and left to right."""
-        self._closed += self._kept(self._open)
+    def finish(self) -> list[TracedObject]:
+        """Return all objects, from top to bottom and left to right."""
+        self._closed += self._large_enough(self._open)
         self._open = []
         return sorted(self._closed, key=lambda one: (one.polygon.bounds[1], one.polygon.bounds[0]))
 
-    def _kept(self, found: list[Shape]) -> list[Shape]:
+    def _large_enough(self, found: list[TracedObject]) -> list[TracedObject]:
         return [one for one in found if one.polygon.area >= self._min_area]
 
 
-def _joined(parts: list[Shape], row: int) -> list[Shape]:
-    """Parts that share an edge on the line above `row`, made one."""
+def _joined(parts: list[TracedObject], row: int) -> list[TracedObject]:
+    """Merge the parts that share an edge on the line above `row`."""
     from shapely import STRtree, union_all
 
     if not any(one.polygon.bounds[3] == row for one in parts):
@@ -106,17 +106,17 @@ def _joined(parts: list[Shape], row: int) -> list[Shape]:
 
     for index, one in enumerate(parts):
         for other in tree.query(one.polygon, predicate="intersects"):
-            # A shared corner has no length: such parts stay apart, as within a strip.
+            # A shared corner has no length. Such parts stay separate, as within a strip.
             if other > index and find(index) != find(int(other)):
                 shared = one.polygon.boundary.intersection(parts[int(other)].polygon.boundary)
                 if shared.length > 0:
                     leader[find(int(other))] = find(index)
-    groups: dict[int, list[Shape]] = {}
+    groups: dict[int, list[TracedObject]] = {}
     for index, one in enumerate(parts):
         groups.setdefault(find(index), []).append(one)
     return [
         members[0]
         if len(members) == 1
-        else Shape(union_all([one.polygon for one in members]), sum(one.probability for one in members))
+        else TracedObject(union_all([one.polygon for one in members]), sum(one.probability for one in members))
         for members in groups.values()
     ]

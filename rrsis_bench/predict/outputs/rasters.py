@@ -1,9 +1,8 @@
-"""Masks and probabilities as raster files, written from top to bottom in bounded memory.
+"""Write masks and probabilities as raster files, from top to bottom in bounded memory.
 
-GeoTIFF: one band per referring expression, described by it; masks are 0 and 1, probabilities ``round(254 p)``, and 255
-says that the image holds no data there. Its profile is made anew: one copied from the image would bring compressions
-and colours along that a mask cannot have. PNG: one file per expression, masks with the levels 0 and 255;
-probabilities as in a GeoTIFF, 255 being no data there too.
+GeoTIFF: one band per referring expression, which is the band's description. Masks are 0 and 1, probabilities
+``round(254 p)``, and 255 is nodata. The profile is not copied from the image, whose compression or colours may not fit
+a mask. PNG: one file per expression. Masks have the levels 0 and 255, probabilities are as in a GeoTIFF.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rrsis_bench.errors import UserError
-from rrsis_bench.predict.outputs.files import OutputSet
+from rrsis_bench.errors import UserError, reason
 from rrsis_bench.predict.sources.source import Georef
 
 NODATA = 255
@@ -25,13 +23,18 @@ PROBABILITY_LEVELS = 254
 BLOCK = 512
 
 
-def quantise(prob_KHW: np.ndarray) -> np.ndarray:
-    """Probabilities as uint8: ``round(254 p)``, so that 255 is free for nodata."""
-    return np.rint(prob_KHW * PROBABILITY_LEVELS).astype(np.uint8)
+def with_nodata(values_HW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+    """Return uint8 values with `NODATA` where not valid."""
+    return np.where(valid_HW, values_HW.astype(np.uint8), np.uint8(NODATA))
+
+
+def quantise(prob_HW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+    """Return probabilities as uint8, ``round(254 p)``, with `NODATA` where not valid."""
+    return with_nodata(np.rint(prob_HW * PROBABILITY_LEVELS), valid_HW)
 
 
 class RasterWriter(ABC):
-    """A raster with one band per expression. `write` takes each band's rows in order, `close` completes the files."""
+    """A raster with one band per expression. `write` takes each band's rows in order, `close` finishes the files."""
 
     @abstractmethod
     def write(self, band: int, row: int, values_HW: np.ndarray) -> None:
@@ -39,7 +42,7 @@ class RasterWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Complete the files; UserError where they could not be written."""
+        """Finish the files; UserError if they could not be written."""
 
 
 class TiffWriter(RasterWriter):
@@ -48,10 +51,10 @@ class TiffWriter(RasterWriter):
     Args:
         path: the file.
         height, width: pixels.
-        expressions: one per band, kept as its description.
-        georef: kept as it is; None where there is none.
-        tags: what made the file.
-        probabilities: the bands are scaled probabilities.
+        expressions: one per band, written as its description.
+        georef: written unchanged; None without one.
+        tags: provenance.
+        probabilities: whether the bands are scaled probabilities.
     """
 
     def __init__(
@@ -91,10 +94,10 @@ class TiffWriter(RasterWriter):
             if probabilities:
                 self._file.scales = (1 / PROBABILITY_LEVELS,) * len(expressions)
         except (RasterioError, OSError) as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     def write(self, band: int, row: int, values_HW: np.ndarray) -> None:
-        """As `RasterWriter.write`; whole rows of blocks go to the file, so that none is compressed twice."""
+        """As `RasterWriter.write`. Only whole rows of blocks are written, so that no block is compressed twice."""
         held = self._held[band]
         expected = self._written[band] + sum(len(part) for part in held)
         if row != expected:
@@ -116,11 +119,11 @@ class TiffWriter(RasterWriter):
         try:
             self._file.write(rows_HW, band + 1, window=Window(0, row, self._width, len(rows_HW)))
         except (RasterioError, OSError) as error:
-            raise _unwritten(self.path, error) from error
+            raise unwritten(self.path, error) from error
         self._sums[band].append((row, len(rows_HW), zlib.crc32(rows_HW.tobytes())))
 
     def close(self) -> None:
-        """Complete the file and read it back: GDAL does not report every block that a full disk refused."""
+        """Finish the file and read it back: GDAL does not report every block that a full disk refused."""
         import rasterio
         from rasterio.errors import RasterioError
         from rasterio.windows import Window
@@ -132,18 +135,18 @@ class TiffWriter(RasterWriter):
                     for row, rows, wanted in sums:
                         found_HW = file.read(band, window=Window(0, row, self._width, rows))
                         if zlib.crc32(found_HW.tobytes()) != wanted:
-                            raise OSError("what was read back differs from what was written")
+                            raise OSError("the file that was read back differs")
         except (RasterioError, OSError) as error:
-            raise _unwritten(self.path, error) from error
+            raise unwritten(self.path, error) from error
 
 
 class PngWriter(RasterWriter):
-    """One grey PNG per expression; held in memory until `close`.
+    """One grey PNG per expression, held in memory until `close`.
 
     Args:
         paths: one file per band.
         height, width: pixels.
-        masks: show 1 as 255 and pixels without data as 0, as masks are read everywhere.
+        masks: write 1 as 255 and nodata as 0, as usual for mask files.
     """
 
     def __init__(self, paths: Sequence[Path], height: int, width: int, *, masks: bool = True):
@@ -163,44 +166,35 @@ class PngWriter(RasterWriter):
             try:
                 Image.fromarray(levels_HW).save(path, format="PNG")
             except OSError as error:
-                raise _unwritten(path, error) from error
+                raise unwritten(path, error) from error
 
 
 def open_writer(
-    outputs: OutputSet,
-    stem: str,
-    kind: str,
+    paths: Sequence[Path],
     height: int,
     width: int,
     expressions: Sequence[str],
     georef: Georef | None,
     tags: Mapping[str, str],
     *,
-    tiff: bool,
+    probabilities: bool,
 ) -> RasterWriter:
-    """The writer of ``<stem>.<kind>.tif``, or of ``<stem>.<kind>.png`` (``<stem>.<kind>.001.png`` ... for several).
+    """Open one GeoTIFF, which needs the extra ``[geo]``, or one PNG per expression, by the suffix of `paths`.
 
     Args:
-        outputs: where temporary names come from.
-        stem: the image's name without its ending.
-        kind: ``mask`` or ``prob``.
+        paths: one ``.tif``, or one ``.png`` per expression.
         height: pixels.
         width: pixels.
         expressions: one per band.
         georef: of the image, or None.
-        tags: what made the file.
-        tiff: a GeoTIFF, which needs the extra ``[geo]``; else PNG.
+        tags: provenance.
+        probabilities: else masks.
     """
-    probabilities = kind == "prob"
-    if tiff:
-        path = outputs.path(f"{stem}.{kind}.tif")
-        return TiffWriter(path, height, width, expressions, georef, tags, probabilities=probabilities)
-    count = len(expressions)
-    numbers = [""] if count == 1 else [f".{index + 1:0{max(3, len(str(count)))}d}" for index in range(count)]
-    paths = [outputs.path(f"{stem}.{kind}{number}.png") for number in numbers]
+    if paths[0].suffix == ".tif":
+        return TiffWriter(paths[0], height, width, expressions, georef, tags, probabilities=probabilities)
     return PngWriter(paths, height, width, masks=not probabilities)
 
 
-def _unwritten(path: Path, error: BaseException) -> UserError:
-    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return UserError(f"{path.parent} took no complete {path.suffix} file ({reason.splitlines()[0]}). Is the disk full?")
+def unwritten(path: Path, error: BaseException) -> UserError:
+    """Return the error for an output file that could not be finished."""
+    return UserError(f"{path.name} could not be written completely: {reason(error)}. Check the free disk space.")

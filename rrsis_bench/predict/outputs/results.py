@@ -1,4 +1,4 @@
-"""What `Predictor` returns: masks and probabilities with all that is needed to write them."""
+"""Results of `Predictor`: masks and probabilities, and how to write them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Prediction:
 
     Attributes:
         expression: as given.
-        values: uint8 (H, W): 1 target, 0 other, 255 no data.
+        values: uint8 (H, W): 1 target, 0 other, 255 nodata.
         prob: float32 (H, W), probability of the target, 0 to 1.
-        georef: of the image (or of its window), or None.
-        meta: model, weights, view and the other tags that files carry.
+        georef: of the image or window, or None.
+        meta: model, weights, view and the other tags of the files.
     """
 
     expression: str
@@ -38,10 +38,10 @@ class Prediction:
     @property
     def mask(self) -> np.ndarray:
         """Bool (H, W); False where the image holds no data."""
-        return self.values == 1
+        return np.equal(self.values, 1)
 
     def to_geotiff(self, path: str | Path, *, probability: bool = False) -> Path:
-        """Write the mask (or the probabilities, 254 steps) as a GeoTIFF; needs the extra ``[geo]``."""
+        """Write the mask (or the probabilities, in 254 steps) as a GeoTIFF; needs the extra ``[geo]``."""
         return _tiff([self], Path(path), probability)
 
     def to_png(self, path: str | Path) -> Path:
@@ -53,17 +53,17 @@ class Prediction:
         return path
 
     def to_geodataframe(self, *, min_area: float = 0, simplify: float = 0.0) -> Any:
-        """One row per object; columns as in `rrsis_bench.predict.outputs.vectors.COLUMNS`. Needs the extra ``[geo]``.
+        """Return one row per object, with the columns of `vectors.COLUMNS`; needs the extra ``[geo]``.
 
         Args:
-            min_area: objects of fewer pixels are left out.
+            min_area: smallest object in pixels.
             simplify: largest distance in pixels by which a border may move.
         """
         return _table([self], min_area, simplify)
 
 
 class Predictions(Sequence[Prediction]):
-    """The predictions of one image, one per referring expression, in their order."""
+    """The predictions of one image, one per referring expression, in the given order."""
 
     def __init__(self, each: Sequence[Prediction]):
         self._each = list(each)
@@ -79,7 +79,7 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, index: slice) -> Sequence[Prediction]: ...
 
     def __getitem__(self, index: int | slice) -> Prediction | Sequence[Prediction]:
-        """The prediction of one expression."""
+        """Return the prediction of one expression."""
         return self._each[index]
 
     def to_geotiff(self, path: str | Path, *, probability: bool = False) -> Path:
@@ -87,40 +87,38 @@ class Predictions(Sequence[Prediction]):
         return _tiff(self._each, Path(path), probability)
 
     def to_geodataframe(self, *, min_area: float = 0, simplify: float = 0.0) -> Any:
-        """The objects of all expressions; see `Prediction.to_geodataframe`."""
+        """Return the objects of all expressions; see `Prediction.to_geodataframe`."""
         return _table(self._each, min_area, simplify)
 
     def to_file(self, path: str | Path, *, min_area: float = 0, simplify: float = 0.0) -> Path:
-        """Write the objects of all expressions: ``.gpkg``, ``.geojson`` or ``.parquet``, by the file's ending."""
+        """Write the objects of all expressions as ``.gpkg``, ``.geojson`` or ``.parquet``, by the file's suffix."""
         path = Path(path)
-        kinds = {suffix: kind for kind, suffix in vectors.FORMATS.items()}
-        if path.suffix.lower() not in kinds:
-            raise UserError(f"{path.name}: polygons are written to files that end in {', '.join(kinds)}.")
-        vectors.write(_table(self._each, min_area, simplify), path, kinds[path.suffix.lower()])
+        suffixes = vectors.FORMATS.values()
+        if path.suffix.lower() not in suffixes:
+            raise UserError(f"{path.name} must end in {', '.join(suffixes)} for polygons. Choose another name.")
+        vectors.write(_table(self._each, min_area, simplify), path)
         return path
 
 
 def _tiff(each: Sequence[Prediction], path: Path, probability: bool) -> Path:
-    require(f"{path.name} is written")
+    require(f"Writing {path.name}")
     first = each[0]
     expressions = [one.expression for one in each]
     height, width = first.values.shape
     writer = TiffWriter(path, height, width, expressions, first.georef, first.meta, probabilities=probability)
     for band, one in enumerate(each):
-        no_data = one.values == NODATA
-        writer.write(band, 0, np.where(no_data, NODATA, quantise(one.prob)) if probability else one.values)
+        writer.write(band, 0, quantise(one.prob, one.values != NODATA) if probability else one.values)
     writer.close()
     return path
 
 
 def _table(each: Sequence[Prediction], min_area: float, simplify: float) -> Any:
-    require("Polygons are made")
-    shapes = []
+    require("Making polygons")
+    objects = []
     for one in each:
         polygoniser = Polygoniser(min_area)
         polygoniser.add(0, one.mask, one.prob)
-        shapes.append(polygoniser.finish())
-    first = each[0]
-    meta = {name: first.meta.get(name, "") for name in ("image", "model", "weights_sha", "view")}
-    size = (first.values.shape[0], first.values.shape[1])
-    return vectors.to_table(shapes, [one.expression for one in each], first.georef, size, meta, simplify=simplify)
+        objects.append(polygoniser.finish())
+    first, expressions = each[0], [one.expression for one in each]
+    height, width = first.values.shape
+    return vectors.to_table(objects, expressions, first.georef, (height, width), first.meta, simplify=simplify)

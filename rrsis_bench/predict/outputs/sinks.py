@@ -1,4 +1,4 @@
-"""What becomes of predicted rows: files, polygons, a picture, numbers, or arrays."""
+"""Sinks of predicted rows: raster files, polygons, an overlay, statistics, arrays."""
 
 from __future__ import annotations
 
@@ -8,39 +8,28 @@ import numpy as np
 
 from rrsis_bench.predict.outputs.overlay import Overlay
 from rrsis_bench.predict.outputs.polygons import Polygoniser
-from rrsis_bench.predict.outputs.rasters import NODATA, RasterWriter, quantise
+from rrsis_bench.predict.outputs.rasters import RasterWriter, quantise, with_nodata
 from rrsis_bench.predict.pipeline import Rows, probability
 from rrsis_bench.predict.sources.scaling import Scaling
 from rrsis_bench.predict.sources.source import Source, Window
 
 
 @dataclass(frozen=True, slots=True)
-class MaskFile:
-    """Masks to a raster: 0, 1, or `NODATA`."""
+class RasterSink:
+    """Write masks (0, 1 or `NODATA`), or probabilities in 254 steps, to a raster."""
 
     writer: RasterWriter
+    probabilities: bool
 
     def add(self, rows: Rows) -> None:
         """Write the rows."""
-        values_HW = np.where(rows.valid_HW, rows.mask_HW.astype(np.uint8), np.uint8(NODATA))
+        values_HW = quantise(rows.prob_HW, rows.valid_HW) if self.probabilities else _mask_values(rows)
         self.writer.write(rows.expression, rows.row, values_HW)
 
 
 @dataclass(frozen=True, slots=True)
-class ProbabilityFile:
-    """Probabilities to a raster, in 254 steps; `NODATA` where the image holds no data."""
-
-    writer: RasterWriter
-
-    def add(self, rows: Rows) -> None:
-        """Write the rows."""
-        values_HW = np.where(rows.valid_HW, quantise(rows.prob_HW), np.uint8(NODATA))
-        self.writer.write(rows.expression, rows.row, values_HW)
-
-
-@dataclass(frozen=True, slots=True)
-class Polygons:
-    """Objects of each expression."""
+class PolygonSink:
+    """Trace the objects of each expression."""
 
     each: list[Polygoniser]
 
@@ -50,28 +39,27 @@ class Polygons:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """The image under its masks."""
+class OverlaySink:
+    """Draw the image under its masks."""
 
     overlay: Overlay
     source: Source
     scaling: Scaling
 
     def add(self, rows: Rows) -> None:
-        """Draw the rows; the image's own pixels come with the first expression."""
+        """Draw the rows. The image's own pixels are read with the first expression."""
         self.overlay.add_mask(rows.expression, rows.row, rows.mask_HW)
         if rows.expression == 0:
             window = Window(0, rows.row, self.source.width, len(rows.mask_HW))
             self.overlay.add_pixels(rows.row, self.scaling(self.source.read(window)))
 
 
-class Numbers:
-    """Pixels and probabilities of each expression.
+class StatisticsSink:
+    """Sum up pixels and probabilities of each expression.
 
     Attributes:
         area: pixels of the mask.
-        largest: largest probability over valid pixels; 0 where there is none.
-        score: mean probability over the mask; None where it is empty.
+        largest: largest probability over valid pixels; 0 without any.
     """
 
     def __init__(self, expressions: int):
@@ -89,12 +77,12 @@ class Numbers:
             self.largest[index] = max(self.largest[index], float(probability(highest)))
 
     def score(self, index: int) -> float | None:
-        """Mean probability over the mask of one expression."""
+        """Return the mean probability over the mask of one expression; None if it is empty."""
         return self._sum[index] / self.area[index] if self.area[index] else None
 
 
-class Arrays:
-    """Everything in memory, for the Python interface: uint8 masks with `NODATA`, float32 probabilities."""
+class ArraySink:
+    """Keep everything in memory, for the Python interface: uint8 masks with `NODATA`, float32 probabilities."""
 
     def __init__(self, expressions: int, height: int, width: int):
         self.values = np.zeros((expressions, height, width), dtype=np.uint8)
@@ -102,6 +90,9 @@ class Arrays:
 
     def add(self, rows: Rows) -> None:
         """Keep the rows."""
-        where = slice(rows.row, rows.row + len(rows.mask_HW))
-        self.values[rows.expression, where] = np.where(rows.valid_HW, rows.mask_HW.astype(np.uint8), np.uint8(NODATA))
-        self.probabilities[rows.expression, where] = rows.prob_HW
+        place = rows.expression, slice(rows.row, rows.row + len(rows.mask_HW))
+        self.values[place], self.probabilities[place] = _mask_values(rows), rows.prob_HW
+
+
+def _mask_values(rows: Rows) -> np.ndarray:
+    return with_nodata(rows.mask_HW, rows.valid_HW)

@@ -1,93 +1,82 @@
-"""Georeferenced rasters by rasterio, from the extra ``[geo]``."""
+"""Georeferenced rasters through rasterio, from the extra ``[geo]``."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rrsis_bench.errors import UserError
-from rrsis_bench.predict.sources.source import Georef, Source, Window
+from rrsis_bench.errors import UserError, reason
+from rrsis_bench.predict.sources.source import Georef, Source, Window, check_dtype
 
 EXTRA = "pip install 'rrsis-bench[geo]'"
 PACKAGES = ("rasterio", "geopandas", "pyogrio", "shapely")
 _CACHE_MB = 128
 
 
+def missing() -> list[str]:
+    """Return the packages of the extra ``[geo]`` that are not installed; imports none of them."""
+    return [name for name in PACKAGES if not importlib.util.find_spec(name)]
+
+
 def installed() -> bool:
-    """Whether the packages of the extra ``[geo]`` are there; imports none of them."""
-    return all(importlib.util.find_spec(name) for name in PACKAGES)
+    """Return whether the extra ``[geo]`` is installed."""
+    return not missing()
 
 
-def require(what: str) -> None:
-    """UserError naming the extra where it is not installed; `what` continues "... by rasterio"."""
+def require(action: str) -> None:
+    """Raise UserError if the extra ``[geo]`` is not installed; `action` starts the message, as "Reading a.tif"."""
     if not installed():
-        missing = ", ".join(name for name in PACKAGES if not importlib.util.find_spec(name))
-        raise UserError(f"{what} by rasterio and its companions, which are not installed ({missing}): {EXTRA}.")
+        raise UserError(f"{action} needs packages that are not installed ({', '.join(missing())}): {EXTRA}")
 
 
 class RasterSource(Source):
-    """A raster file that GDAL reads; windows are read when asked for.
+    """A raster file that GDAL reads. Pixels are read window by window.
 
     Args:
         path: the file.
-        bands: as in `open_source`.
-        nodata: as in `open_source`; replaces the value that the file says, not its alpha or mask band.
+        bands: as in `rrsis_bench.predict.sources.opening.open_source`.
+        nodata: as there; replaces the value that the file records, not its alpha or mask band.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] | None, nodata: float | None):
         import rasterio
         from rasterio.enums import MaskFlags
-        from rasterio.errors import RasterioError, RasterioIOError
 
         self.path, self.name, self.notes, self._nodata = path, path.name, [], nodata
-        # Without a limit GDAL keeps 5% of the machine's memory in decoded blocks.
-        self._environment = rasterio.Env(GDAL_CACHEMAX=_CACHE_MB)
-        self._environment.__enter__()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-                self._file = rasterio.open(path)
-        except (RasterioError, RasterioIOError) as error:
-            self._environment.__exit__(None, None, None)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} cannot be opened as a raster: {reason}") from error
-        try:
-            self._colours: np.ndarray | None = None
+        self._colours: np.ndarray | None = None
+        with ExitStack() as opened:
+            # Without a limit GDAL keeps 5% of the machine's memory in decoded blocks.
+            opened.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MB))
+            with self._named_errors("opened as a raster"):
+                self._file = opened.enter_context(_open(path))
             self._bands = self._choose(bands)
             self.height, self.width = self._file.height, self._file.width
-            self.dtype = "uint8" if self._colours is not None else str(self._file.dtypes[self._bands[0] - 1])
-            if np.dtype(self.dtype).kind not in "uif":
-                raise UserError(f"The pixels of {self.name} are {self.dtype}; whole or real numbers are needed.")
+            shown = "uint8" if self._colours is not None else self._file.dtypes[self._bands[0] - 1]
+            self.dtype = check_dtype(np.dtype(shown), self.name)
             self.georef = _georef(self._file)
             flags = self._file.mask_flag_enums
             self._complete = all(MaskFlags.all_valid in each for each in flags)
             self._masked = any(MaskFlags.per_dataset in each for each in flags)  # alpha or a mask band
-        except UserError:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
         if self.georef is not None and self.georef.transform is None:
             self.notes.append(
-                f"{self.name} is located by control points or RPCs alone: they are copied to the masks, and polygons "
-                "stay in pixels. Warp the image first (gdalwarp) to get them on the ground."
+                f"{self.name} is located by control points or RPCs only. They are copied to the masks, and polygons "
+                "stay in pixels. To get polygons on the ground, warp the image first (gdalwarp)."
             )
 
     def _choose(self, bands: Sequence[int] | None) -> tuple[int, int, int]:
-        """The bands shown as red, green and blue."""
+        """Return the bands shown as red, green and blue."""
         from rasterio.enums import ColorInterp
 
         count, meaning = self._file.count, list(self._file.colorinterp)
         if bands is not None:
-            if len(bands) not in (1, 3):
-                raise UserError(f"Three bands (or one) are shown as red, green and blue, not {len(bands)}.")
-            for band in bands:
-                if not 1 <= band <= count:
-                    raise UserError(f"{self.name} has no band {band}: its {count} bands are counted from 1.")
-            return (bands[0],) * 3 if len(bands) == 1 else (bands[0], bands[1], bands[2])
+            return _three(bands, count, self.name)
         wanted = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
         if all(colour in meaning for colour in wanted):
             red, green, blue = (meaning.index(colour) + 1 for colour in wanted)
@@ -97,115 +86,102 @@ class RasterSource(Source):
             if meaning[shown[0] - 1] == ColorInterp.palette:
                 table = self._file.colormap(shown[0])
                 self._colours = np.array([table.get(level, (0, 0, 0))[:3] for level in range(256)], dtype=np.uint8)
-            return (shown[0],) * 3
-        if len(shown) < 3:
+        elif len(shown) < 3:
             raise UserError(
-                f"{self.name} has {count} bands, of which none is marked as red, green or blue: name them with "
+                f"None of the {count} bands of {self.name} is marked as red, green or blue. Choose them with "
                 "--bands R,G,B (or --bands N for a single one)."
             )
-        if count > 3:
+        elif count > 3:
             self.notes.append(
-                f"{self.name} has {count} bands and does not say which are red, green and blue: bands "
-                f"{shown[0]}, {shown[1]}, {shown[2]} are taken. Choose others with --bands."
+                f"None of the {count} bands of {self.name} is marked as red, green or blue. Using bands {shown[0]}, "
+                f"{shown[1]}, {shown[2]}. Choose others with --bands."
             )
-        return shown[0], shown[1], shown[2]
+        return _three(shown[:3] if len(shown) > 1 else shown, count, self.name)
 
     def read(self, window: Window) -> np.ndarray:
         """As `Source.read`."""
-        if window == self.whole:
-            self.decoded += 1
         return self._pixels(window=_window(window))
 
     def valid(self, window: Window) -> np.ndarray:
         """As `Source.valid`: alpha, mask bands and the file's nodata as GDAL combines them.
 
-        A nodata value that was given counts where all shown bands have it, a NaN where one has it.
+        A given nodata value counts if all shown bands have it, NaN if one band has it.
         """
-        if self._nodata is not None or np.dtype(self.dtype).kind == "f":
+        if self._looks_at_pixels:
             return self._holds_data(self._pixels(window=_window(window)), window=_window(window))
         return self._mask(window=_window(window))
 
     def overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest pixels of the raster's own overviews, where it has them."""
+        """Return nearest pixels, from the raster's own overviews if it has any."""
         shrink = max(1.0, max(self.height, self.width) / side)
         shape = (max(1, round(self.height / shrink)), max(1, round(self.width / shrink)))
         pixels_HWC = self._pixels(out_shape=(len(set(self._bands)), *shape))
-        if self._nodata is not None or np.dtype(self.dtype).kind == "f":
-            return pixels_HWC, self._holds_data(pixels_HWC, out_shape=shape)
-        return pixels_HWC, self._mask(out_shape=shape)
+        valid_HW = (
+            self._holds_data(pixels_HWC, out_shape=shape) if self._looks_at_pixels else self._mask(out_shape=shape)
+        )
+        return pixels_HWC, valid_HW
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-        self._environment.__exit__(None, None, None)
+        self._opened.close()
 
-    def _pixels(self, **where: Any) -> np.ndarray:
+    @contextmanager
+    def _named_errors(self, action: str) -> Iterator[None]:
         from rasterio.errors import RasterioError
 
-        distinct = list(dict.fromkeys(self._bands))
         try:
-            pixels_CHW = self._file.read(distinct, **where)
+            yield
         except RasterioError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{self.path} cannot be read to its end: {reason}") from error
+            raise UserError(f"{self.path} cannot be {action}: {reason(error)}") from error
+
+    @property
+    def _looks_at_pixels(self) -> bool:
+        return self._nodata is not None or np.dtype(self.dtype).kind == "f"
+
+    def _pixels(self, **where: Any) -> np.ndarray:
+        distinct = list(dict.fromkeys(self._bands))
+        with self._named_errors("read to its end"):
+            pixels_CHW: np.ndarray = self._file.read(distinct, **where)
         if self._colours is not None:
             return self._colours[pixels_CHW[0]]
         return np.moveaxis(pixels_CHW[[distinct.index(band) for band in self._bands]], 0, 2)
 
     def _mask(self, **where: Any) -> np.ndarray:
-        if self._complete:  # what GDAL would find out by filling an array
+        if self._complete:  # GDAL would fill an array to find this out
             window = where.get("window")
             return np.ones(where["out_shape"] if window is None else (window.height, window.width), dtype=bool)
-        from rasterio.errors import RasterioError
-
-        try:
-            return self._file.dataset_mask(**where) > 0
-        except RasterioError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{self.path} cannot be read to its end: {reason}") from error
+        with self._named_errors("read to its end"):
+            return np.asarray(self._file.dataset_mask(**where)) > 0
 
     def _holds_data(self, pixels_HWC: np.ndarray, **where: Any) -> np.ndarray:
-        valid_HW = np.isfinite(pixels_HWC).all(2)
-        if self._nodata is not None:
-            valid_HW &= (pixels_HWC != self._nodata).any(2)
-            return valid_HW & self._mask(**where) if self._masked else valid_HW
-        return valid_HW & self._mask(**where)
+        valid_HW = _has_values(pixels_HWC, self._nodata)
+        return valid_HW if self._nodata is not None and not self._masked else valid_HW & self._mask(**where)
 
 
 class DataArraySource(Source):
-    """An xarray.DataArray with rioxarray's ``.rio``: (band, y, x) or (y, x), lazy ones too."""
+    """An xarray.DataArray with rioxarray's ``.rio``: (band, y, x) or (y, x), also a lazy one."""
 
     def __init__(self, array: Any, bands: Sequence[int] | None, nodata: float | None):
-        if array.ndim not in (2, 3):
-            raise UserError(f"The DataArray has the dimensions {array.dims}; (band, y, x) or (y, x) is needed.")
-        if array.dims[-2:] != (array.rio.y_dim, array.rio.x_dim):
-            raise UserError(f"The DataArray has the dimensions {array.dims}; transpose it to (band, y, x) or (y, x).")
+        if array.ndim not in (2, 3) or array.dims[-2:] != (array.rio.y_dim, array.rio.x_dim):
+            raise UserError(f"The DataArray has the dimensions {array.dims}. Transpose it to (band, y, x) or (y, x).")
         count = 1 if array.ndim == 2 else array.shape[0]
+        self.name, self.notes = str(array.name or "DataArray"), []
         if bands is None:
             if count == 2:
-                raise UserError("The DataArray has 2 bands: choose with bands=(red, green, blue), counted from 1.")
+                raise UserError(f"{self.name} has 2 bands. Choose with bands=(red, green, blue), counted from 1.")
             bands = (1,) if count == 1 else (1, 2, 3)
-        for band in bands:
-            if not 1 <= band <= count:
-                raise UserError(f"The DataArray has no band {band}: its {count} bands are counted from 1.")
-        if len(bands) not in (1, 3):
-            raise UserError(f"Three bands (or one) are shown as red, green and blue, not {len(bands)}.")
-        self._bands = tuple(bands) if len(bands) == 3 else (bands[0],) * 3
+        self._bands = _three(bands, count, self.name)
         self._array = array if array.ndim == 3 else array.expand_dims("band")
         self._nodata = array.rio.nodata if nodata is None else nodata
-        self.name, self.notes = str(array.name or "DataArray"), []
         self.height, self.width = int(array.shape[-2]), int(array.shape[-1])
         self.dtype = str(array.dtype)
-        transform = array.rio.transform()
-        crs = array.rio.crs
+        transform, crs = array.rio.transform(), array.rio.crs
         self.georef = None if crs is None and transform.is_identity else Georef(crs, transform)
         if count > 3 and tuple(bands) == (1, 2, 3):
-            self.notes.append(f"{self.name} has {count} bands: 1, 2, 3 are taken. Choose others with bands=.")
+            self.notes.append(f"{self.name} has {count} bands. Using bands 1, 2, 3. Choose others with bands=.")
 
     def read(self, window: Window) -> np.ndarray:
         """As `Source.read`."""
-        if window == self.whole:
-            self.decoded += 1
         return self._pixels(*window.slices)
 
     def valid(self, window: Window) -> np.ndarray:
@@ -213,9 +189,9 @@ class DataArraySource(Source):
         return self._holds_data(self._pixels(*window.slices))
 
     def overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Every n-th pixel."""
-        step = max(1, -(-max(self.height, self.width) // side))
-        pixels_HWC = self._pixels(slice(None, None, step), slice(None, None, step))
+        """Return every n-th pixel."""
+        step = slice(None, None, max(1, -(-max(self.height, self.width) // side)))
+        pixels_HWC = self._pixels(step, step)
         return pixels_HWC, self._holds_data(pixels_HWC)
 
     def _pixels(self, rows: slice, columns: slice) -> np.ndarray:
@@ -223,22 +199,41 @@ class DataArraySource(Source):
         return np.moveaxis(np.asarray(self._array[:, rows, columns][bands]), 0, 2)
 
     def _holds_data(self, pixels_HWC: np.ndarray) -> np.ndarray:
-        valid_HW = np.ones(pixels_HWC.shape[:2], dtype=bool)
-        if pixels_HWC.dtype.kind == "f":
-            valid_HW = np.isfinite(pixels_HWC).all(2)
-        if self._nodata is not None and not np.isnan(self._nodata):
-            valid_HW &= (pixels_HWC != self._nodata).any(2)
-        return valid_HW
+        # Among integers, NaN as the nodata value marks no pixel.
+        return _has_values(pixels_HWC, None if self._nodata is None or np.isnan(self._nodata) else self._nodata)
 
 
 def georeference(path: Path) -> Georef | None:
-    """The georeference of a file alone, from a world file or ``.aux.xml`` too."""
+    """Return only the georeference of a file, also from a world file or ``.aux.xml``."""
+    with _open(path) as file:
+        return _georef(file)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
     import rasterio
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path) as file:
-            return _georef(file)
+        file = rasterio.open(path)
+    with file:
+        yield file
+
+
+def _three(bands: Sequence[int], count: int, name: str) -> tuple[int, int, int]:
+    """Check chosen bands, counted from 1, and return three: a single one is repeated."""
+    if len(bands) not in (1, 3):
+        raise UserError(f"bands: give three bands (or one) to show as red, green and blue, not {len(bands)}.")
+    for band in bands:
+        if not 1 <= band <= count:
+            raise UserError(f"{name} has no band {band}: its {count} bands are counted from 1.")
+    return bands[0], bands[len(bands) // 2], bands[-1]
+
+
+def _has_values(pixels_HWC: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return where all bands are finite and not all equal `nodata`, bool (h, w)."""
+    valid_HW: np.ndarray = np.isfinite(pixels_HWC).all(2)
+    return valid_HW if nodata is None else valid_HW & (pixels_HWC != nodata).any(2)
 
 
 def _georef(file: Any) -> Georef | None:
