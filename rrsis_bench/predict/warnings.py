@@ -40,9 +40,9 @@ def collect_warnings(
     side = max(source.height, source.width)
     if options.view == "frame" and trained_side is not None and side > pipeline.LARGE * trained_side:
         lines.append(
-            f"The frame of {source.width} x {source.height} pixels is reduced to {engine.side}, and training images had "
-            f"{trained_side}: objects below about {side // trained_side * 4} pixels vanish. Choose a part with --window "
-            "or --aoi, or use --view tile."
+            f"The frame of {source.width} x {source.height} pixels is reduced to {engine.side}, and training images "
+            f"had {trained_side}: objects below about {side // trained_side * 4} pixels vanish. Choose a part with "
+            "--window or --aoi, or use --view tile."
         )
     return lines
 
