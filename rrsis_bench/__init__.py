@@ -9,7 +9,8 @@ from typing import Any
 if not (Path(__file__).parent / "models").is_dir():
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["Predictor", "load_official"]
+__version__ = "0.1.0"
+__all__ = ["Predictor", "__version__", "load_official"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.resources import ROOT
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import Segmenter
 
 ENTRY_POINT_GROUP = "rrsis_bench.models"
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = frozenset({"blocks"})  # folders of models/ that hold shared blocks, not a model
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.resources import LEADERBOARDS
 
 if TYPE_CHECKING:
     from rrsis_bench.results.board.rows import BoardRow
@@ -79,7 +80,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
             f"{args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these figures."
         )
     rows = _rows(args.root, args.data)
-    printed = published.overall(args.root, args.data, args.split) if args.with_published else []
+    printed = published.overall(LEADERBOARDS, args.data, args.split) if args.with_published else []
     if not rows and not printed:
         raise _nothing(args.root, args.data)
     chosen = [

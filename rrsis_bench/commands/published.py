@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from rrsis_bench.resources import LEADERBOARDS
+
 
 def add(verbs: argparse._SubParsersAction) -> None:
     """Add the parsers."""
@@ -29,7 +31,9 @@ def add(verbs: argparse._SubParsersAction) -> None:
     show.add_argument("--metric", help="only this metric, with one column per paper's table")
     show.set_defaults(call=_show)
     for parser in (audit, show):
-        parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="folder (default: %(default)s)")
+        parser.add_argument(
+            "--root", type=Path, default=LEADERBOARDS, help="folder with published/ (default: the suite's own)"
+        )
 
 
 def _audit(args: argparse.Namespace) -> int:

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import torch
 
+import rrsis_bench
+
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "lightning", "numpy")
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout at `root`; (None, None) outside one. Changes under leaderboards/ are not dirt."""
+    """Return (commit, dirty) of the checkout at `root`. Changes under leaderboards/ are ignored.
+
+    An installed wheel may be inside a repository of the user, which says nothing about the suite: `root` must be the
+    repository's top folder, else the result is (None, None).
+    """
 
     def git(*args: str) -> str | None:
         try:
@@ -22,6 +28,9 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root.resolve():
+        return None, None
     sha = git("rev-parse", "HEAD")
     changes = git("status", "--porcelain", "--", ".", ":(exclude)leaderboards")
     return sha, None if changes is None else bool(changes)
@@ -29,8 +38,8 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this suite and the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for package in ("rrsis-bench", *PACKAGES):
+    found = {"python": platform.python_version(), "rrsis_bench": rrsis_bench.__version__}
+    for package in PACKAGES:
         try:
             found[package.replace("-", "_")] = version(package)
         except PackageNotFoundError:

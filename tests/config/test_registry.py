@@ -146,4 +146,4 @@ def test_another_models_folder_on_the_path_is_not_ours(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    assert registry.load_class("lavt").__module__ == "rrsis_bench.models.lavt"
+    assert registry.load_class("lavt").__module__.startswith("rrsis_bench.models.lavt")

@@ -1,0 +1,20 @@
+"""Locations of the files that travel with the suite.
+
+A checkout keeps ``conf/``, ``models/``, ``leaderboards/published/`` and ``CITATION.cff`` beside this package. A wheel
+holds the same files, under the same names, inside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (_PACKAGE / "models").is_dir()
+"""True for an installed wheel, False for a checkout."""
+ROOT = _PACKAGE if INSTALLED else _PACKAGE.parent
+"""The folder that holds ``conf``, ``models``, ``leaderboards/published`` and ``CITATION.cff``."""
+CONF = ROOT / "conf"
+LEADERBOARDS = ROOT / "leaderboards"
+"""The suite's own leaderboards. A wheel has only the published numbers in it."""
+CHECKOUT = None if INSTALLED else ROOT
+"""The checkout, whose git state belongs to a run. None for an installed wheel."""
