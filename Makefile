@@ -10,29 +10,38 @@ RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(A
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all perf perf-data reference-sam2 lint data compare report clean
+.PHONY: help bench test test-all test-lowest coverage perf perf-data reference-sam2 lint data compare report clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 	@echo "Variables: MODEL=$(MODEL) DATA=$(DATA) SIZE=$(SIZE) SEED=$(SEED) ARGS='hydra overrides'"
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt
 	@test -x $(BIN)/python || { echo "Setting up .venv (once, some minutes)"; python3 -m venv .venv; }
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]' && touch $@
 
 bench: $(STAMP)  ## train, evaluate, write the leaderboards: make bench MODEL=lavt DATA=synthetic
 	@$(BIN)/rrsis-bench bench $(RUN)
 
-test: $(STAMP)  ## the fast tests (CPU only, under 4 minutes on 2 cores)
+test: $(STAMP)  ## the fast tests (CPU only, under 5 minutes on 2 cores)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB of memory)
 	@$(BIN)/python -m pytest
 
-perf: $(STAMP)  ## timings, each beside the plain way in the same run
+coverage: $(STAMP)  ## the fast tests with coverage; fails below the floor in pyproject.toml
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+test-lowest:  ## the fast tests with the lowest supported versions, in .venv-lowest
+	@test -x .venv-lowest/bin/python || python3.11 -m venv .venv-lowest
+	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	@.venv-lowest/bin/python -m pip install --disable-pip-version-check -q -c .venv-lowest/constraints.txt -e '.[dev]'
+	@.venv-lowest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+perf: $(STAMP)  ## timings, each compared with the plain way in the same run
 	@$(BIN)/python -m pytest tests/perf -m slow -s
 
-perf-data: $(STAMP)  ## samples/s of the data pipeline, beside the plain way
+perf-data: $(STAMP)  ## samples/s of the data pipeline, compared with the plain way
 	@$(BIN)/python -m tests.perf.perf_data
 
 reference-sam2: $(STAMP)  ## Meta's own SAM 2, which the slow tests compare with
@@ -42,7 +51,7 @@ reference-sam2: $(STAMP)  ## Meta's own SAM 2, which the slow tests compare with
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target .venv/reference \
 		iopath==0.1.10 portalocker==4.4.2
 
-lint: $(STAMP)  ## ruff, its formatter and the type check
+lint: $(STAMP)  ## ruff, its formatter and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 data: $(STAMP)  ## verify the dataset: make data DATA=rrsisd
@@ -51,8 +60,8 @@ data: $(STAMP)  ## verify the dataset: make data DATA=rrsisd
 compare: $(STAMP)  ## two rows of a leaderboard: make compare A=lavt B=fianet
 	@$(BIN)/rrsis-bench compare $(A) $(B) --data $(DATA) $(ARGS)
 
-report: $(STAMP)  ## tables and leaderboards/index.html written anew from the records, and one shown
+report: $(STAMP)  ## write tables and leaderboards/index.html from the records, print one table
 	@$(BIN)/rrsis-bench report $(DATA)
 
 clean:  ## runs, caches and the virtual environment; never the leaderboards
-	rm -rf runs .cache .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf runs .cache .venv .venv-lowest .coverage .pytest_cache .ruff_cache .mypy_cache *.egg-info
