@@ -1,4 +1,4 @@
-"""``rrsis-bench data stats``: what a dataset holds, counted in one pass; pixels are read where masks are files."""
+"""``rrsis-bench data stats``: count a dataset's contents in one pass. Pixels are read only if masks are files."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
 TARGETS = ("none", "one", "several", "unknown")
-"""How many objects an expression denotes; unknown where the dataset does not say and the mask is not empty."""
+"""Number of objects that an expression denotes; unknown if the dataset has no count and the mask is not empty."""
 
 SHARE_EDGES = np.geomspace(1e-5, 1, 26)
-"""Bins of the histogram of target area over picture area; smaller ones fall into the first."""
+"""Bins of the histogram of target area over image area. The first one also counts smaller targets."""
 
-_CHUNK = 1024  # samples held at once
+_CHUNK = 1024  # samples in memory at once
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class TextLimit:
-    """How expressions are cut into word-pieces, and how many a model sees.
+    """A tokenizer and a model's token limit.
 
     Attributes:
-        tokenizer: encodes, special tokens included.
-        max_tokens: that fit, special tokens included.
-        what: both in words, such as ``"fianet, wordpiece"``.
+        tokenizer: encodes with special tokens.
+        max_tokens: the limit, special tokens included.
+        label: names both, such as ``"wordpiece, limit of fianet"``.
     """
 
     tokenizer: Tokenizer
     max_tokens: int
-    what: str
+    label: str
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class SplitStats:
 
     n: int = 0
     images: int = 0
-    distinct: int = 0  # different expressions
+    distinct: int = 0  # distinct expressions
     category: Counter[str] = field(default_factory=Counter)
     size: dict[str, Counter[str]] = field(default_factory=lambda: {scheme: Counter() for scheme in SIZE_CLASSES})
     share: np.ndarray = field(default_factory=lambda: np.zeros(len(SHARE_EDGES) - 1, dtype=np.int64))
@@ -62,16 +62,16 @@ class SplitStats:
     pieces: Counter[int] = field(default_factory=Counter)  # special tokens included; empty without a tokenizer
     language: Counter[str] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
-    shared: tuple[int, int] | None = None  # samples and pictures (by content) that train shows too
+    shared: tuple[int, int] | None = None  # samples and images (by content) that are also in train
 
     def truncated(self, max_tokens: int) -> int:
-        """Samples whose expression loses its end."""
+        """Return the number of samples whose expression is truncated."""
         return sum(n for length, n in self.pieces.items() if length > max_tokens)
 
 
 @dataclass(slots=True)
 class DatasetStats:
-    """Counts of all splits, and what they were made with."""
+    """Counts of all splits, with the dataset's name and folder and the token limit."""
 
     name: str
     root: Path
@@ -86,17 +86,17 @@ def collect(
     limit: TextLimit | None = None,
     console: Console | None = None,
 ) -> DatasetStats:
-    """Count everything; of pictures only their files' hashes are kept.
+    """Count everything.
 
     Args:
         name: the dataset's name.
         root: its folder.
         datasets: split -> dataset.
-        limit: tokenizer and token limit, or None to leave word-pieces out.
-        console: where a progress bar is shown, or None.
+        limit: tokenizer and token limit; None: word-pieces are not counted.
+        console: shows a progress bar; None: no bar.
 
     Raises:
-        UserError: a mask or a picture's file cannot be read.
+        UserError: a mask or an image file cannot be read.
     """
     found = {}
     total = sum(len(dataset) for dataset in datasets.values())
@@ -106,7 +106,7 @@ def collect(
         for split, dataset in datasets.items():
             found[split] = _split(dataset, limit, lambda n: bar.advance(task, n))
         files = {split: _files(dataset) for split, dataset in datasets.items()}
-        task = bar.add_task("hashing pictures", total=len({path for rows in files.values() for path in rows}))
+        task = bar.add_task("hashing images", total=len({path for rows in files.values() for path in rows}))
         hashes: dict[Path, str] = {}
         for chunk in _batched({path: None for rows in files.values() for path in rows}, _CHUNK):
             hashes |= {path: digest for path, (_, digest) in hash_files(chunk).items()}
@@ -168,14 +168,14 @@ def _count(stats: SplitStats, sample: Sample) -> None:
 
 
 def _files(dataset: ReferringDataset) -> Counter[Path]:
-    """Picture file -> samples that show it; nothing where the dataset does not name files."""
+    """Return image file -> samples that show it; empty if the dataset does not name its files."""
     rows: Any = getattr(dataset, "fingerprint_rows", None)
     found: Iterator[Any] = iter(()) if rows is None else rows()
     return Counter(row.image for row in found)
 
 
 def quantile(counter: Counter[int], share: float) -> int:
-    """The smallest value that at least `share` of the counted ones do not exceed; 0 where nothing was counted."""
+    """Return the smallest value that at least `share` of the counted values do not exceed; 0 without any."""
     total, seen = counter.total(), 0
     for value in sorted(counter):
         seen += counter[value]
@@ -193,7 +193,7 @@ def show(stats: DatasetStats, console: Console) -> None:
     if set(names) != {UNMATCHED}:
         order = sorted(names, key=lambda name: (name == UNMATCHED, -names[name], name))
         console.print(_shares("categories", stats, {name: name for name in order}, lambda split: split.category))
-    labels = {"share": "target area, share of the picture", "pixels": "target area, pixels (32², 96²)"}
+    labels = {"share": "target area, share of the image", "pixels": "target area, pixels (32², 96²)"}
     for scheme in ("share", "pixels"):
         order = [name for name in SIZE_CLASSES[scheme] if any(s.size[scheme][name] for s in stats.splits.values())]
         shown = {name: name.replace("_", " ") for name in order}
@@ -210,14 +210,14 @@ def _splits(stats: DatasetStats) -> Table:
         table.add_row(label, *(value(split) for split in stats.splits.values()))
 
     row("samples", lambda s: f"{s.n:,}")
-    row("pictures (image ids)", lambda s: f"{s.images:,}")
-    row("different expressions", lambda s: f"{s.distinct:,}")
+    row("images (image ids)", lambda s: f"{s.images:,}")
+    row("distinct expressions", lambda s: f"{s.distinct:,}")
     row("words, median / 95% / most", lambda s: _lengths(s.words))
     limit = stats.limit
     if limit is not None:
         row("word-pieces, median / 95% / most", lambda s: _lengths(s.pieces))
         row(f"cut at {limit.max_tokens} word-pieces", lambda s: _part(s.truncated(limit.max_tokens), s.n))
-        table.caption = escape(f"word-pieces with the special tokens: {limit.what}")
+        table.caption = escape(f"word-pieces, special tokens included: {limit.label}")
         table.caption_justify = "left"
     for language in sorted({name for split in stats.splits.values() for name in split.language}):
         row(f"language {language}", lambda s, language=language: _part(s.language[language], s.n))  # type: ignore[misc]
@@ -226,8 +226,8 @@ def _splits(stats: DatasetStats) -> Table:
         if not any(split.targets[key] for split in stats.splits.values()):
             continue
         row(label, lambda s, key=key: _part(s.targets[key], s.n))  # type: ignore[misc]
-    row("samples on pictures of train", lambda s: "" if s.shared is None else _part(s.shared[0], s.n))
-    row("  such pictures (equal files)", lambda s: "" if s.shared is None else f"{s.shared[1]:,}")
+    row("samples on images of train", lambda s: "" if s.shared is None else _part(s.shared[0], s.n))
+    row("  such images (equal files)", lambda s: "" if s.shared is None else f"{s.shared[1]:,}")
     return table
 
 

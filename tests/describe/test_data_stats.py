@@ -55,7 +55,7 @@ def test_words_count_chinese_characters_one_by_one():
 
 
 def test_a_chinese_expression_may_be_too_long_to_be_one():
-    """Bug: without spaces it counted as a single word."""
+    """Without spaces, it once counted as a single word."""
     assert length_remark("左边的船" * 15) is None
     assert length_remark("左边的船" * 16) == "64 words: a model sees only the first"
 
@@ -72,7 +72,7 @@ def test_word_pieces_and_the_share_that_is_cut(tmp_path):
     assert (found["val"].truncated(20), found["val"].truncated(22), found["train"].truncated(20)) == (1, 0, 0)
 
 
-def test_targets_that_nobody_counted_are_unknown_and_several_are_several(tmp_path):
+def test_uncounted_targets_are_unknown(tmp_path):
     tree = write_fake_custom(tmp_path)
     tree.rows["val"][0]["n_targets"] = 3
     tree.rows["val"][1]["mask"] = {"size": [4, 4], "counts": [16]}
@@ -95,7 +95,7 @@ def test_the_verb_prints_tables_and_draws_a_figure(tmp_path, capsys, monkeypatch
     assert cli.main([*arguments, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.replace(str(tmp_path), "").splitlines())) <= width
-    for part in ("cut at 6 word-pieces", "tenniscourt", "samples on pictures of train", "share of the picture"):
+    for part in ("cut at 6 word-pieces", "tenniscourt", "samples on images of train", "share of the image"):
         assert part in shown
     with Image.open(out) as figure:
         assert figure.width > 1000
@@ -114,7 +114,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_the_limit_is_the_models_and_a_missing_tokenizer_is_said(tmp_path, monkeypatch, capsys):
+def test_the_limit_is_the_models_and_a_missing_tokenizer_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     config = stats_setup.configure("rrsisd", "fianet", None)
     assert config["model"]["args"]["max_tokens"] == 22
@@ -155,7 +155,7 @@ def test_every_format_shows_its_layout(fmt):
     assert "<root>/" in format_module(fmt).LAYOUT
 
 
-def test_a_layout_that_nobody_writes_is_refused(tmp_path, capsys):
+def test_a_format_without_a_writer_is_refused(tmp_path, capsys):
     assert cli.main(["data", "synthesize", "--format", "coco", "--out", str(tmp_path / "out")]) == 2
     assert "rrsisd" in capsys.readouterr().err
 
