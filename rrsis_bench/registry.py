@@ -126,6 +126,8 @@ def card(entry: ModelEntry) -> dict[str, Any]:
     if not entry.conf.exists():
         raise UserError(f"The model '{entry.name}' has no configuration: write {entry.conf}.")
     size = OmegaConf.load(ROOT / "conf" / "size" / "paper.yaml")
-    model = OmegaConf.create({"size": size, "model": OmegaConf.load(entry.conf)}).model
+    loaded = OmegaConf.load(entry.conf)
+    node = OmegaConf.select(loaded, "model") or loaded  # a file that chooses backbones has the global package
+    model = OmegaConf.create({"size": size, "model": node}).model
     views = OmegaConf.select(model, "args.views") or OmegaConf.select(model, "card.views")  # a model may derive them
     return {**model.get("card", {}), "views": None if views is None else OmegaConf.to_container(views, resolve=True)}

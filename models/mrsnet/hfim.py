@@ -106,7 +106,7 @@ class HFIM(nn.Module):
         if dim % HEADS:
             raise UserError(
                 f"MRSNet's neck: {HEADS} heads do not divide its {dim} channels, the sum over all stages. Choose a "
-                f"size.swin.embed_dim that {HEADS} divides."
+                f"vision.embed_dim that {HEADS} divides."
             )
         self.local = LocalBranch(dim)
         self.wide = GlobalAttention(dim)

@@ -92,7 +92,7 @@ class SGSRF(ImageFirstSegmenter):
         self.max_tokens = self.clip.context_length
         self.views = {"sam": self.sam2.side}
         dim = self.clip.width
-        for field, width in (("size.clip.width", dim), ("model.args.prompt_width", prompt_width)):
+        for field, width in (("text.width", dim), ("model.args.prompt_width", prompt_width)):
             if width % heads:
                 raise UserError(f"model.args.heads={heads} does not divide {field}={width}.")
         # Towers of unequal widths (not SigLIP2's) meet at the image's.

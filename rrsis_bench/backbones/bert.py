@@ -18,7 +18,7 @@ from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
-FIELD = "size.bert"
+FIELD = "text"
 # What a pre-training checkpoint holds beside the encoder: the two pre-training heads, the pooler and a counter buffer.
 IGNORED = ("cls.", "pooler.", "embeddings.position_ids")
 

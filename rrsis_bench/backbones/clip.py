@@ -34,7 +34,7 @@ from rrsis_bench.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FIELD = "size.clip"
+FIELD = "text"
 ADAPT = ("lora", "all", "none")
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's names on the hub
 # Parameters that no token depends on, by the start of their names.

@@ -18,7 +18,7 @@ def parse_config(cls: type[Config], values: Mapping[str, Any] | None, where: str
     Args:
         cls: a dataclass whose fields all have defaults.
         values: field name -> value, or None for the defaults. Lists become tuples.
-        where: the configuration field that holds the mapping, for messages (``"size.swin"``).
+        where: the configuration field that holds the mapping, for messages (``"vision"``).
 
     Raises:
         UserError: a key that the backbone does not know, or a value of the wrong type.
@@ -26,6 +26,8 @@ def parse_config(cls: type[Config], values: Mapping[str, Any] | None, where: str
     known = {field.name: field.default for field in fields(cls)}  # type: ignore[arg-type]
     given: dict[str, Any] = {}
     for key, value in (values or {}).items():
+        if key in ("backbone", "tokenizer"):  # they choose the class and the tokenizer, and are no sizes
+            continue
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""

@@ -35,7 +35,7 @@ def check_positions(field: str, positions: str, choices: Sequence[str], weights:
     """Refuse a choice of positions that is not known, or sines where they cannot be.
 
     Args:
-        field: the configuration field of the backbone, for messages (``"size.swin"``).
+        field: the configuration field of the backbone, for messages (``"vision"``).
         positions: the choice.
         choices: those that the backbone knows.
         weights: the backbone's; a file brings its own positions, or was trained without any.

@@ -30,7 +30,7 @@ from rrsis_bench.backbones.swin import IMAGENET_MEAN, IMAGENET_STD
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
-FIELD = "size.sam2"
+FIELD = "vision"
 PATCH = 16  # pixels per position of the decoder's image embedding
 ADAPT = ("lora", "all", "none")
 # Parts that this path never runs, or whose output nothing reads: point, box and "no mask" prompts, the masks of tokens

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FIELD = "size.swin"
+FIELD = "vision"
 POSITIONS = ("none", "sine")
 # What a classification checkpoint holds beside the encoder: its head and the norm before it.
 CLASSIFIER_KEYS = ("norm.", "head.")

@@ -29,7 +29,7 @@ def unreachable(what: str, spec: str, field: str, reason: object) -> UserError:
     Args:
         what: the backbone, for the reader (``"Swin"``).
         spec: the value of the ``weights`` field.
-        field: that field's name (``"size.swin.weights"``).
+        field: that field's name (``"vision.weights"``).
         reason: what went wrong; its first line is shown.
     """
     first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]

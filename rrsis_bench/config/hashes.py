@@ -29,11 +29,13 @@ class Affects(Flag):
 FIELDS: dict[str, Affects] = {
     "model.name": Affects.TRAINING,
     "model.args": Affects.TRAINING,
-    "model.tokenizer": Affects.TRAINING,  # of a model that brings its own; the others read size.tokenizer
     "model.card": Affects.NOTHING,
     "size": Affects.NOTHING,  # reaches the model through model.args
-    "size.tokenizer": Affects.TRAINING,
-    "size.bert.vocab_size": Affects.TRAINING,  # of the vocabulary that the training expressions give
+    "backbones": Affects.NOTHING,
+    "vision": Affects.NOTHING,
+    "text": Affects.NOTHING,
+    "text.tokenizer": Affects.TRAINING,
+    "text.vocab_size": Affects.TRAINING,  # of the vocabulary that the training expressions give
     "phrases": Affects.TRAINING,
     "data.name": Affects.TRAINING,
     "data.format": Affects.TRAINING,

@@ -137,6 +137,7 @@ class Config:
 
     model: ModelConfig = section("The model and its arguments.")
     size: SizeConfig = section("How large the model is built.")
+    backbones: str = setting("Pair of backbones that a size picks; a model's file chooses it.", NOTHING)
     vision: dict[str, Any] = setting("The vision backbone; reaches the model through ``model.args``.", NOTHING)
     text: dict[str, Any] = setting("The text backbone and its tokenizer.", TRAINING)
     data: DataConfig = section("The dataset.")

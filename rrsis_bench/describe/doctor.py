@@ -195,7 +195,7 @@ def hub(environment: Mapping[str, str]) -> EnvironmentCheck:
     try:
         socket.create_connection((host, port), timeout=HUB_TIMEOUT_S).close()
     except OSError as error:
-        fix = "give local copies: size.swin.weights=/path size.bert.weights=/path size.tokenizer=/path"
+        fix = "give local copies: vision.weights=/path text.weights=/path text.tokenizer=/path"
         return EnvironmentCheck("hub", "note", f"{address} cannot be reached ({reason(error)})", fix)
     return EnvironmentCheck("hub", "ok", f"{address} can be reached")
 

@@ -13,8 +13,7 @@ from rrsis_bench.data.text.tokenizers import (
     WORDPIECE,
     build_vocabulary,
     load_tokenizer,
-    own_tokenizer,
-    tokenizer_field,
+    FIELD,
     tokenizer_source,
 )
 from rrsis_bench.describe.stats import TextLimit
@@ -61,14 +60,14 @@ def text_limit(
     source = tokenizer_source(config)
     args, limit = config["model"]["args"], max_tokens
     if limit is None:
-        limit = int(args["clip"]["context_length"] if own_tokenizer(config) else args["max_tokens"])
+        limit = int(config["text"].get("context_length") or args["max_tokens"])
     if limit < 3:
         raise UserError(f"--max-tokens {limit} leaves no room for a word beside two special tokens.")
     try:
         if source == WORDPIECE:
             tokenizer = build_vocabulary(config, (train[index].expression for index in range(len(train))))
         else:
-            tokenizer = load_tokenizer(source, tokenizer_field(config))
+            tokenizer = load_tokenizer(source, FIELD)
     except UserError as error:
         if strict:
             raise

@@ -12,7 +12,7 @@ from typing import Any
 from rrsis_bench import registry
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE, load_tokenizer, tokenizer_field, tokenizer_source
+from rrsis_bench.data.text.tokenizers import WORDPIECE, load_tokenizer, FIELD, tokenizer_source
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.predict import pipeline
@@ -122,7 +122,7 @@ class Predictor:
         built = load_official(model, path, **config["model"]["args"])
         if tokenizer_source(config) == WORDPIECE:
             raise UserError(
-                f"{tokenizer_field(config)}=wordpiece is built from training expressions, which released weights do "
+                f"{FIELD}=wordpiece is built from training expressions, which released weights do "
                 "not include. Set it to the weights' own tokenizer, such as hub:google-bert/bert-base-uncased."
             )
         text = _text(config, built, None)
@@ -233,7 +233,7 @@ def _text(config: Mapping[str, Any], model: Segmenter, run_dir: Path | None) -> 
         if not Path(source).is_file():
             raise UserError(f"{source} is missing: the run's folder is not complete, and its model cannot read words.")
     return TextPipeline(
-        load_tokenizer(source, tokenizer_field(config)),
+        load_tokenizer(source, FIELD),
         model.max_tokens,
         phrase_masks=model.phrase_masks,
         phrases=config["phrases"],

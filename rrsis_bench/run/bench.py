@@ -22,7 +22,7 @@ from rrsis_bench.config.schema import TrainerConfig
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE, tokenizer_field, tokenizer_source
+from rrsis_bench.data.text.tokenizers import WORDPIECE, FIELD, tokenizer_source
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.scoring import Scores, score_split
@@ -117,10 +117,9 @@ def evaluate_checkpoint(config: dict[str, Any], console: Console, overrides: Seq
     saved = None if official else checkpoint.load(path)
     vocabulary = path.parent.parent / "vocab.txt"
     if tokenizer_source(config) == WORDPIECE and (official or not vocabulary.is_file()):
-        field = tokenizer_field(config)
         raise UserError(
-            f"{field}=wordpiece builds a vocabulary from training expressions, which is not the one that "
-            f"{path} was trained with. Set {field}=hub:google-bert/bert-base-uncased or a local vocab.txt."
+            f"{FIELD}=wordpiece builds a vocabulary from training expressions, which is not the one that "
+            f"{path} was trained with. Set {FIELD}=hub:google-bert/bert-base-uncased or a local vocab.txt."
         )
     started, clock = datetime.now(UTC), time.perf_counter()
     setting = Setting.prepare(config, console, overrides)

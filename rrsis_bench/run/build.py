@@ -20,7 +20,7 @@ from rrsis_bench.data.text.tokenizers import (
     build_vocabulary,
     load_tokenizer,
     save_vocabulary,
-    tokenizer_field,
+    FIELD,
     tokenizer_source,
 )
 from rrsis_bench.errors import UserError
@@ -117,7 +117,7 @@ def build_text(config: Mapping[str, Any], model: Segmenter, train: ReferringData
             save_vocabulary(tokenizer, saved)
         source = str(saved)
     return TextPipeline(
-        load_tokenizer(source, tokenizer_field(config)),
+        load_tokenizer(source, FIELD),
         model.max_tokens,
         phrase_masks=model.phrase_masks,
         phrases=config["phrases"],

@@ -200,7 +200,7 @@ def test_bert_attends_to_masked_in_words_only_and_to_all_where_none_is() -> None
     assert torch.allclose(got[1:], full, atol=1e-5)
 
 
-@pytest.mark.parametrize(("backbone", "field"), [("swin", "size.swin"), ("bert", "size.bert")])
+@pytest.mark.parametrize(("backbone", "field"), [("swin", "vision"), ("bert", "text")])
 @pytest.mark.parametrize(
     "spec", ["/no/such/file.pth", "hub:nobody/nothing", "hub:not an id", "{tmp}", "{tmp}/torn.pth"]
 )
@@ -295,7 +295,7 @@ def test_positions_are_added_to_the_patches_at_any_size() -> None:
     [
         ({"positions": "learned"}, "none or sine"),
         ({"positions": "sine", "weights": "hub:any/thing"}, "weights=random"),
-        ({"positions": "sine", "embed_dim": 6, "num_heads": [1, 2, 2, 2]}, "size.swin.embed_dim to be a multiple of 4"),
+        ({"positions": "sine", "embed_dim": 6, "num_heads": [1, 2, 2, 2]}, "vision.embed_dim to be a multiple of 4"),
     ],
 )
 def test_positions_that_cannot_be_are_refused(values: dict, message: str) -> None:

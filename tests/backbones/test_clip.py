@@ -246,7 +246,7 @@ def broken(change: str) -> dict[str, Tensor]:
         ("missing", "missing visual.trunk.blocks.1.attn.qkv.weight"),
         ("unexpected", "unexpected visual.trunk.blocks.2.attn.qkv.weight"),
         ("shape", r"text.token_embedding.weight has shape \(7, 32\), the model needs \(99, 32\)"),
-        ("transformers", "are in transformers' key layout .* size.clip.weights=hub:timm/ViT-SO400M-16-SigLIP2-512"),
+        ("transformers", "are in transformers' key layout .* text.weights=hub:timm/ViT-SO400M-16-SigLIP2-512"),
     ],
 )
 def test_weights_that_do_not_fit(change: str, message: str, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_weights_are_never_random_in_silence(tmp_path: Path, monkeypatch: pytest
         raise OSError("no route to the hub")
 
     monkeypatch.setattr(weights, "snapshot_download", unreachable)
-    with pytest.raises(UserError, match=r"hub:timm/ViT-SO400M-16-SigLIP2-512.*no route(.|\n)*size.clip.weights=random"):
+    with pytest.raises(UserError, match=r"hub:timm/ViT-SO400M-16-SigLIP2-512.*no route(.|\n)*text.weights=random"):
         ClipEncoder()
     with pytest.raises(UserError, match="no open_clip_model.safetensors or open_clip_pytorch_model.bin in it"):
         ClipEncoder(named("siglip-of-this-test", weights=str(tmp_path)))
@@ -392,21 +392,21 @@ def test_encoders_are_copied_and_pickled() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"wide": 3}, "Unknown field 'size.clip.wide'. Did you mean 'width'"),
-        ({"adapt": "qlora"}, "size.clip.adapt must be one of lora, all, none"),
+        ({"wide": 3}, "Unknown field 'text.wide'. Did you mean 'width'"),
+        ({"adapt": "qlora"}, "text.adapt must be one of lora, all, none"),
         ({"adapt": "lora", "lora_rank": 0}, "rank of at least 1"),
-        ({"patch": 0}, "size.clip.patch must be given where size.clip.model is empty"),
-        ({"heads": 5}, "size.clip.heads must divide size.clip.width=32"),
-        ({"text_heads": 3}, "size.clip.text_heads must divide size.clip.text_width=16"),
-        ({"image": 36}, "size.clip.image=36 is no multiple of the patch's 8 pixels"),
-        ({"image": -8, "model": "siglip-of-this-test"}, "size.clip.image must be a side in pixels"),
-        ({"positions": "rope"}, "size.clip.positions must be normal or sine"),
-        ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs size.clip.weights=random"),
-        ({"positions": "sine", "width": 30, "heads": 2}, "needs size.clip.width to be a multiple of 4 .*, not 30"),
-        ({"positions": "sine", "model": "siglip-of-this-test"}, "needs an empty size.clip.model"),
+        ({"patch": 0}, "text.patch must be given where text.model is empty"),
+        ({"heads": 5}, "text.heads must divide text.width=32"),
+        ({"text_heads": 3}, "text.text_heads must divide text.text_width=16"),
+        ({"image": 36}, "text.image=36 is no multiple of the patch's 8 pixels"),
+        ({"image": -8, "model": "siglip-of-this-test"}, "text.image must be a side in pixels"),
+        ({"positions": "rope"}, "text.positions must be normal or sine"),
+        ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs text.weights=random"),
+        ({"positions": "sine", "width": 30, "heads": 2}, "needs text.width to be a multiple of 4 .*, not 30"),
+        ({"positions": "sine", "model": "siglip-of-this-test"}, "needs an empty text.model"),
         (
             {"model": "siglip-of-this-test", "heads": 2},
-            "size.clip.text_width=16 does not go with size.clip.model",
+            "text.text_width=16 does not go with text.model",
         ),
         ({"model": "ViT-SO400M-16-SigLIP2-521"}, "Did you mean 'ViT-SO400M-16-SigLIP2-512'"),
         ({"model": "hf-hub:some/model"}, "is not one of open_clip's models"),
@@ -426,7 +426,7 @@ def test_errors_for_a_person(settings: dict[str, Any], message: str, monkeypatch
 
 def test_inputs_of_another_size_are_refused() -> None:
     encoder = ClipEncoder(PLAIN)
-    with pytest.raises(UserError, match="built for views of 32 x 32 pixels, not 48 x 48. Set size.clip.image"):
+    with pytest.raises(UserError, match="built for views of 32 x 32 pixels, not 48 x 48. Set text.image"):
         encoder.encode_image(view(48))
     with pytest.raises(UserError, match="reads 10 tokens per text, padding included, not 9"):
         encoder.encode_text(ids()[:, :9])
@@ -435,7 +435,7 @@ def test_inputs_of_another_size_are_refused() -> None:
 def test_the_paper_size_is_siglip_2() -> None:
     """Without building it: 512 px, 64 tokens padded to the end, no mask, pixels in [-1, 1]."""
     settings = yaml.safe_load((CONF / "paper.yaml").read_text())["clip"]
-    config = parse_config(ClipConfig, settings, "size.clip")
+    config = parse_config(ClipConfig, settings, "text")
     assert set(settings) == set(ClipConfig.__slots__)
     assert (config.model, config.weights) == (ClipConfig().model, "hub:timm/ViT-SO400M-16-SigLIP2-512")
     assert (config.adapt, config.lora_rank, config.lora_alpha, config.lora_targets) == ("lora", 16, 16.0, "qk")

@@ -92,7 +92,7 @@ def test_views_reach_the_model():
 @pytest.mark.parametrize("size", ["paper", "tiny"])
 def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vocab_size, size):
     for model in names("model"):
-        config = compose(f"model={model}", "data=nwpu_refer", f"size={size}", f"text={text}", "size.bert.weights=/w")
+        config = compose(f"model={model}", "data=nwpu_refer", f"size={size}", f"text={text}", "text.weights=/w")
         bert = config["model"]["args"].get("bert")
         if bert is None:
             continue
@@ -114,6 +114,6 @@ def test_no_configuration_file_is_left_out_of_these_tests():
 
 def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
     typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
-             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "backbone=swin_s",
+             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "vision=swin_s",
              "text=bert_zh"]  # fmt: skip
-    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "backbone=swin_s", "text=bert_zh")
+    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "vision=swin_s", "text=bert_zh")

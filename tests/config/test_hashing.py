@@ -23,7 +23,7 @@ NEVER = (
 TRAINS = (
     "train.optimizer.lr", "train.epochs", "train.batch_size", "train.eval_every", "train.loss", "train.freeze",
     "train.augment", "train.group_by_image", "model.name", "model.args.views.image", "model.args.max_tokens",
-    "model.args.fiam", "model.args.swin.weights", "size.tokenizer", "size.bert.vocab_size", "phrases",
+    "model.args.fiam", "model.args.swin.weights", "text.tokenizer", "text.vocab_size", "phrases",
     "data.name", "data.scenes.seed",
     "trainer.precision", "limit.train", "limit.val", "protocol.selection_metric", "protocol.selection_split",
     "protocol.resolution", "protocol.align_corners", "protocol.empty", "protocol.no_target_pixels",
@@ -116,7 +116,7 @@ def test_longest_prefix_wins_and_every_mark_is_used():
     assert affects("protocol.name") == Affects.NOTHING
     names = set(FIELD_NAMES) | set(leaves(compose("data=rrsisd", "model=lavt", "size=tiny")))
     names |= set(leaves(compose("data=nwpu_refer"))) | set(leaves(compose("data=refsegrs")))
-    names |= {"model.tokenizer"}  # only models with a text tower of their own have it
+    names |= {"text.tokenizer"}  # only models with a text tower of their own have it
     unused = [mark for mark in FIELDS if not any(name == mark or name.startswith(f"{mark}.") for name in names)]
     assert unused == []
 

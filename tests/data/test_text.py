@@ -194,7 +194,7 @@ def test_unreachable_hub_fails_fast_with_the_override(monkeypatch, tmp_path):
     assert time.perf_counter() - start < 20
     message = str(caught.value)
     assert "google-bert/bert-base-uncased" in message
-    assert "size.tokenizer=/path" in message
+    assert "text.tokenizer=/path" in message
 
 
 @pytest.mark.parametrize("name", ["absent", "empty", "half"])

@@ -168,7 +168,7 @@ def test_siglip2_reads_lower_case_without_bos_and_pads_to_its_length(tmp_path):
 
 def test_what_is_no_siglip2_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no tokenizer\.json.*model\.tokenizer="):
-        load_tokenizer(f"siglip2:{tmp_path}", "model.tokenizer")
+        load_tokenizer(f"siglip2:{tmp_path}", "text.tokenizer")
     for content in ("{", "{}"):
         (tmp_path / "tokenizer.json").write_text(content)
         with pytest.raises(UserError, match=r"tokenizer\.json"):

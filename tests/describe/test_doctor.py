@@ -184,7 +184,7 @@ def test_hub(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refused)
     found = doctor.hub({})
     assert (found.state, "Connection refused" in found.text) == ("note", True)
-    assert "size.swin.weights=" in found.fix
+    assert "vision.weights=" in found.fix
 
 
 def test_nltk_data_and_fonts(monkeypatch):

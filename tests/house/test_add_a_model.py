@@ -51,7 +51,7 @@ card:
 args:
   views: {image: "${size.image}"}
   max_tokens: ${size.max_tokens}
-  vocab_size: ${size.bert.vocab_size}
+  vocab_size: ${text.vocab_size}
   width: 8
 """
 SMALL = (

@@ -165,9 +165,9 @@ def test_released_weights_predict_as_the_imported_model(tmp_path):
     save_vocabulary(build_wordpiece(["the red ship on the left"], 200), tmp_path / "vocab.txt")
     swin, bert = SMALL_ARGS["swin"], SMALL_ARGS["bert"]
     overrides = [
-        "size.image=96", f"size.tokenizer={tmp_path / 'vocab.txt'}",
-        *(f"size.swin.{name}={value}" for name, value in swin.items()),
-        *(f"size.bert.{name}={value}" for name, value in bert.items()),
+        "size.image=96", f"text.tokenizer={tmp_path / 'vocab.txt'}",
+        *(f"vision.{name}={value}" for name, value in swin.items()),
+        *(f"text.{name}={value}" for name, value in bert.items()),
     ]  # fmt: skip
     predictor = Predictor.from_weights(tmp_path / "lavt.pth", "lavt", overrides, device="cpu")
     image_HWC = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)

@@ -46,9 +46,9 @@ def test_released_weights_are_not_said_to_come_from_the_default_dataset(tmp_path
     (tmp_path / "a.pth").write_bytes(b"")
     monkeypatch.setattr("rrsis_bench.official.load_official", lambda *_, **__: Echo(96))
     monkeypatch.setattr(module, "_text", lambda *_: make_predictor(Echo(96)).engine.text)
-    found = Predictor.from_weights(tmp_path / "a.pth", "lavt", ["size.tokenizer=hub:x/y"], device="cpu")
+    found = Predictor.from_weights(tmp_path / "a.pth", "lavt", ["text.tokenizer=hub:x/y"], device="cpu")
     assert (found.origin.data, found.origin.side, found.options({"view": "tile"}).tile) == (None, None, 96)
-    overrides = ["size.tokenizer=hub:x/y", "data=refsegrs"]
+    overrides = ["text.tokenizer=hub:x/y", "data=refsegrs"]
     found = Predictor.from_weights(tmp_path / "a.pth", "lavt", overrides, device="cpu")
     assert (found.origin.data, found.options({"view": "tile"}).tile) == ("refsegrs", 512)
 

@@ -46,7 +46,7 @@ def test_a_runs_checkpoint_gives_the_runs_integers(finished):
 def test_pretrained_weights_that_the_checkpoint_replaces_are_not_fetched(finished, tmp_path):
     """Bug: scoring a run where there is no network failed on Swin's weights, which its checkpoint holds."""
     _, _, run_dir = finished
-    missing = ("size.swin.weights=/nowhere/swin.pth", "size.bert.weights=/nowhere")
+    missing = ("vision.weights=/nowhere/swin.pth", "text.weights=/nowhere")
     evaluate(finished, f"checkpoint={run_dir}", *missing, f"results.root={tmp_path}")
     (record,) = store.read_all(tmp_path)
     assert record.init_weights == dict.fromkeys(("swin", "bert"), "a file that is not here"), "and no path"
@@ -107,7 +107,7 @@ def test_an_unfinished_run_and_a_foreign_vocabulary_are_refused(finished, tmp_pa
     (tmp_path / "manifest.json").write_text('{"status": "running"}')
     with pytest.raises(UserError, match="not finished"):
         evaluate(finished, f"checkpoint={tmp_path}")
-    with pytest.raises(UserError, match="size.tokenizer=hub:"):
+    with pytest.raises(UserError, match="text.tokenizer=hub:"):
         evaluate(finished, "checkpoint=official:/nowhere/file.pth")
     with pytest.raises(UserError, match="checkpoint=official:"):
         evaluate(finished)

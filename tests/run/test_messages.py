@@ -56,22 +56,22 @@ def test_missing_dataset_from_a_shell(tmp_path):
 def test_missing_pretrained_weights(fake_root, tmp_path, capsys):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + "\n".join("abcdefghijklmnopqrstuvwxyz0123456789"))
-    overrides = [*tiny_overrides(tmp_path, fake_root), "model=lavt", "size.swin.positions=none"]
-    shown = refused(capsys, *overrides, "size.swin.weights=hub:timm/swin_base_patch4_window12_384.ms_in22k")
+    overrides = [*tiny_overrides(tmp_path, fake_root), "model=lavt", "vision.positions=none"]
+    shown = refused(capsys, *overrides, "vision.weights=hub:timm/swin_base_patch4_window12_384.ms_in22k")
     assert "timm/swin_base_patch4_window12_384.ms_in22k" in shown
     assert "swin.weights=" in shown
-    shown = refused(capsys, *overrides, "size.bert.weights=hub:google-bert/bert-base-uncased")
+    shown = refused(capsys, *overrides, "text.weights=hub:google-bert/bert-base-uncased")
     assert "google-bert/bert-base-uncased" in shown
     assert "bert.weights=" in shown
-    shown = refused(capsys, *overrides, "size.swin.weights=/nowhere/swin.safetensors")
+    shown = refused(capsys, *overrides, "vision.weights=/nowhere/swin.safetensors")
     assert "/nowhere/swin.safetensors" in shown
     assert not (tmp_path / "leaderboards").exists(), "never a silent random initialisation"
 
 
 def test_missing_tokenizer(fake_root, tmp_path, capsys):
-    shown = refused(capsys, *tiny_overrides(tmp_path, fake_root), "size.tokenizer=hub:google-bert/bert-base-uncased")
+    shown = refused(capsys, *tiny_overrides(tmp_path, fake_root), "text.tokenizer=hub:google-bert/bert-base-uncased")
     assert "google-bert/bert-base-uncased" in shown
-    assert "size.tokenizer=" in shown
+    assert "text.tokenizer=" in shown
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_misspelt_names_get_suggestions(capsys, override, message):
         ("protocol.empty=maybe", "protocol.empty='maybe' is not one of: rela, zero"),
         ("train.schedule.name=linear", "train.schedule.name"),
         ("train.freeze=[nothing.*]", "the pattern 'nothing.*' matches no parameter"),
-        ("size.bert.vocab_size=40", "Raise size.bert.vocab_size"),
+        ("text.vocab_size=40", "Raise text.vocab_size"),
         ("data.format=coco", "no reader for the dataset format 'coco'"),
         ("data.root='/nowhere/[old]/data'", "/nowhere/[old]/data"),
     ],

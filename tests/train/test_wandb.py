@@ -55,7 +55,7 @@ class TestWeightsAndBiases:
             raise error
 
         self.fake(monkeypatch, init=init)
-        shown, _ = run(tmp_path, fake_root, *self.OVERRIDES, "size.swin.embed_dim=8")
+        shown, _ = run(tmp_path, fake_root, *self.OVERRIDES, "vision.embed_dim=8")
         assert shown.count(f"wandb is left out: {error}") == 1
         assert len(records(tmp_path)) == 1
 

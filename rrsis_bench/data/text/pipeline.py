@@ -159,8 +159,8 @@ class TextPipeline:
                 f"The vocabulary does not know {share:.0%} of the tokens of {len(expressions)} expressions (at most "
                 f"{MAX_UNKNOWN_SHARE:.0%}, and {MAX_UNKNOWN_SHARE_ONE:.0%} of a single one, are accepted); the worst "
                 f"is '{expressions[worst]}' with {worst_share:.0%}. Is it another language than the vocabulary's? "
-                "text=bert_zh reads Chinese and text=bert_multilingual English and Chinese; size.tokenizer=/path/to/it "
-                "names another tokenizer. A vocabulary of the training expressions (size.tokenizer=wordpiece) knows "
+                "text=bert_zh reads Chinese and text=bert_multilingual English and Chinese; text.tokenizer=/path/to/it "
+                "names another tokenizer. A vocabulary of the training expressions (text.tokenizer=wordpiece) knows "
                 "their characters alone: take more of them, or expressions in their language."
             )
 

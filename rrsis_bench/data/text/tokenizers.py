@@ -23,8 +23,7 @@ from tokenizers.processors import TemplateProcessing
 
 from rrsis_bench.errors import UserError
 
-FIELD = "size.tokenizer"
-MODEL_FIELD = "model.tokenizer"  # of a model that brings its own text tower
+FIELD = "text.tokenizer"
 WORDPIECE = "wordpiece"
 CLIP = "clip"
 SIGLIP2 = "siglip2:"
@@ -38,40 +37,14 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def own_tokenizer(config: Mapping[str, Any]) -> bool:
-    """Whether the model names a tokenizer itself (``model.tokenizer``) and reads no ``size.tokenizer``."""
-    return config["model"].get("tokenizer") is not None
-
-
 def tokenizer_source(config: Mapping[str, Any]) -> str:
-    """What a run's tokenizer is made from: the model's own ``model.tokenizer``, else ``size.tokenizer``.
-
-    Returns:
-        ``"wordpiece"`` (a vocabulary of the training expressions) or what `load_tokenizer` reads.
-
-    Raises:
-        UserError: ``text=`` chose another BERT for a model that has none.
-    """
-    if not own_tokenizer(config):
-        return str(config["size"]["tokenizer"])
-    chosen = config["size"].get("text")
-    if chosen is not None:
-        raise UserError(
-            f"text={chosen} chooses another BERT, but model={config['model']['name']} has none: its text tower comes "
-            f"with the tokenizer {config['model']['tokenizer']}. Leave text={chosen} out."
-        )
-    return str(config["model"]["tokenizer"])
-
-
-def tokenizer_field(config: Mapping[str, Any]) -> str:
-    """The configuration field that overrides `tokenizer_source`, for messages."""
-    return MODEL_FIELD if own_tokenizer(config) else FIELD
+    """Return what a run's tokenizer is made from: ``"wordpiece"`` or what `load_tokenizer` reads."""
+    return str(config["text"]["tokenizer"])
 
 
 def build_vocabulary(config: Mapping[str, Any], expressions: Iterable[str]) -> Tokenizer:
-    """The vocabulary of ``wordpiece``, with as many tokens as the text encoder embeds (``vocab_size``)."""
-    node = "clip" if own_tokenizer(config) else "bert"
-    return build_wordpiece(expressions, config["size"][node]["vocab_size"], f"size.{node}.vocab_size")
+    """Build the vocabulary of ``wordpiece``, with as many tokens as the text encoder embeds (``vocab_size``)."""
+    return build_wordpiece(expressions, config["text"]["vocab_size"])
 
 
 def bert_tokenizer(vocabulary: Sequence[str], lowercase: bool | None = None) -> Tokenizer:
@@ -104,7 +77,7 @@ def bert_tokenizer(vocabulary: Sequence[str], lowercase: bool | None = None) -> 
     return tokenizer
 
 
-def build_wordpiece(expressions: Iterable[str], vocab_size: int, field: str = "size.bert.vocab_size") -> Tokenizer:
+def build_wordpiece(expressions: Iterable[str], vocab_size: int, field: str = "text.vocab_size") -> Tokenizer:
     """Build a small WordPiece vocabulary from expressions, the same for the same multiset of expressions.
 
     Special tokens first; then every character seen and a to z, 0 to 9, alone and as ``##`` continuation, so that an
