@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rrsis_bench import registry
+from rrsis_bench.config.recipes import check_recipes
 from rrsis_bench.errors import UserError
 
 CONF = registry.ROOT / "conf"
@@ -56,6 +57,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: an override that does not compose.
     """
+    check_recipes(CONF, registry.entries())
     try:
         with own_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)

@@ -10,10 +10,10 @@ from rich.markup import escape
 from rrsis_bench import registry
 from rrsis_bench.config.compose import CONF, compose_config
 from rrsis_bench.data.text.tokenizers import (
+    FIELD,
     WORDPIECE,
     build_vocabulary,
     load_tokenizer,
-    FIELD,
     tokenizer_source,
 )
 from rrsis_bench.describe.stats import TextLimit

@@ -12,7 +12,7 @@ from typing import Any
 from rrsis_bench import registry
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE, load_tokenizer, FIELD, tokenizer_source
+from rrsis_bench.data.text.tokenizers import FIELD, WORDPIECE, load_tokenizer, tokenizer_source
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.predict import pipeline

@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.config.compose import CONF, own_hydra
+from rrsis_bench.config.recipes import check_recipes
 from rrsis_bench.errors import UserError, unknown
 
 
@@ -62,6 +63,7 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         check_names(arguments)
+        check_recipes(CONF, registry.entries())
         from rrsis_bench.run import bench
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

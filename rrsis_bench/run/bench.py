@@ -22,7 +22,7 @@ from rrsis_bench.config.schema import TrainerConfig
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE, FIELD, tokenizer_source
+from rrsis_bench.data.text.tokenizers import FIELD, WORDPIECE, tokenizer_source
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.scoring import Scores, score_split

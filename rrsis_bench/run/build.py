@@ -16,11 +16,11 @@ from rrsis_bench import registry
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import (
+    FIELD,
     WORDPIECE,
     build_vocabulary,
     load_tokenizer,
     save_vocabulary,
-    FIELD,
     tokenizer_source,
 )
 from rrsis_bench.errors import UserError
