@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ from hydra.errors import ConfigCompositionException
 
 from rrsis_bench import registry
 from rrsis_bench.config.hashes import affects, leaves
+from rrsis_bench.config.recipes import check_recipes
 from rrsis_bench.data.text.tokenizers import tokenizer_source
+from rrsis_bench.errors import UserError
 from rrsis_bench.run.plan import parse_recipe, variant
 from rrsis_bench.train.recipe import check_recipe
 from tests.fakes.config import CONF, compose
 
 GROUPS = (
-    "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbone", "text", "debug",
+    "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbones", "vision", "text",
+    "debug",
 )  # fmt: skip
 
 
@@ -44,14 +48,18 @@ def test_composes_and_every_field_is_marked(case):
     assert config["model"]["name"] in registry.entries()
 
 
-def test_every_recipe_belongs_to_something_that_composes():
-    known = {name for group in ("model", "data", "size") for name in names(group)}
-    files = sorted((CONF / "recipe").glob("*.yaml")) + sorted((CONF / "recipe" / "model").glob("*.yaml"))
-    files += sorted((CONF / "recipe" / "data").glob("*.yaml"))
-    assert files
-    for path in files:
-        parts = path.stem.split("_")
-        assert set(parts) <= known, f"{path.name}: no such model, dataset or size"
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("fianett/paper", "fianet"), ("fianet/papr", "paper"), ("sgsrf/rrsid_paper", "rrsisd_paper")]
+)
+def test_a_misspelt_recipe_is_an_error(tmp_path, wrong, right):
+    for group in ("model", "data", "size", "recipe"):
+        shutil.copytree(CONF / group, tmp_path / group)
+    check_recipes(tmp_path, registry.entries())
+    path = tmp_path / "recipe" / f"{wrong}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("# @package _global_\n")
+    with pytest.raises(UserError, match=rf"{wrong.partition('/')[0]}.*Did you mean.*{right}"):
+        check_recipes(tmp_path, registry.entries())
 
 
 def test_every_model_file_has_a_configuration_of_its_name():
@@ -66,6 +74,18 @@ def test_synthetic_data_choose_the_tiny_size_and_the_command_line_wins():
     assert compose("data=synthetic", "size=paper")["size"]["name"] == "paper"
     assert compose("data=rrsisd")["size"]["name"] == "paper"
     assert compose("size=tiny", "data=rrsisd")["size"]["name"] == "tiny"
+
+
+def test_a_models_pair_of_backbones_follows_the_size_and_the_command_line_wins():
+    def chosen(*overrides: str) -> tuple[str, str]:
+        config = compose(*overrides)
+        return config["vision"]["weights"], config["text"]["tokenizer"]
+
+    assert chosen("model=lavt", "size=paper")[1] == "hub:google-bert/bert-base-uncased"
+    assert chosen("model=lavt", "size=tiny") == ("random", "wordpiece")
+    assert chosen("model=sgsrf", "size=paper")[0] == "hub:facebook/sam2.1-hiera-large"
+    assert chosen("model=sgsrf", "size=tiny") == ("random", "clip")
+    assert "swin_small" in chosen("model=csinet", "size=tiny", "vision=swin_s")[0]
 
 
 def test_the_recipe_follows_the_size():
@@ -99,7 +119,6 @@ def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vo
         assert (bert["vocab_size"], bert["hidden"], bert["max_positions"]) == (vocab_size, 768, 512)
         assert bert["weights"] == "/w"  # the command line wins
         assert tokenizer_source(config).startswith("hub:google-bert/bert-base-")
-    assert "text" not in compose(f"size={size}")["size"]  # nothing is said where nothing is chosen
 
 
 def test_an_unknown_field_is_refused():

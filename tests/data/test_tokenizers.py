@@ -19,7 +19,6 @@ from rrsis_bench.data.text.tokenizers import (
     build_wordpiece,
     load_tokenizer,
     save_vocabulary,
-    tokenizer_source,
 )
 from rrsis_bench.errors import UserError
 from rrsis_bench.run import build
@@ -69,7 +68,7 @@ def test_line_separators_in_a_vocabulary_do_not_shift_its_ids(tmp_path):
 def test_a_damaged_folder_is_refused(tmp_path):
     folder = _folder(tmp_path / "broken", LOWER, None)
     (folder / "tokenizer_config.json").write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer_config\.json cannot be read.*size\.tokenizer="):
+    with pytest.raises(UserError, match=r"tokenizer_config\.json cannot be read.*text\.tokenizer="):
         load_tokenizer(folder)
 
 
@@ -167,7 +166,7 @@ def test_siglip2_reads_lower_case_without_bos_and_pads_to_its_length(tmp_path):
 
 
 def test_what_is_no_siglip2_tokenizer_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no tokenizer\.json.*model\.tokenizer="):
+    with pytest.raises(UserError, match=r"no tokenizer\.json.*text\.tokenizer="):
         load_tokenizer(f"siglip2:{tmp_path}", "text.tokenizer")
     for content in ("{", "{}"):
         (tmp_path / "tokenizer.json").write_text(content)
@@ -199,33 +198,24 @@ class _Train(list):
     category_names = ()
 
 
-def _config(model, **size):
-    return {"model": {"name": "m", **model}, "phrases": "nltk", "size": {"tokenizer": "wordpiece", **size}}
+def _config(tokenizer, vocab_size=90):
+    return {"model": {"name": "m"}, "phrases": "nltk", "text": {"tokenizer": tokenizer, "vocab_size": vocab_size}}
 
 
-def test_a_models_own_tokenizer_comes_before_the_sizes(tmp_path):
+def test_the_text_node_chooses_the_tokenizer(tmp_path):
     samples = _Train(type("S", (), {"expression": text})() for text in ("the red ship", "左边的船"))
     saved = tmp_path / "run" / "vocab.txt"
-    nodes = {"bert": {"vocab_size": 90}, "clip": {"vocab_size": 100}}
-    assert tokenizer_source(_config({})) == build.tokenizer_source(_config({})) == "wordpiece"
-    for model, size in (({}, 90), ({"tokenizer": "wordpiece"}, 100)):
-        text = build.build_text(_config(model, **nodes), _Reader(), samples, saved)
-        assert text.tokenizer.get_vocab_size() <= size
-        assert set(text(["左边的船"])) == {"input_ids", "attention_mask", "word_mask"}
-        saved.unlink()
-    with pytest.raises(UserError, match=r"size\.clip\.vocab_size"):
-        build.build_text(_config({"tokenizer": "wordpiece"}, clip={"vocab_size": 20}), _Reader(), samples, saved)
-    text = build.build_text(_config({"tokenizer": "clip"}, **nodes), _Reader(), samples, saved)
+    text = build.build_text(_config("wordpiece"), _Reader(), samples, saved)
+    assert text.tokenizer.get_vocab_size() <= 90
+    assert set(text(["左边的船"])) == {"input_ids", "attention_mask", "word_mask"}
+    saved.unlink()
+    with pytest.raises(UserError, match=r"text\.vocab_size"):
+        build.build_text(_config("wordpiece", vocab_size=20), _Reader(), samples, saved)
+    text = build.build_text(_config("clip"), _Reader(), samples, saved)
     assert text.tokenizer.get_vocab_size() == 49408
     assert not saved.exists()
-    with pytest.raises(UserError, match=r"model\.tokenizer="):
-        build.build_text(_config({"tokenizer": "/nowhere"}, **nodes), _Reader(), samples, saved)
-
-
-def test_a_text_choice_is_refused_where_a_model_has_no_bert():
-    assert tokenizer_source(_config({}, tokenizer="hub:x", text="bert_zh")) == "hub:x"
-    with pytest.raises(UserError, match=r"text=bert_zh.*model=m has none"):
-        tokenizer_source(_config({"tokenizer": "clip"}, text="bert_zh"))
+    with pytest.raises(UserError, match=r"text\.tokenizer="):
+        build.build_text(_config("/nowhere"), _Reader(), samples, saved)
 
 
 def test_a_saved_vocabulary_with_chinese_survives_its_file(tmp_path):

@@ -68,7 +68,7 @@ def test_a_backbone_wins_over_size_and_recipe_and_the_command_line_over_it() -> 
         swin = compose("model=csinet", f"size={size}", "vision=swin_s")["model"]["args"]["swin"]
         assert (swin["embed_dim"], swin["window"], swin["positions"]) == (96, 7, "none")
         assert swin["weights"] == "hub:timm/swin_small_patch4_window7_224.ms_in22k"
-    named, default = (compose("model=csinet", "size=paper", *extra)["size"] for extra in (["vision=swin_b"], []))
+    named, default = (compose("model=csinet", "size=paper", *extra)["vision"] for extra in (["vision=swin_b"], []))
     assert named == default
     typed = compose("model=csinet", "vision=swin_s", "vision.weights=random")
     assert typed["model"]["args"]["swin"]["weights"] == "random"

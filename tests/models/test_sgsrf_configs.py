@@ -97,13 +97,13 @@ def test_paper_recipe_of_a_dataset(data, lr, samples) -> None:
     assert (train["schedule"]["name"], train["schedule"]["min_lr_ratio"], train["clip_norm"]) == ("cosine", 0.01, 3.0)
     assert train["loss"] == [{"name": "bce", "weight": 1.0}, {"name": "dice", "weight": 1.0}]
     assert not train["align_corners"]
-    assert config["model"]["tokenizer"].startswith("siglip2:hub:")
+    assert config["text"]["tokenizer"].startswith("siglip2:hub:")
 
 
 def test_tiny_recipe_trains_random_backbones_with_a_tokenizer_at_hand() -> None:
     config = compose("model=sgsrf", "data=synthetic")
     args = config["model"]["args"]
-    assert config["model"]["tokenizer"] == "clip"
+    assert config["text"]["tokenizer"] == "clip"
     assert [args[part]["adapt"] for part in ("clip", "sam2")] == ["all", "all"]
     assert [args[part]["weights"] for part in ("clip", "sam2")] == ["random", "random"]
 
