@@ -33,7 +33,7 @@ class SGSRF(ImageFirstSegmenter):
         dead_parameters=r"clip\.(visual\.proj|text\.text_projection|logit_)|"
         r"sam2\.sam\.prompt_encoder\.(point|not_a_point|no_mask)_embed\.|"
         r"sam2\.sam\.mask_decoder\.(output_hypernetworks_mlps\.[123]|iou_prediction_head|pred_obj_score_head)\.",
-        tiny_overrides=("size.sam2.image=64", "size.clip.image=64"),
+        tiny_overrides=("vision.image=64", "text.image=64"),
     )
 
     def __init__(
