@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench.data.formats import FORMATS
+from rrsis_bench.data.formats import known_formats
 from rrsis_bench.errors import UserError
 
 
@@ -14,12 +14,12 @@ def add(verbs: argparse._SubParsersAction) -> None:
     """Add the parsers."""
     parser = verbs.add_parser("data", help="describe, check, count, convert or write a dataset")
     data = parser.add_subparsers(dest="what", required=True)
-    info = _named(data, "info", "the card, the layout on disk, and what lies at the root")
-    info.add_argument("--fingerprint", action="store_true", help="make it even where gigabytes have to be read")
+    info = _named(data, "info", "print the card, the files on disk, and the samples found")
+    info.add_argument("--fingerprint", action="store_true", help="compute it even if gigabytes have to be read")
     info.set_defaults(call=_info)
     verify = _named(data, "verify", "list every defect of a dataset in one pass; exit code 1 on errors")
     verify.set_defaults(call=_verify)
-    stats = _named(data, "stats", "count categories, target sizes, expression lengths, shared pictures")
+    stats = _named(data, "stats", "count categories, target sizes, expression lengths, shared images")
     stats.add_argument(
         "--model", help="count word-pieces as this model reads them (default: the suite's default model)"
     )
@@ -34,34 +34,37 @@ def add(verbs: argparse._SubParsersAction) -> None:
 def _named(data: argparse._SubParsersAction, verb: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = data.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("name", help="dataset, as in conf/data")
-    parser.add_argument("--root", type=Path, help="its folder (default: conf/data/<name>.yaml)")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="folder of the dataset (default: data.root of its configuration)"
+    )
     return parser
 
 
 def _add_convert(data: argparse._SubParsersAction) -> None:
     convert = data.add_parser(
         "convert",
-        help="bring a known dataset into the plain format of data=custom",
+        help="convert a known dataset to the plain format of data=custom",
         description="Write a dataset in the plain format of data=custom: JSON Lines with the masks as run lengths. "
-        "Pictures become hard links where the file system allows it, else copies.",
+        "Images become hard links if the file system allows it, else copies.",
     )
-    convert.add_argument("format", help=f"the layout to read: {', '.join(FORMATS)}")
-    convert.add_argument("--root", type=Path, required=True, help="its folder")
+    convert.add_argument("format", help=f"the format to read: {', '.join(known_formats())}")
+    convert.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     convert.add_argument(
-        "--to", choices=["custom"], default="custom", help="the layout to write (default: %(default)s)"
+        "--to", choices=["custom"], default="custom", help="the format to write (default: %(default)s)"
     )
     convert.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
     convert.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE",
-        help="as data.options of the layout read, such as language=all (nwpu_refer)",
+        help="as data.options of the format read, such as language=all (nwpu_refer)",
     )  # fmt: skip
     convert.set_defaults(call=_convert)
 
 
 def _add_synthesize(data: argparse._SubParsersAction) -> None:
-    synth = data.add_parser("synthesize", help="write procedural aerial scenes in a dataset's exact layout")
-    # Which layouts can be written is known to the writer, whose import takes seconds: it checks the name.
-    synth.add_argument("--format", default="rrsisd", help="layout, such as nwpu_refer (default: %(default)s)")
+    synth = data.add_parser("synthesize", help="write procedural aerial scenes in the exact format of a dataset")
+    synth.add_argument(
+        "--format", default="rrsisd", help=f"one of {', '.join(known_formats('write'))} (default: %(default)s)"
+    )
     synth.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
     for split, count in (("train", 1200), ("val", 60), ("test", 150)):
         synth.add_argument(f"--{split}", type=int, default=count, metavar="N", help="scenes (default: %(default)s)")
@@ -110,8 +113,8 @@ def _info(args: argparse.Namespace) -> int:
     console = Console()
     config = data_config(args.name)
     show_card(config, console)
-    root = args.root or _default_root(config)
-    return 0 if show_found(config, root, _expected(config, args.root), console, deep=args.fingerprint) else 1
+    root = args.data_root or _default_root(config)
+    return 0 if show_found(config, root, _expected(config, args.data_root), console, deep=args.fingerprint) else 1
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -119,11 +122,13 @@ def _verify(args: argparse.Namespace) -> int:
 
     from rrsis_bench.config.cards import data_config
     from rrsis_bench.data.checks.verify import print_report, verify
+    from rrsis_bench.data.formats import read_index
 
     console = Console()
     config = data_config(args.name)
-    root = args.root or _default_root(config)
-    report = verify(config["format"], root, config["counts"], console=console)
+    root = args.data_root or _default_root(config)
+    index = read_index(config["format"], root, config.get("options"))
+    report = verify(index, config["counts"], console=console)
     print_report(report, console)
     return 1 if report.errors else 0
 
@@ -131,7 +136,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _stats(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data.formats import SPLITS, open_split
+    from rrsis_bench.data.formats import SPLITS, read_index
     from rrsis_bench.describe import stats, stats_setup
 
     console = Console()
@@ -139,8 +144,9 @@ def _stats(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: the figure is a PNG; give a name that ends in .png.")
     setup = stats_setup.configure(args.name, args.model, args.size)
     config = setup["data"]
-    root = args.root or _default_root(config)
-    datasets = {split: open_split(config["format"], root, split, config.get("options")) for split in SPLITS}
+    root = args.data_root or _default_root(config)
+    index = read_index(config["format"], root, config.get("options"))
+    datasets = {split: index.open(split) for split in SPLITS}
     limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
     found = stats.collect(args.name, root, datasets, limit, console)
     stats.show(found, console)
@@ -167,15 +173,16 @@ def _typed(options: list[str]) -> dict[str, Any]:
 def _convert(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from rrsis_bench.data.formats.custom.write import convert
+    from rrsis_bench.data.formats import read_index
+    from rrsis_bench.data.formats.custom.convert import convert
 
     console = Console()
-    done = convert(args.format, args.root, args.out, console, _typed(args.option))
+    done = convert(read_index(args.format, args.data_root, _typed(args.option)), args.out, console)
     samples = ", ".join(f"{split} {n:,}" for split, n in done.samples.items())
-    console.print(f"{args.out}: {samples} samples on {done.pictures:,} pictures", soft_wrap=True, highlight=False)
+    console.print(f"{args.out}: {samples} samples on {done.images:,} images", soft_wrap=True, highlight=False)
     if done.linked:
         console.print(
-            f"{done.linked:,} pictures are hard links to the files in {args.root}: do not edit them in place."
+            f"{done.linked:,} images are hard links to the files in {args.data_root}: do not edit them in place."
         )
     console.print(f"Use it: data=custom data.root={args.out}", soft_wrap=True, highlight=False)
     return 0

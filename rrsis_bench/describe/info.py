@@ -13,9 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 from rrsis_bench.data.checks.fingerprint import fingerprint
-from rrsis_bench.data.formats import SPLITS, format_module, open_split
+from rrsis_bench.data.formats import SPLITS, DatasetIndex, format_module, read_index
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import ReferringDataset
 
 CHEAP_BYTES = 256 * 2**20
 """The fingerprint reads every picture; up to this much in all it is made without being asked for."""
@@ -50,8 +49,8 @@ def show_card(config: Mapping[str, Any], console: Console) -> None:
 
 
 def layout_of(fmt: str) -> str:
-    """The files of a format as a tree, from its reader's LAYOUT; empty where the reader has none."""
-    return str(getattr(format_module(fmt), "LAYOUT", ""))
+    """Return the files of a format, drawn as a tree."""
+    return str(format_module(fmt).DIRECTORY_TREE)
 
 
 def show_found(
@@ -71,37 +70,39 @@ def show_found(
     """
     options = dict(config.get("options") or {})
     try:
-        datasets = {split: open_split(config["format"], root, split, options) for split in SPLITS}
+        index = read_index(config["format"], root, options)
+        index.require_readable(SPLITS)
     except UserError as error:
         console.print(f"\n[yellow]not usable in {escape(str(root))}:[/]", highlight=False)
         reason = str(error).partition("\n\n")[0]  # what follows says where to get it, as the card does
         console.print(escape(indent(reason, "  ")), soft_wrap=True, highlight=False)
-        console.print(f"  Details: rrsis-bench data verify {config['name']} --root {escape(str(root))}", soft_wrap=True)
+        console.print(
+            f"  Details: rrsis-bench data verify {config['name']} --data-root {escape(str(root))}", soft_wrap=True
+        )
         return False
     table = Table(title=f"found in {escape(str(root))}", title_justify="left")
     for column in ("split", "samples", "published"):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split, dataset in datasets.items():
+    for split, n in index.counts.items():
         published = (expected or {}).get(split)
-        style = "" if published in (None, len(dataset)) else "yellow"
-        table.add_row(split, f"{len(dataset):,}", "" if published is None else f"{published:,}", style=style)
+        style = "" if published in (None, n) else "yellow"
+        table.add_row(split, f"{n:,}", "" if published is None else f"{published:,}", style=style)
     console.print()
     console.print(table)
-    if expected and {split: len(dataset) for split, dataset in datasets.items()} != dict(expected):
+    if expected and index.counts != dict(expected):
         console.print("[yellow]Not the published numbers of samples: rows on it are shown unranked.[/]")
-    for note in dict.fromkeys(note for dataset in datasets.values() for note in dataset.notes):
+    for note in (note for split in SPLITS for note in index.notes.get(split, ())):
         console.print(escape(note), highlight=False)
-    size = _bytes(datasets)
+    size = _bytes(index)
     if size <= CHEAP_BYTES or deep:
         with console.status(f"reading {size / 2**30:.2f} GiB of pictures"):
-            digest = fingerprint(config["format"], root, None, options)
+            digest = fingerprint(index)
         console.print(f"fingerprint {digest}", soft_wrap=True, highlight=False)
     else:
         console.print(f"fingerprint: not made ({size / 2**30:.1f} GiB of pictures to read); --fingerprint makes it")
     return True
 
 
-def _bytes(datasets: Mapping[str, ReferringDataset]) -> int:
-    """Bytes of all picture files that the datasets name."""
-    files = {row.image for dataset in datasets.values() for row in getattr(dataset, "fingerprint_rows", tuple)()}
-    return sum(path.stat().st_size for path in files)
+def _bytes(index: DatasetIndex) -> int:
+    """Return the bytes of all image files."""
+    return sum(Path(image).stat().st_size for image in {row.image for row in index.all_rows()})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -17,8 +17,8 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from rrsis_bench.data.checks.fingerprint import hash_files
-from rrsis_bench.data.formats.refer_files import words_of
 from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.data.text.language import words_of
 from rrsis_bench.eval.counts import Counts, SampleCounts
 from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
@@ -168,10 +168,9 @@ def _count(stats: SplitStats, sample: Sample) -> None:
 
 
 def _files(dataset: ReferringDataset) -> Counter[Path]:
-    """Return image file -> samples that show it; empty if the dataset does not name its files."""
-    rows: Any = getattr(dataset, "fingerprint_rows", None)
-    found: Iterator[Any] = iter(()) if rows is None else rows()
-    return Counter(row.image for row in found)
+    """Return image file -> samples that show it."""
+    paths = (dataset[index].image_path for index in range(len(dataset)))
+    return Counter(Path(path) for path in paths if path is not None)
 
 
 def quantile(counter: Counter[int], share: float) -> int:

@@ -30,9 +30,9 @@ from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.data.pixels.mask_files import read_mask
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable, SampleCounts, count_spans
 from rrsis_bench.files import fsync
@@ -41,7 +41,6 @@ from rrsis_bench.interfaces import ReferringDataset, Sample
 Size = tuple[int, int]  # height, width
 
 _SHOWN = 10  # ids or defects that a message lists of each kind
-_LEVELS = ({0, 255}, {0, 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,46 +226,21 @@ def _of_file(path: Path) -> Entry:
     return Entry(where, sample_id, read=partial(_read_png, path))
 
 
-def _require_size(found: Size, wanted: Size) -> None:
-    if found != wanted:
-        raise ValueError(
-            f"the mask is {found[0]} x {found[1]}, the sample's is {wanted[0]} x {wanted[1]} (height x width)"
-        )
-
-
 def _read_rle(rle: object, size: Size) -> masks.Spans:
     if not isinstance(rle, dict):
         raise ValueError(f"rle is {type(rle).__name__}, expected an object with 'size' and 'counts'")
-    counts = rle.get("counts")
-    plain = masks.normalise_rle({**rle, "counts": ""} if isinstance(counts, list) else rle)
-    _require_size((plain["size"][0], plain["size"][1]), size)
-    if not isinstance(counts, list):
-        return masks.spans_of_runs(masks.check_rle(plain))
-    pixels = size[0] * size[1]
-    if not all(type(run) is int and 0 <= run <= pixels for run in counts):
-        raise ValueError(f"run lengths must be whole numbers from 0 to the mask's {pixels} pixels")
-    if sum(counts) != pixels:
-        raise ValueError(f"run lengths cover {sum(counts)} pixels of a {size[0]} x {size[1]} mask")
-    return masks.spans_of_runs(np.array(counts, dtype=np.int64))
+    return masks.spans_of_runs(masks.check_rle(masks.parse(rle, size)))
 
 
 def _read_png(path: Path, size: Size) -> masks.Spans:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            _require_size((image.height, image.width), size)  # before any pixel is decoded
-            mode = image.mode
-            grey_HW = np.asarray(image.convert("L")) if mode == "1" else np.asarray(image)
-    except UnidentifiedImageError:
-        raise ValueError("no PNG, or its head is damaged") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the PNG cannot be decoded ({error})") from None
-    if mode not in ("1", "L"):
-        raise ValueError(f"a PNG of mode {mode}; a mask has one grey channel of 8 bits (or 1 bit)")
-    levels = np.flatnonzero(np.bincount(grey_HW.reshape(-1), minlength=256)).tolist()
-    if not any(two >= set(levels) for two in _LEVELS):
-        shown = ", ".join(map(str, levels[:6])) + (" ..." if len(levels) > 6 else "")
-        raise ValueError(f"no mask: it has the grey levels {shown}; a mask has 0 and 255, or 0 and 1")
-    return masks.spans_of_mask(grey_HW > 0)
+        mask_HW = read_mask(path)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if mask_HW.shape != size:
+        height, width = mask_HW.shape
+        raise ValueError(f"its mask is {height} x {width}, expected {size[0]} x {size[1]} (height x width)")
+    return masks.spans_of_mask(mask_HW)
 
 
 class PredictionWriter:

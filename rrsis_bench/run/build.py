@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from rrsis_bench import registry
-from rrsis_bench.data.formats import open_split
+from rrsis_bench.data.formats import DatasetIndex, read_index
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import (
     FIELD,
@@ -87,11 +87,19 @@ def data_options(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_data(config: Mapping[str, Any], root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
     """The splits `names`, cut to ``limit`` where it is set."""
+    index = read_index(config["data"]["format"], root, data_options(config["data"]))
+    return open_splits(index, config["limit"], names)
+
+
+def open_splits(
+    index: DatasetIndex, limit: Mapping[str, int | None], names: Sequence[str] = SPLITS
+) -> dict[str, ReferringDataset]:
+    """The splits `names`, cut to ``limit`` where it is set."""
     splits: dict[str, ReferringDataset] = {}
     for split in names:
-        dataset = open_split(config["data"]["format"], root, split, data_options(config["data"]))
-        limit = config["limit"][split]
-        splits[split] = FirstSamples(dataset, limit) if limit else dataset
+        dataset = index.open(split)
+        n = limit[split]
+        splits[split] = FirstSamples(dataset, n) if n else dataset
     return splits
 
 

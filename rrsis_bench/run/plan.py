@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +17,8 @@ from rrsis_bench.config.fields import check_bounds
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import TrainConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
-from rrsis_bench.data.checks.gate import OnDisk, require_sound
+from rrsis_bench.data.checks.gate import require_verified
+from rrsis_bench.data.formats import read_index
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import write_files
 from rrsis_bench.interfaces import ReferringDataset
@@ -91,16 +92,15 @@ class OpenData:
             UserError: one of them cannot be read; or, where all are asked for, the dataset has any error.
         """
         root = build.data_root(config["data"], console) if root is None else root
-        splits = build.open_data(config, root, names)
-        unlimited = {**config, "limit": dict.fromkeys(build.SPLITS)}
-        full = build.open_data(unlimited, root, names) if any(config["limit"].values()) else splits
-        for note in (note for dataset in full.values() for note in dataset.notes):
+        index = read_index(config["data"]["format"], root, build.data_options(config["data"]))
+        splits = build.open_splits(index, config["limit"], names)
+        for note in (note for split in names for note in index.notes.get(split, ())):
             console.print(escape(note), soft_wrap=True, highlight=False)
         hashes = Path(config["runs"]["root"]) / ".fingerprints"
         if set(names) == set(build.SPLITS):
-            require_sound(config["data"]["format"], root, cast(Iterable[OnDisk], full.values()), hashes, console)
+            require_verified(index, hashes, console)
         try:
-            content = fingerprint(config["data"]["format"], root, hashes, build.data_options(config["data"]))
+            content = fingerprint(index, hashes)
         except UserError as error:
             if set(names) == set(build.SPLITS):
                 raise
@@ -109,7 +109,7 @@ class OpenData:
             )
             content = None
         expected = build.expected_counts(config["data"])
-        found = {split: len(dataset) for split, dataset in full.items()}
+        found = {split: index.counts[split] for split in names}
         short = {split: n for split, n in (expected or {}).items() if split in found and n != found[split]}
         if short:
             counts = ", ".join(

@@ -5,37 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rrsis_bench.data.formats import SPLITS
+from rrsis_bench.data.text.language import LANGUAGES
 from rrsis_bench.errors import UserError
-
-SPLITS: tuple[str, ...] = ("train", "val", "test")
-LANGUAGES: tuple[str, ...] = ("en", "zh")
 
 # Raised whenever the same spec would give other bytes: a cache written by another version is not this data set.
 GENERATOR_VERSION = 1
-
-# RRSIS-D's categories in the order of its instances.json; the id is the position.
-RRSISD_CATEGORIES: tuple[str, ...] = (
-    "Expressway-Service-area",
-    "Expressway-toll-station",
-    "airplane",
-    "airport",
-    "baseballfield",
-    "basketballcourt",
-    "bridge",
-    "chimney",
-    "dam",
-    "golffield",
-    "groundtrackfield",
-    "harbor",
-    "overpass",
-    "ship",
-    "stadium",
-    "storagetank",
-    "tenniscourt",
-    "trainstation",
-    "vehicle",
-    "windmill",
-)
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,29 @@
-"""Writes synthetic scenes in the on-disk layout of a real data set, so that the real loader reads them.
+"""Write synthetic scenes in the on-disk format of a real dataset, so that the real loader reads them.
 
-A layout is one function that takes the scenes' parts in order and writes the index files, registered in `FORMATS`;
-rendering, progress and atomic publication are shared.
+``rrsis_bench/data/formats/<format>/write.py`` takes the samples in order and writes the files. Rendering, progress and
+atomic publication are shared and are here.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
-import pickle
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
-from pycocotools import mask as coco_mask
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rrsis_bench.data.formats import file_list_write as layout_phrases
-from rrsis_bench.data.formats.nwpu_refer import write as layout_nwpu
+from rrsis_bench.data.formats import SPLITS, format_module
+from rrsis_bench.data.formats.scenes import SceneSample, encode_image
+from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError
 from rrsis_bench.synthetic.scene import render_scene
-from rrsis_bench.synthetic.spec import RRSISD_CATEGORIES, SPLITS, SceneSpec
+from rrsis_bench.synthetic.spec import SceneSpec
 
 SPEC_FILE = "spec.json"
 JPEG_QUALITY = 92
@@ -37,46 +31,14 @@ JPEG_QUALITY = 92
 CHUNK = 16
 
 
-@dataclass(frozen=True)
-class Part:
-    """One expression with its picture, ready to be written.
-
-    Attributes:
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        text: the expression.
-        category: RRSIS-D's name of the noun's category.
-        size: height, width in pixels.
-        rle: COCO run lengths of the target as text.
-        box: x1, y1, x2, y2 of the target; zeros for an empty one.
-        area: the target's pixels.
-        picture: the picture's file, JPEG but for the layouts in ENCODERS.
-        scene: number of the scene within its split.
-        objects: number within the scene, RRSIS-D's category and COCO run lengths of every object denoted; none for a
-            no-target expression. Their union is the target.
-    """
-
-    split: str
-    text: str
-    category: str
-    size: tuple[int, int]
-    rle: str
-    box: tuple[int, int, int, int]
-    area: int
-    picture: bytes
-    scene: int = 0
-    objects: tuple[tuple[int, str, str], ...] = ()
-
-
-def _encode_image(image_HW3: np.ndarray) -> bytes:
-    """Return the JPEG file of a uint8 (H, W, 3) picture; fixed quality and chroma subsampling."""
-    buffer = io.BytesIO()
-    Image.fromarray(image_HW3).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
+def encode_jpeg(image_HW3: np.ndarray) -> bytes:
+    """Return the JPEG file of a uint8 (H, W, 3) image, with fixed quality and chroma subsampling."""
+    return encode_image(image_HW3, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def _encode_mask(mask_HW: np.ndarray) -> str:
     """Return COCO's run lengths of a bool (H, W) mask as text."""
-    return str(coco_mask.encode(np.asfortranarray(mask_HW.astype(np.uint8)))["counts"].decode("ascii"))
+    return str(rle.encode(mask_HW)["counts"].decode("ascii"))
 
 
 def _box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
@@ -87,95 +49,28 @@ def _box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def scene_parts(
-    spec: SceneSpec, split: str, index: int, encode: Callable[[np.ndarray], bytes] = _encode_image
-) -> list[Part]:
-    """Render one scene and return one part per expression, the picture as the file that `encode` makes of it."""
+def scene_samples(
+    spec: SceneSpec, split: str, index: int, encode: Callable[[np.ndarray], bytes] = encode_jpeg
+) -> list[SceneSample]:
+    """Render one scene and return one sample per expression, with the image as the file that `encode` makes of it."""
     scene = render_scene(spec, split, index)
-    picture = encode(scene.image_HW3)
+    image = encode(scene.image_HW3)
     objects = [(number, item.category, _encode_mask(item.mask_HW)) for number, item in enumerate(scene.objects)]
-    parts = []
+    samples = []
     for expression in scene.expressions:
         mask_HW = scene.target_HW(expression)
-        rle, area, box = _encode_mask(mask_HW), int(np.count_nonzero(mask_HW)), _box(mask_HW)
+        counts, area, box = _encode_mask(mask_HW), int(np.count_nonzero(mask_HW)), _box(mask_HW)
         denoted = tuple(objects[number] for number in expression.targets)
-        parts.append(
-            Part(split, expression.text, expression.category, scene.shape, rle, box, area, picture, index, denoted)
-        )
-    return parts
+        text, category = expression.text, expression.category
+        samples.append(SceneSample(split, text, category, scene.shape, counts, box, area, image, index, denoted))
+    return samples
 
 
-# Layouts whose pictures are no JPEG files.
-ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
-    "refsegrs": layout_phrases.encode_tiff,
-    "risbench": layout_phrases.encode_png,
-}
-
-
-def _render_chunk(job: tuple[SceneSpec, str, int, int, str]) -> list[Part]:
-    """Render scenes start..stop of a split for a layout; runs in a worker process."""
+def _render_chunk(job: tuple[SceneSpec, str, int, int, str]) -> list[SceneSample]:
+    """Render scenes start..stop of a split for a format; runs in a worker process."""
     spec, split, start, stop, fmt = job
-    parts = partial(scene_parts, encode=ENCODERS[fmt]) if fmt in ENCODERS else scene_parts
-    return [part for index in range(start, stop) for part in parts(spec, split, index)]
-
-
-def _write_rrsisd(parts: Iterable[Part], root: Path) -> None:
-    """Write RRSIS-D's layout below `root`.
-
-    As published, every image id carries one annotation and one sentence, so the expressions of one scene are image ids
-    of their own with equal pictures. Annotations say ``categories_id``, references ``category_id``; ``segmentation``
-    is a list of one compressed RLE; ``bbox`` is x1, y1, x2, y2; ``area`` is the sum of a mask of 255.
-    """
-    pictures = root / "images" / "rrsisd" / "JPEGImages"
-    pictures.mkdir(parents=True)
-    refs: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, part in enumerate(parts, start=1):
-        name = f"{number:05d}.jpg"
-        category_id = RRSISD_CATEGORIES.index(part.category)
-        (pictures / name).write_bytes(part.picture)
-        height, width = part.size
-        sentence = {"tokens": part.text.split(" "), "raw": part.text, "sent_id": number, "sent": part.text}
-        refs.append(
-            {
-                "image_id": number,
-                "split": part.split,
-                "sentences": [sentence],
-                "file_name": name,
-                "category_id": category_id,
-                "ann_id": number,
-                "sent_ids": [number],
-                "ref_id": number,
-            }
-        )
-        images.append({"file_name": name, "height": height, "width": width, "id": number})
-        annotations.append(
-            {
-                "bbox": list(part.box),
-                "categories_id": category_id,
-                "id": number,
-                "image_id": number,
-                "segmentation": [{"size": [height, width], "counts": part.rle}],
-                "area": 255 * part.area,
-            }
-        )
-    categories = [{"supercategory": "object", "id": i, "name": name} for i, name in enumerate(RRSISD_CATEGORIES)]
-    index = root / "rrsisd"
-    index.mkdir()
-    # A pickle notes which strings are one object, and that depends on the process they come from: rebuild them all.
-    rebuilt = json.loads(json.dumps(refs))
-    (index / "refs(unc).p").write_bytes(pickle.dumps(rebuilt, protocol=4))
-    instances = {"images": images, "annotations": annotations, "categories": categories}
-    (index / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
-
-
-FORMATS: dict[str, Callable[[Iterable[Part], Path], None]] = {
-    "rrsisd": _write_rrsisd,
-    "nwpu_refer": layout_nwpu.write,
-    "refsegrs": layout_phrases.write_refsegrs,
-    "risbench": layout_phrases.write_risbench,
-}
+    encode = getattr(format_module(fmt, "write"), "encode", encode_jpeg)
+    return [sample for index in range(start, stop) for sample in scene_samples(spec, split, index, encode)]
 
 
 @contextmanager
@@ -194,7 +89,7 @@ def _published(out: Path, spec: SceneSpec, fmt: str) -> Iterator[Path]:
         try:
             draft.rename(out)
         except OSError:
-            # Another process may have finished the same data set meanwhile; anything else stands in the way.
+            # Another process may have finished the same dataset in the meantime; anything else is an error.
             if not is_complete(spec, out, fmt):
                 raise
     finally:
@@ -206,20 +101,19 @@ def synthesize(
 ) -> None:
     """Write the data set of `spec` below `out`; the same spec gives the same bytes for any number of processes.
 
-    Beside the layout's own files a ``spec.json`` records what the folder holds; `is_complete` reads it.
+    Beside the format's own files a ``spec.json`` records what the folder holds; `is_complete` reads it.
 
     Args:
         spec: counts, size, seed and options.
         out: a folder that does not exist yet, or is empty. It appears only when everything is written.
-        fmt: a key of FORMATS.
+        fmt: a format with a ``write`` module.
         workers: processes; None takes one per available core.
         progress: show a progress bar.
 
     Raises:
         UserError: for an unknown format, or an `out` that is not empty.
     """
-    if fmt not in FORMATS:
-        raise UserError(f"synthetic scenes: no format named {fmt!r}; choose from {', '.join(FORMATS)}.")
+    writer = format_module(fmt, "write")
     out = Path(out)
     jobs = [
         (spec, split, start, min(start + CHUNK, spec.scenes(split)), fmt)
@@ -237,12 +131,12 @@ def synthesize(
     with _published(out, spec, fmt) as draft, Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("drawing scenes", total=sum(spec.scenes(split) for split in SPLITS))
 
-        def parts() -> Iterator[Part]:
+        def samples() -> Iterator[SceneSample]:
             for job, chunk in zip(jobs, _chunks(jobs, count), strict=True):
                 yield from chunk
                 bar.advance(task, job[3] - job[2])
 
-        FORMATS[fmt](parts(), draft)
+        writer.write(samples(), draft)
         (draft / SPEC_FILE).write_text(json.dumps(spec.to_json(fmt), indent=1) + "\n", encoding="utf-8")
 
 
@@ -251,8 +145,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> Iterator[list[Part]]:
-    """Yield the chunks of parts in order, rendered in this process or in `workers` spawned ones."""
+def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> Iterator[list[SceneSample]]:
+    """Yield the chunks of samples in order, rendered in this process or in `workers` spawned ones."""
     if workers == 1:
         yield from map(_render_chunk, jobs)
         return

@@ -10,15 +10,15 @@ import torch
 
 from rrsis_bench import cli
 from rrsis_bench.backbones.weights import read_tensors
-from rrsis_bench.data.checks.verify import verify
-from rrsis_bench.data.formats import SPLITS, open_split
-from rrsis_bench.data.formats.custom import write as convert
-from rrsis_bench.data.formats.refer_files import refs_path
+from rrsis_bench.data.formats import SPLITS, open_split, read_index
+from rrsis_bench.data.formats.custom.convert import convert
+from rrsis_bench.data.formats.rrsisd.dataset import refs_path
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import ReferringDataset, Sample
 from rrsis_bench.official import load_official
 from rrsis_bench.synthetic import SceneSpec, render_scene, synthesize, writer
+from tests.fakes.checks import verify
 from tests.fakes.custom import write_fake_custom
+from tests.fakes.file_list import write_fake_file_list
 from tests.fakes.nwpu import write_fake_nwpu
 from tests.fakes.rrsisd import write_fake_rrsisd
 
@@ -36,7 +36,7 @@ def custom(root):
 @pytest.mark.parametrize(("fmt", "write"), [("rrsisd", rrsisd), ("custom", custom)])
 def test_what_comes_back_is_the_same(tmp_path, fmt, write):
     root, out = write(tmp_path / "source"), tmp_path / "out"
-    done = convert.convert(fmt, root, out)
+    done = convert(read_index(fmt, root), out)
     for split in SPLITS:
         before, after = open_split(fmt, root, split), open_split("custom", out, split)
         assert len(before) == len(after) == done.samples[split]
@@ -44,7 +44,7 @@ def test_what_comes_back_is_the_same(tmp_path, fmt, write):
             assert [getattr(one, name) for name in FIELDS] == [getattr(two, name) for name in FIELDS]
             np.testing.assert_array_equal(one.read_mask(), two.read_mask())
             np.testing.assert_array_equal(one.read_image(), two.read_image())
-    assert done.linked == done.pictures == sum(len(files) for _, _, files in os.walk(out / "images"))
+    assert done.linked == done.images == sum(len(files) for _, _, files in os.walk(out / "images"))
 
 
 # Twenty scenes each: as they are by default, all in Chinese, and with every option of the scenes.
@@ -63,7 +63,7 @@ def test_twenty_scenes_of_every_format_come_back_bit_for_bit(tmp_path, monkeypat
     spec = SceneSpec(train=14, val=3, test=3, size=96, seed=3, **{"expressions_per_image": 2, **scenes})
     synthesize(spec, tmp_path / "source", fmt, workers=1, progress=False)
     options = {"language": "all"} if fmt == "nwpu_refer" else {}
-    convert.convert(fmt, tmp_path / "source", tmp_path / "out", options=options)
+    convert(read_index(fmt, tmp_path / "source", options), tmp_path / "out")
     languages, targets = set(), set()
     for split in SPLITS:
         before = open_split(fmt, tmp_path / "source", split, options)
@@ -92,54 +92,37 @@ def test_pictures_are_stored_once_and_copied_where_links_are_not_possible(tmp_pa
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    done = convert.convert("rrsisd", root, tmp_path / "out")
-    assert (done.pictures, done.linked) == (8, 0), "16 references, two to a picture"
+    done = convert(read_index("rrsisd", root), tmp_path / "out")
+    assert (done.images, done.linked) == (8, 0), "16 references, two to a picture"
     picture = next((tmp_path / "out" / "images" / "train").iterdir())
     assert picture.read_bytes() == (root / "images" / "rrsisd" / "JPEGImages" / picture.name).read_bytes()
 
 
-class Toy(ReferringDataset):
-    """A dataset without files: two samples of one image_id, whose pictures may differ."""
-
-    name, category_names = "toy", ()
-
-    def __init__(self, split: str, differ: bool):
-        self.split, self.differ = split, differ
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> Sample:
-        level = 100 + (index if self.differ else 0)
-        return Sample(
-            f"{self.split}{index}", "scene", "a ship", "en", None, None,
-            lambda: np.full((4, 5, 3), level, dtype=np.uint8), lambda: np.eye(4, 5, dtype=bool),
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize("differ", [False, True])
-def test_a_dataset_without_files_is_written_as_png(tmp_path, monkeypatch, differ):
-    monkeypatch.setattr(convert, "open_split", lambda _fmt, _root, split, _options: Toy(split, differ))
-    if differ:
-        with pytest.raises(UserError, match="image_id 'scene'"):
-            convert.convert("toy", tmp_path, tmp_path / "out")
-        assert not (tmp_path / "out").exists()
-        return
-    convert.convert("toy", tmp_path, tmp_path / "out")
-    sample = open_split("custom", tmp_path / "out", "val")[1]
-    np.testing.assert_array_equal(sample.read_image(), np.full((4, 5, 3), 100))
-    np.testing.assert_array_equal(sample.read_mask(), np.eye(4, 5, dtype=bool))
-    assert (sample.category, sample.n_targets) == (None, None)
+def test_two_images_of_one_image_id_are_refused(tmp_path):
+    tree = write_fake_file_list("risbench", tmp_path / "source", defects=["image_differs"])
+    with pytest.raises(UserError, match="image_id 'train_0'"):
+        convert(read_index("risbench", tree.root), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_verb_says_what_it_wrote_and_leaves_full_folders_alone(tmp_path, capsys):
     root = write_fake_rrsisd(tmp_path / "source").root
-    arguments = ["data", "convert", "rrsisd", "--root", str(root), "--to", "custom", "--out", str(tmp_path / "out")]
+    arguments = [
+        "data",
+        "convert",
+        "rrsisd",
+        "--data-root",
+        str(root),
+        "--to",
+        "custom",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert cli.main(arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "train 8, val 4, test 4 samples on 8 pictures" in shown
+    assert "train 8, val 4, test 4 samples on 8 images" in shown
     assert "hard links" in shown
-    assert cli.main(["data", "verify", "custom", "--root", str(tmp_path / "out")]) == 0
+    assert cli.main(["data", "verify", "custom", "--data-root", str(tmp_path / "out")]) == 0
     assert cli.main(arguments) == 2
     assert "not an empty folder" in capsys.readouterr().err
 
@@ -147,7 +130,7 @@ def test_the_verb_says_what_it_wrote_and_leaves_full_folders_alone(tmp_path, cap
 def test_nothing_is_left_of_a_conversion_that_fails(tmp_path):
     tree = write_fake_rrsisd(tmp_path / "source", defects=["unreadable_mask"])
     with pytest.raises(UserError, match="run"):
-        convert.convert("rrsisd", tree.root, tmp_path / "out")
+        convert(read_index("rrsisd", tree.root), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
@@ -166,7 +149,7 @@ def test_hostile_files_are_refused_by_name_and_execute_nothing(tmp_path):
     refs_path(tree.root).write_bytes(pickle.dumps([Attack(sentinel)]))
     for call in (
         lambda: open_split("rrsisd", tree.root, "train"),
-        lambda: convert.convert("rrsisd", tree.root, tmp_path / "out"),
+        lambda: convert(read_index("rrsisd", tree.root), tmp_path / "out"),
     ):
         with pytest.raises(UserError, match=r"refs\(unc\)\.p"):
             call()
@@ -201,7 +184,7 @@ def test_hostile_files_are_refused_by_name_and_execute_nothing(tmp_path):
 
 def test_lines_are_plain_json_with_readable_chinese(tmp_path):
     root = rrsisd(tmp_path / "source")
-    convert.convert("rrsisd", root, tmp_path / "out")
+    convert(read_index("rrsisd", root), tmp_path / "out")
     text = (tmp_path / "out" / "train.jsonl").read_text(encoding="utf-8")
     assert "左边的船" in text
     assert {"sample_id", "image", "expression", "mask"} <= set(json.loads(text.splitlines()[0]))
@@ -209,7 +192,7 @@ def test_lines_are_plain_json_with_readable_chinese(tmp_path):
 
 def test_the_verb_hands_the_readers_options_on(tmp_path, capsys):
     root = write_fake_nwpu(tmp_path / "nwpu").root
-    command = ["data", "convert", "nwpu_refer", "--root", str(root)]
+    command = ["data", "convert", "nwpu_refer", "--data-root", str(root)]
     for name, options in [("en", []), ("all", ["--option", "language=all", "--option", "merge=false"])]:
         assert cli.main([*command, "--out", str(tmp_path / name), *options]) == 0
     counts = {name: [len(open_split("custom", tmp_path / name, split)) for split in SPLITS] for name in ("en", "all")}
@@ -217,4 +200,4 @@ def test_the_verb_hands_the_readers_options_on(tmp_path, capsys):
     assert counts["all"] == [len(open_split("nwpu_refer", root, split, wanted)) for split in SPLITS] != counts["en"]
     assert cli.main([*command, "--out", str(tmp_path / "x"), "--option", "language"]) == 2
     assert cli.main([*command, "--out", str(tmp_path / "x"), "--option", "speech=all"]) == 2
-    assert "Unknown data.options: speech" in capsys.readouterr().err
+    assert "data.options.speech" in capsys.readouterr().err

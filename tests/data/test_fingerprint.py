@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from rrsis_bench.data.checks import fingerprint as module
-from rrsis_bench.data.checks.fingerprint import fingerprint, hash_files
+from rrsis_bench.data.checks.fingerprint import hash_files
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
+from tests.fakes.checks import fingerprint
 from tests.fakes.rrsisd import write_fake_rrsisd
 
 
@@ -73,8 +74,8 @@ def test_the_cache_saves_reading_and_notices_changed_files(tmp_path, monkeypatch
     assert before == fingerprint("rrsisd", tmp_path / "data")
 
     read = []
-    real = module.hashlib.file_digest
-    monkeypatch.setattr(module.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name))
+    real = module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: read.append(path) or real(path))
     paths = [tree.image(ref) for ref in tree.refs]
     hash_files(paths, cache)
     assert read == []
@@ -84,7 +85,7 @@ def test_the_cache_saves_reading_and_notices_changed_files(tmp_path, monkeypatch
     paths[0].write_bytes(data)
     os.utime(paths[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, one nanosecond later
     changed = hash_files(paths, cache)
-    assert read == [str(paths[0])]
+    assert read == [paths[0]]
     assert changed[paths[0]] != changed[paths[1]]
     monkeypatch.undo()
     assert fingerprint("rrsisd", tmp_path / "data", cache) != before

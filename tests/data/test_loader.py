@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from rrsis_bench.data.formats import open_split
-from rrsis_bench.data.formats.refer_files import CATEGORIES
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.loading.augment import AUGMENTATIONS, Scene, mirror_expression
 from rrsis_bench.data.loading.loader import ViewDataset, make_loader
 from rrsis_bench.data.pixels import rle as masks

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from rrsis_bench.data.formats.refer_files import CATEGORIES
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.text import lexicon
 from rrsis_bench.data.text.phrases import OffsetPhraseFinder, WordIndexPhraseFinder, make_phrase_finder
 from rrsis_bench.data.text.tokenizers import build_wordpiece

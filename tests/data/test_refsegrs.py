@@ -8,19 +8,18 @@ import shutil
 from PIL import Image
 from rich.console import Console
 
+from rrsis_bench.data.formats import dataset as datasets
 from rrsis_bench.data.formats import open_split
-from rrsis_bench.data.formats.refsegrs import dataset as refsegrs
-from rrsis_bench.data.formats.refsegrs.dataset import equal_files
 from rrsis_bench.eval.scores import UNMATCHED
 from rrsis_bench.run import score
 from rrsis_bench.run.plan import OpenData
 from rrsis_bench.synthetic import SceneSpec, synthesize
 from tests.fakes.config import compose
-from tests.fakes.phrases import write_fake_phrases
+from tests.fakes.file_list import write_fake_file_list
 
 
 def test_the_layout_on_disk(tmp_path):
-    write_fake_phrases("refsegrs", tmp_path, n_train=2, n_val=1, n_test=1)
+    write_fake_file_list("refsegrs", tmp_path, n_train=2, n_val=1, n_test=1)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert files == [
         *(f"{folder}/{number}.tif" for folder in ("images", "masks") for number in range(1361, 1365)),
@@ -30,13 +29,13 @@ def test_the_layout_on_disk(tmp_path):
 
 
 def test_categories_come_from_the_words(tmp_path):
-    write_fake_phrases("refsegrs", tmp_path)
+    write_fake_file_list("refsegrs", tmp_path)
     categories = [sample.category for sample in open_split("refsegrs", tmp_path, "val")]
     assert categories == ["road", "vehicle", "road marking", "low vegetation"]
 
 
 def test_equal_pictures_under_two_names_are_one_image(tmp_path):
-    tree = write_fake_phrases("refsegrs", tmp_path)
+    tree = write_fake_file_list("refsegrs", tmp_path)
     shutil.copyfile(tree.image("1362"), tree.image("1365"))
     tree.lines["train"].append(("1362", "road"))
     tree.write()
@@ -52,9 +51,9 @@ def test_files_are_equal_only_where_every_byte_is(tmp_path, monkeypatch):
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     read = []
-    whole = refsegrs._whole
-    monkeypatch.setattr(refsegrs, "_whole", lambda path: read.append(path) or whole(path))
-    assert equal_files(paths) == [0, 0, 2, 3, 4, 5]
+    whole = datasets.sha256_file
+    monkeypatch.setattr(datasets, "sha256_file", lambda path: read.append(path) or whole(path))
+    assert datasets.equal_files(paths) == [0, 0, 2, 3, 4, 5]
     assert read == paths[:3]
 
 
@@ -77,12 +76,12 @@ def test_the_configuration_says_what_a_record_must():
         "text-derived categories", "intervals are too narrow: its 285 scenes are not named"
     ]  # fmt: skip
     assert (config["model"]["args"]["num_tmem"], config["model"]["args"]["max_tokens"]) == (1, 20)
-    assert (config["train"]["lr"], config["train"]["epochs"]) == (5.0e-5, 60)
+    assert (config["train"]["optimizer"]["lr"], config["train"]["epochs"]) == (5.0e-5, 60)
     assert compose("data=refsegrs", "model=csinet")["train"]["epochs"] == 60
 
 
 def test_opening_for_a_run_prints_the_unmatched_ones_and_the_short_copy(tmp_path, capsys):
-    tree = write_fake_phrases("refsegrs", tmp_path / "data", defects=["unmatched_category"])
+    tree = write_fake_file_list("refsegrs", tmp_path / "data", defects=["unmatched_category"])
     config = compose("data=refsegrs", f"data.root={tree.root}", f"runs.root={tmp_path / 'runs'}")
     opened = OpenData.open(config, Console(width=200))
     shown = capsys.readouterr().out
@@ -92,7 +91,7 @@ def test_opening_for_a_run_prints_the_unmatched_ones_and_the_short_copy(tmp_path
 
 
 def test_a_record_says_what_its_readers_must_know_and_counts_the_unmatched(tmp_path):
-    tree = write_fake_phrases("refsegrs", tmp_path / "data")
+    tree = write_fake_file_list("refsegrs", tmp_path / "data")
     tree.lines["test"][1] = (tree.lines["test"][1][0], "cargo near the bush")
     tree.write()
     (tmp_path / "masks").mkdir()

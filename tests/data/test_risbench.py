@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rrsis_bench.data.checks.verify import verify
 from rrsis_bench.data.formats import SPLITS, open_split
-from rrsis_bench.data.formats.file_list import picture_of
-from rrsis_bench.data.formats.risbench.verify import PRINTED_TEST
+from rrsis_bench.data.formats.risbench.dataset import image_of
 from rrsis_bench.synthetic import SceneSpec, render_scene, synthesize, writer
 from tests.fakes.config import compose
-from tests.fakes.phrases import write_fake_phrases
+from tests.fakes.file_list import write_fake_file_list
 
 # The synthetic scenes' twelve categories by RISBench's names.
 NAMES = {
@@ -22,7 +20,7 @@ NAMES = {
 
 
 def test_the_layout_on_disk(tmp_path):
-    write_fake_phrases("risbench", tmp_path, n_train=1, n_val=1, n_test=2)
+    write_fake_file_list("risbench", tmp_path, n_train=1, n_val=1, n_test=2)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     names = ("test_0_0", "test_0_1", "train_0_0", "val_0_0")
     assert files == [
@@ -33,7 +31,7 @@ def test_the_layout_on_disk(tmp_path):
 
 
 def test_the_objects_of_a_picture_share_its_id(tmp_path):
-    write_fake_phrases("risbench", tmp_path)
+    write_fake_file_list("risbench", tmp_path)
     samples = list(open_split("risbench", tmp_path, "test"))
     assert [sample.sample_id for sample in samples] == ["test_0_0", "test_0_1", "test_1_0", "test_1_1"]
     assert [sample.image_id for sample in samples] == ["test_0", "test_0", "test_1", "test_1"]
@@ -41,21 +39,9 @@ def test_the_objects_of_a_picture_share_its_id(tmp_path):
 
 
 def test_names_that_do_not_say_their_picture_are_pictures_of_their_own():
-    assert [picture_of(stem) for stem in ("test_2_6", "val_12_0", "test_2", "7", "a_b_c", "test_2_x")] == [
+    assert [image_of(stem) for stem in ("test_2_6", "val_12_0", "test_2", "7", "a_b_c", "test_2_x")] == [
         "test_2", "val_12", "test_2", "7", "a_b_c", "test_2_x"
     ]  # fmt: skip
-
-
-def test_the_printed_count_of_the_test_split_is_a_warning(tmp_path, monkeypatch):
-    write_fake_phrases("risbench", tmp_path)
-    assert compose("data=risbench")["data"]["counts"] == {"train": 26300, "val": 10013, "test": PRINTED_TEST + 1}
-    assert 26300 + 10013 + PRINTED_TEST + 1 == 52472, "the total that the papers print"
-    monkeypatch.setattr("rrsis_bench.data.formats.risbench.verify.PRINTED_TEST", 4)
-    report = verify("risbench", tmp_path, {"train": 8, "val": 4, "test": 5})
-    assert [(finding.kind, finding.where) for finding in report.findings] == [
-        ("count", "test"), ("count_as_printed", "test")
-    ]  # fmt: skip
-    assert report.ok
 
 
 def test_the_words_of_synthetic_expressions_give_the_category_that_they_were_made_from(tmp_path, monkeypatch):
@@ -75,4 +61,5 @@ def test_the_words_of_synthetic_expressions_give_the_category_that_they_were_mad
 def test_the_configuration():
     config = compose("data=risbench", "model=csinet")
     assert config["data"]["notes"] == ["text-derived categories"]
+    assert config["data"]["counts"] == {"train": 26300, "val": 10013, "test": 16159}
     assert config["train"]["epochs"] == 40

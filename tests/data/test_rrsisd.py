@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from rrsis_bench.data.formats import known_formats, open_split
-from rrsis_bench.data.formats.refer_files import CATEGORIES, instances_path, refs_path
-from rrsis_bench.data.formats.rrsisd.dataset import RRSISD
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, instances_path, refs_path
 from rrsis_bench.errors import UserError
 from tests.fakes.rrsisd import write_fake_rrsisd
 
@@ -92,13 +91,13 @@ def test_area_and_boxes_are_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("defect", "message"),
     [
-        ("missing_image", "1 of 8 pictures"),
-        ("duplicate_id", "twice"),
-        ("id_in_two_splits", "twice"),
+        ("missing_image", r"00000\.jpg is missing"),
+        ("duplicate_id", "2 times"),
+        ("id_in_two_splits", "train, val"),
         ("unknown_category", "category_id 77"),
         ("missing_annotation", "no annotation 999999"),
-        ("empty_expression", "exactly one sentence"),
-        ("several_sentences", "exactly one sentence"),
+        ("empty_expression", "no sentence"),
+        ("several_sentences", "2 sentences"),
         ("unreadable_mask", "run"),
     ],
 )
@@ -106,7 +105,7 @@ def test_defects_stop_the_reader_with_a_hint_to_the_check(tmp_path, defect, mess
     write_fake_rrsisd(tmp_path, defects=[defect])
     with pytest.raises(UserError, match=message) as caught:
         open_split("rrsisd", tmp_path, "train")
-    assert "data verify rrsisd --root" in str(caught.value)
+    assert "data verify rrsisd --data-root" in str(caught.value)
 
 
 @pytest.mark.parametrize("defect", ["empty_image", "truncated_image"])
@@ -148,5 +147,5 @@ def test_unknown_formats_and_splits_are_refused(tmp_path):
         open_split("rrsis-d", tmp_path, "train")
     with pytest.raises(UserError, match="train, val, test"):
         open_split("rrsisd", tmp_path, "testA")
-    with pytest.raises(UserError, match=r"no reference in split 'val' \(present: test, train\)"):
-        RRSISD(tmp_path, "val")
+    with pytest.raises(UserError, match="empty_split val"):
+        open_split("rrsisd", tmp_path, "val")

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from rrsis_bench.data.formats.refer_files import CATEGORIES
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.text.pipeline import MAX_UNKNOWN_SHARE, TextPipeline
 from rrsis_bench.data.text.tokenizers import (
     SPECIAL_TOKENS,

@@ -7,10 +7,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from rrsis_bench.data.checks.verify import print_report, verify
-from rrsis_bench.data.formats.refer_files import refs_path
+from rrsis_bench.data.checks.verify import print_report
+from rrsis_bench.data.formats.rrsisd.dataset import refs_path
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
+from tests.fakes.checks import verify
+from tests.fakes.custom import write_fake_custom
+from tests.fakes.nwpu import write_fake_nwpu
 from tests.fakes.rrsisd import DEFECTS, write_fake_rrsisd
 
 WARNINGS = {"size_differs", "empty_mask", "shared_image", "long_expression", "non_ascii_expression", "count"}
@@ -22,7 +25,7 @@ def test_a_sound_tree_has_no_finding(tmp_path):
     report = verify("rrsisd", tmp_path, COUNTS)
     assert report.findings == []
     assert report.ok
-    assert report.counts == COUNTS
+    assert report.index.counts == COUNTS
 
 
 def test_every_defect_is_listed_in_one_pass(tmp_path):
@@ -72,7 +75,7 @@ def test_shared_pictures_are_counted(tmp_path):
         tree.image(ref).write_bytes(source)
     (finding,) = verify("rrsisd", tmp_path).findings
     assert (finding.kind, finding.where) == ("shared_image", "test")
-    assert "2 samples show 1 pictures" in finding.message
+    assert "2 samples show 1 images" in finding.message
 
 
 @pytest.mark.parametrize("cut", [1, 30, 300])
@@ -118,10 +121,13 @@ def test_what_cannot_be_checked_at_all_is_one_message(tmp_path):
         verify("rrsisd", tmp_path)
 
 
-def test_the_check_does_not_import_torch(tmp_path):
-    write_fake_rrsisd(tmp_path)
+@pytest.mark.parametrize("write", [write_fake_rrsisd, write_fake_nwpu, write_fake_custom])
+def test_the_check_does_not_import_torch(tmp_path, write):
+    write(tmp_path)
+    fmt = {write_fake_rrsisd: "rrsisd", write_fake_nwpu: "nwpu_refer", write_fake_custom: "custom"}[write]
     code = (
-        "import sys; from pathlib import Path; from rrsis_bench.data.checks.verify import verify; "
-        f"assert verify('rrsisd', Path({str(tmp_path)!r})).ok; assert 'torch' not in sys.modules"
+        "import sys; from rrsis_bench.data.checks.verify import verify; "
+        "from rrsis_bench.data.formats import read_index; "
+        f"assert verify(read_index({fmt!r}, {str(tmp_path)!r})).ok; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from rrsis_bench import cli
-from rrsis_bench.data.checks.verify import length_remark
 from rrsis_bench.data.formats import SPLITS, format_module, known_formats, open_split
-from rrsis_bench.data.formats.refer_files import words_of
+from rrsis_bench.data.text.language import words_of
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.describe import stats, stats_setup
 from rrsis_bench.errors import UserError
@@ -54,12 +53,6 @@ def test_words_count_chinese_characters_one_by_one():
     assert len(words_of("左边的 2 ships")) == 5
 
 
-def test_a_chinese_expression_may_be_too_long_to_be_one():
-    """Without spaces, it once counted as a single word."""
-    assert length_remark("左边的船" * 15) is None
-    assert length_remark("左边的船" * 16) == "64 words: a model sees only the first"
-
-
 def test_word_pieces_and_the_share_that_is_cut(tmp_path):
     tree = write_fake_custom(tmp_path)
     tree.rows["val"][0]["expression"] = "the ship " * 10
@@ -91,7 +84,7 @@ def test_the_verb_prints_tables_and_draws_a_figure(tmp_path, capsys, monkeypatch
     monkeypatch.setenv("COLUMNS", str(width))
     root = write_fake_rrsisd(tmp_path / "data").root
     out = tmp_path / "figure.png"
-    arguments = ["data", "stats", "rrsisd", "--root", str(root), "--size", "tiny", "--max-tokens", "6"]
+    arguments = ["data", "stats", "rrsisd", "--data-root", str(root), "--size", "tiny", "--max-tokens", "6"]
     assert cli.main([*arguments, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.replace(str(tmp_path), "").splitlines())) <= width
@@ -110,7 +103,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path, capsys):
         (["--size", "tiny", "--max-tokens", "2"], "no room"),
         (["--out", "figure.svg"], ".png"),
     ):
-        assert cli.main(["data", "stats", "rrsisd", "--root", str(root), *extra]) == 2
+        assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root), *extra]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -119,23 +112,23 @@ def test_the_limit_is_the_models_and_a_missing_tokenizer_is_reported(tmp_path, m
     config = stats_setup.configure("rrsisd", "fianet", None)
     assert config["model"]["args"]["max_tokens"] == 22
     root = write_fake_rrsisd(tmp_path / "data").root
-    assert cli.main(["data", "stats", "rrsisd", "--root", str(root)]) == 0
+    assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Word-pieces are not counted" in shown
     assert "--size tiny" in shown
-    assert cli.main(["data", "stats", "rrsisd", "--root", str(root), "--size", "paper"]) == 2
+    assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root), "--size", "paper"]) == 2
 
 
 def test_info_shows_card_layout_and_what_is_there(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     root = write_fake_rrsisd(tmp_path / "data").root
-    assert cli.main(["data", "info", "rrsisd", "--root", str(root)]) == 0
+    assert cli.main(["data", "info", "rrsisd", "--data-root", str(root)]) == 0
     shown = capsys.readouterr().out
     for part in ("VoyageWang/rrsis-d", "licence", "17,412", "800 x 801", "JPEGImages/", "@inproceedings", "12,181"):
         assert part in shown
     assert "fingerprint " in shown
     assert "unranked" in shown
-    assert cli.main(["data", "info", "rrsisd", "--root", str(tmp_path / "nowhere")]) == 1
+    assert cli.main(["data", "info", "rrsisd", "--data-root", str(tmp_path / "nowhere")]) == 1
     shown = capsys.readouterr().out
     assert "not usable" in shown
     assert "Traceback" not in shown
@@ -144,15 +137,15 @@ def test_info_shows_card_layout_and_what_is_there(tmp_path, capsys, monkeypatch)
 def test_info_leaves_an_expensive_fingerprint_out(tmp_path, capsys, monkeypatch):
     root = write_fake_rrsisd(tmp_path / "data").root
     monkeypatch.setattr("rrsis_bench.describe.info.CHEAP_BYTES", 10)
-    assert cli.main(["data", "info", "rrsisd", "--root", str(root)]) == 0
+    assert cli.main(["data", "info", "rrsisd", "--data-root", str(root)]) == 0
     assert "fingerprint: not made" in capsys.readouterr().out
-    assert cli.main(["data", "info", "rrsisd", "--root", str(root), "--fingerprint"]) == 0
+    assert cli.main(["data", "info", "rrsisd", "--data-root", str(root), "--fingerprint"]) == 0
     assert "not made" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fmt", known_formats())
 def test_every_format_shows_its_layout(fmt):
-    assert "<root>/" in format_module(fmt).LAYOUT
+    assert "<root>/" in format_module(fmt).DIRECTORY_TREE
 
 
 def test_a_format_without_a_writer_is_refused(tmp_path, capsys):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data.formats.nwpu_refer.files import CATEGORIES as NWPU_CATEGORIES
-from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES as NWPU_CATEGORIES
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, images_dir, instances_path, refs_path
 from rrsis_bench.data.pixels import rle as masks
 
 SIDE = 800

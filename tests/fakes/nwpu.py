@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data.formats.nwpu_refer.files import CATEGORIES
+from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES
 from rrsis_bench.data.pixels import rle as masks
 
 HEIGHT, WIDTH = 48, 64

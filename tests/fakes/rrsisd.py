@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, images_dir, instances_path, refs_path
 from rrsis_bench.data.pixels import rle as masks
 
 COLOURS = {"red": (210, 50, 40), "blue": (40, 70, 210), "white": (235, 235, 235), "green": (40, 190, 60)}

@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from rich.console import Console
 
 from rrsis_bench.data.formats import open_split
-from rrsis_bench.data.formats.refer_files import CATEGORIES, images_dir, instances_path, refs_path
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, images_dir, instances_path, refs_path
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.eval.predictions import count_predictions
 from rrsis_bench.run import score as scorer

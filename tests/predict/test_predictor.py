@@ -96,5 +96,5 @@ def test_composing_leaves_another_hydra_application_alone():
 
 def test_data_stats_knows_the_token_limit_of_a_model_with_its_own_tokenizer(tmp_path, capsys):
     root = write_fake_rrsisd(tmp_path).root
-    assert cli.main(["data", "stats", "rrsisd", "--root", str(root), "--model", "sgsrf", "--size", "tiny"]) == 0
+    assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root), "--model", "sgsrf", "--size", "tiny"]) == 0
     assert "32" in capsys.readouterr().out

@@ -145,8 +145,8 @@ def test_two_files_from_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_expressions_come_from_data_with_the_records_fingerprint_only(tmp_path, monkeypatch):
-    from rrsis_bench.data.checks.fingerprint import fingerprint
     from rrsis_bench.results.render.expressions import expressions
+    from tests.fakes.checks import fingerprint
     from tests.fakes.rrsisd import write_fake_rrsisd
 
     folder = write_fake_rrsisd(tmp_path / "data").root

@@ -109,16 +109,16 @@ def test_evaluate_without_a_checkpoint(fake_root, tmp_path, capsys):
 
 
 def test_verify_lists_every_defect_and_its_exit_code_says_so(fake_root, tmp_path, capsys):
-    assert cli.main(["data", "verify", "rrsisd", "--root", str(fake_root)]) == 0
+    assert cli.main(["data", "verify", "rrsisd", "--data-root", str(fake_root)]) == 0
     capsys.readouterr()
     tree = write_fake_rrsisd(tmp_path / "broken", defects=("missing_image", "empty_mask", "unknown_category"))
-    assert cli.main(["data", "verify", "rrsisd", "--root", str(tree.root)]) == 1
+    assert cli.main(["data", "verify", "rrsisd", "--data-root", str(tree.root)]) == 1
     shown = capsys.readouterr().out
     assert all(sample_id in shown for sample_id in tree.defects.values())
 
 
 def test_verify_of_nothing_is_a_message(tmp_path, capsys):
-    code = cli.main(["data", "verify", "rrsisd", "--root", str(tmp_path / "nowhere")])
+    code = cli.main(["data", "verify", "rrsisd", "--data-root", str(tmp_path / "nowhere")])
     shown = "".join(capsys.readouterr())
     assert code != 0
     assert "nowhere" in shown

@@ -118,7 +118,7 @@ def test_png_and_rle_of_the_same_masks_give_identical_records(saved, tmp_path):
     folder = tmp_path / "masks"
     folder.mkdir()
     for line in map(json.loads, saved.file.read_text().splitlines()):
-        mask_HW = masks.decode(masks.normalise_rle(line["rle"]))
+        mask_HW = masks.decode(masks.parse(line["rle"]))
         Image.fromarray(mask_HW).convert("L").save(folder / file_name(line["sample_id"]))
     for form, source in (("rle", saved.file), ("png", folder)):
         assert score(tmp_path / form, saved.root, source, "--selected-on", "val") == 0

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from rrsis_bench.data.formats import SPLITS
+from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
+from rrsis_bench.data.formats.scenes import SceneSample
 from rrsis_bench.errors import UserError
 from rrsis_bench.synthetic import (
     DEFAULT_SPEC,
@@ -29,8 +33,9 @@ from rrsis_bench.synthetic import (
 )
 from rrsis_bench.synthetic.language.realise import NOUNS, realise
 from rrsis_bench.synthetic.language.semantics import Query
-from rrsis_bench.synthetic.spec import RRSISD_CATEGORIES, SPLITS
 from tests.fakes.scenes import scenes_hash, understand
+
+Encode = Callable[[np.ndarray], bytes]
 
 TINY = SceneSpec(train=18, val=2, test=3, size=96, expressions_per_image=2, seed=5)
 
@@ -77,7 +82,7 @@ def test_rrsisd_layout_and_its_traps(written: Path) -> None:
     instances = json.loads((written / "rrsisd" / "instances.json").read_text())
     total = (TINY.train + TINY.val + TINY.test) * TINY.expressions_per_image
     assert len(refs) == len(instances["images"]) == len(instances["annotations"]) == total
-    assert [item["name"] for item in instances["categories"]] == list(RRSISD_CATEGORIES)
+    assert [item["name"] for item in instances["categories"]] == list(CATEGORIES)
     assert [item["id"] for item in instances["categories"]] == list(range(20))
     assert [sum(ref["split"] == split for ref in refs) for split in SPLITS] == [36, 4, 6]
     assert len({ref["image_id"] for ref in refs}) == total, "every image id carries exactly one reference"
@@ -92,7 +97,7 @@ def test_rrsisd_layout_and_its_traps(written: Path) -> None:
         assert sentence["raw"] == sentence["sent"] == " ".join(sentence["tokens"]) == sentence["sent"].lower()
         assert "category_id" not in annotation
         assert annotation["categories_id"] == ref["category_id"]
-        assert NOUNS[RRSISD_CATEGORIES[ref["category_id"]]]["en"] in sentence["sent"]
+        assert NOUNS[CATEGORIES[ref["category_id"]]]["en"] in sentence["sent"]
         assert isinstance(annotation["segmentation"], list)
         (rle,) = annotation["segmentation"]
         assert isinstance(rle["counts"], str)
@@ -145,15 +150,15 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = writer.scene_parts
+    whole = writer.scene_samples
 
-    def breaks(spec: SceneSpec, split: str, index: int) -> list[writer.Part]:
+    def breaks(spec: SceneSpec, split: str, index: int, encode: Encode) -> list[SceneSample]:
         assert not (tmp_path / "data").exists(), "nothing appears under the final name before the end"
         if split == "val":
             raise OSError("disk full")
-        return whole(spec, split, index)
+        return whole(spec, split, index, encode)
 
-    monkeypatch.setattr(writer, "scene_parts", breaks)
+    monkeypatch.setattr(writer, "scene_samples", breaks)
     with pytest.raises(OSError, match="disk full"):
         synthesize(replace(TINY, train=2), tmp_path / "data", workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -162,14 +167,16 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_two_processes_that_fill_one_cache_agree(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = writer.scene_parts
+    whole = writer.scene_samples
 
-    def other_is_faster(spec: SceneSpec, split: str, index: int) -> list[writer.Part]:
+    def other_is_faster(
+        spec: SceneSpec, split: str, index: int, encode: Callable[[np.ndarray], bytes]
+    ) -> list[SceneSample]:
         if not (tmp_path / "data").exists():
             shutil.copytree(written, tmp_path / "data")
-        return whole(spec, split, index)
+        return whole(spec, split, index, encode)
 
-    monkeypatch.setattr(writer, "scene_parts", other_is_faster)
+    monkeypatch.setattr(writer, "scene_samples", other_is_faster)
     synthesize(TINY, tmp_path / "data", workers=1, progress=False)
     assert _files(tmp_path / "data") == _files(written)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
@@ -253,7 +260,7 @@ def test_sizes_span_two_orders_of_magnitude_and_categories_are_many(scenes: list
     assert max(areas) <= 0.22
     assert 0.02 <= float(np.median(targets)) <= 0.06
     assert len({item.category for scene in scenes for item in scene.objects}) >= 12
-    assert {item.category for scene in scenes for item in scene.objects} <= set(RRSISD_CATEGORIES)
+    assert {item.category for scene in scenes for item in scene.objects} <= set(CATEGORIES)
     for scene in scenes:
         for item in scene.objects:
             share = item.area / pixels
@@ -321,7 +328,7 @@ def test_no_target_on_disk_is_an_empty_mask_with_the_nouns_category(tmp_path: Pa
     for ref, annotation in zip(refs, instances["annotations"], strict=True):
         assert coco_mask.decode(annotation["segmentation"][0]).sum() == annotation["area"] == 0
         assert annotation["bbox"] == [0, 0, 0, 0]
-        assert NOUNS[RRSISD_CATEGORIES[ref["category_id"]]]["en"] in ref["sentences"][0]["sent"]
+        assert NOUNS[CATEGORIES[ref["category_id"]]]["en"] in ref["sentences"][0]["sent"]
 
 
 def test_chinese_says_the_same_as_english() -> None:

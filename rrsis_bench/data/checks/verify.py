@@ -1,76 +1,52 @@
 """`rrsis-bench data verify`: every defect of a dataset in one pass.
 
-Errors are what would stop or falsify a run. Warnings are known quirks of the public files (empty masks, a few pictures
-whose size differs from their mask's) and what a reader of the results should know (shared pictures, other counts).
+Errors would stop or falsify a run. Warnings are known quirks of the public files (empty masks, a few images whose size
+differs from their mask's) and facts for a reader of the results (shared images, other counts).
+
+The format checks the index files while it reads them. Here every image and mask is decoded once, by rules that are the
+same for all formats.
 """
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
-from rrsis_bench.data.formats import FORMATS, SPLITS
-from rrsis_bench.data.formats.refer_files import words_of
-from rrsis_bench.data.pixels.images import PictureCheck
-from rrsis_bench.errors import UserError
+from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Finding, Row
+from rrsis_bench.data.formats.masks import MaskCheck
+from rrsis_bench.data.pixels.images import ImageCheck, check_images
+from rrsis_bench.data.text.language import words_of
 
-ERROR, WARNING = "error", "warning"
 LONG_EXPRESSION_WORDS = 60
 """Above this an expression is more likely a broken line than a sentence; RRSIS-D's longest has about twenty words."""
-
-Check = Callable[[Path, dict[str, int] | None, Console | None], "VerifyReport"]
-"""Root, expected samples per split, console for a progress bar -> everything that is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One defect.
-
-    Attributes:
-        severity: ``"error"`` or ``"warning"``.
-        kind: a short fixed name, such as ``"truncated_image"``.
-        where: the sample's id, the file or the split.
-        message: what is wrong, for a person.
-    """
-
-    severity: str
-    kind: str
-    where: str
-    message: str
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What a pass over a dataset found.
+    """The result of a pass over a dataset.
 
     Attributes:
-        fmt: on-disk format.
-        root: the dataset's folder.
-        counts: samples per split, as found.
-        expected: samples per split as published, or None where nothing is expected.
+        index: the dataset.
+        expected: samples per split as published, or None if nothing is expected.
         findings: every defect.
-        notes: what else a reader of the report has to know, one line each.
     """
 
-    fmt: str
-    root: Path
-    counts: dict[str, int]
-    expected: dict[str, int] | None = None
+    index: DatasetIndex
+    expected: Mapping[str, int] | None = None
     findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
-    def add(self, severity: str, kind: str, where: str, message: str) -> None:
-        """Note one defect."""
-        self.findings.append(Finding(severity, kind, where, message))
+    def add(self, severity: str, kind: str, where: str, message: str, split: str | None = None) -> None:
+        """Add a defect."""
+        self.findings.append(Finding(severity, kind, where, message, split))
 
     @property
     def errors(self) -> list[Finding]:
@@ -79,7 +55,7 @@ class VerifyReport:
 
     @property
     def warnings(self) -> list[Finding]:
-        """Findings that a run lives with."""
+        """Findings that a run tolerates."""
         return [finding for finding in self.findings if finding.severity == WARNING]
 
     @property
@@ -87,72 +63,119 @@ class VerifyReport:
         """Whether a run may use the dataset."""
         return not self.errors
 
-    def compare_counts(self) -> None:
-        """Warn of splits that hold another number of samples than expected."""
-        for split, expected in (self.expected or {}).items():
-            found = self.counts.get(split, 0)
-            if found != expected:
-                self.add(
-                    WARNING, "count", split,
-                    f"{found} samples, the published split has {expected}: rows on it are shown unranked",
-                )  # fmt: skip
-
-    def add_length(self, where: str, expression: str) -> None:
-        """Warn of an expression that is too long to be one."""
-        if remark := length_remark(expression):
-            self.add(WARNING, "long_expression", where, remark)
-
-    def add_picture(self, where: str, name: str, picture: PictureCheck) -> None:
-        """Note what decoding a sample's picture showed; `name` is the file's for a person."""
-        if picture.kind:
-            self.add(ERROR, picture.kind, where, f"{name} {picture.message}")
-        for kind, message in picture.quirks:
-            self.add(WARNING, kind, where, f"{name} {message}")
-
-    def compare_pictures(self, shown: Iterable[tuple[str, str]]) -> None:
-        """Warn of pictures, by content, that a held-out split shares with training.
-
-        Args:
-            shown: split and sha256 of the picture for each sample; an empty sha256 is left out.
-        """
-        seen: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        for split, digest in shown:
-            if digest and split in seen:
-                seen[split][digest] += 1
-        for split in SPLITS[1:]:
-            shared = [digest for digest in seen[split] if digest in seen["train"]]
-            if shared:
-                samples = sum(seen[split][digest] for digest in shared)
-                message = f"{samples} samples show {len(shared)} pictures that train shows too (equal files)"
-                self.add(WARNING, "shared_image", split, message)
-
 
 def verify(
-    fmt: str, root: Path, expected_counts: Mapping[str, int] | None = None, *, console: Console | None = None
+    index: DatasetIndex, expected: Mapping[str, int] | None = None, *, console: Console | None = None
 ) -> VerifyReport:
-    """Check a dataset in the named on-disk format.
+    """Decode every image and mask of a dataset, on all cores, and collect every defect.
+
+    A sample with an error in the index files may be left out of `index.rows`. Its image and mask are then not checked.
 
     Args:
-        fmt: a dataset format with a check, such as ``"rrsisd"``.
-        root: the dataset's folder.
-        expected_counts: published samples per split, or None.
-        console: where a progress bar is shown while pictures are decoded, or None.
-
-    Raises:
-        UserError: unknown format, the dataset is missing, or its annotation files cannot be read at all.
+        index: the dataset, from `rrsis_bench.data.formats.read_index`.
+        expected: published samples per split, or None.
+        console: where progress bars are shown, or None.
     """
-    known = [name for name in FORMATS if find_spec(_module(name)) is not None]
-    if fmt not in known:
-        near = difflib.get_close_matches(fmt.lower(), known, n=2, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"There is no check for the dataset format '{fmt}' (present: {', '.join(known)}).{hint}")
-    check: Check = getattr(import_module(_module(fmt)), f"verify_{fmt}")
-    return check(Path(root), dict(expected_counts) if expected_counts else None, console)
+    report = VerifyReport(index, expected, list(index.findings))
+    for split, n in (expected or {}).items():
+        if index.counts[split] != n:
+            message = f"{index.counts[split]} samples, the published split has {n}: rows on it are shown unranked"
+            report.add(WARNING, "count", split, message, split)
+    rows = [(split, row) for split in SPLITS for row in index.rows[split]]
+    checked = check_images([Path(row.image) for _, row in rows], console)
+    images = {str(path): image for path, image in checked.items()}
+    _check_images(report, rows, images)
+    masks = _decode_masks([row for _, row in rows], console)
+    sizes: set[tuple[str, tuple[int, int] | None]] = set()  # image and mask size, each compared once
+    for split, row in rows:
+        mask = masks.pop(_mask_key(row), None)
+        _check_expression(report, split, row)
+        if mask is not None:
+            _check_mask(report, split, row, mask)
+            if (row.image, mask.size) not in sizes:
+                sizes.add((row.image, mask.size))
+                _compare_sizes(report, split, row, images[row.image], mask)
+    _compare_splits(report, rows, images)
+    report.findings = list(dict.fromkeys(report.findings))  # two languages of one reference have the same mask
+    return report
 
 
-def _module(fmt: str) -> str:
-    """The module that holds the check of a format, its function ``verify_<format>``."""
-    return f"rrsis_bench.data.formats.{fmt}.verify"
+def _mask_key(row: Row) -> object:
+    """Return what names a mask: its file, if it has one, which several samples may share."""
+    return row.sample_id if row.mask.compressed else row.mask.identity()
+
+
+def _decode_masks(rows: list[Row], console: Console | None) -> dict[object, MaskCheck]:
+    """Check every mask once, on all cores."""
+    wanted = {_mask_key(row): row.mask for row in rows}
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        found = pool.map(lambda mask: mask.check(), wanted.values())
+        shown = track(found, "decoding masks", len(wanted), console=console, transient=True, disable=console is None)
+        return dict(zip(wanted, shown, strict=True))
+
+
+def _check_images(report: VerifyReport, rows: list[tuple[str, Row]], images: Mapping[str, ImageCheck]) -> None:
+    """Add the defects of every image file with the first sample that shows it; equal image ids need equal files."""
+    seen: set[str] = set()
+    first_of_id: dict[tuple[str, str], str] = {}
+    for split, row in rows:
+        if row.image in seen:
+            continue
+        seen.add(row.image)
+        image, name = images[row.image], Path(row.image).name
+        if image.kind:
+            report.add(ERROR, image.kind, row.where, f"{row.image} {image.message}", split)
+        for kind, message in image.quirks:
+            report.add(WARNING, kind, row.where, f"{name} {message}", split)
+        if row.image_id is not None:
+            first = first_of_id.setdefault((split, row.image_id), row.image)
+            if image.sha256 and images[first].sha256 and image.sha256 != images[first].sha256:
+                message = f"{name} differs from {Path(first).name}, although both are image {row.image_id}"
+                report.add(WARNING, "image_differs", row.where, message, split)
+
+
+def _check_expression(report: VerifyReport, split: str, row: Row) -> None:
+    """Add a finding for an expression that is too long to be one."""
+    words = len(words_of(row.expression))
+    if words > LONG_EXPRESSION_WORDS:
+        report.add(WARNING, "long_expression", row.where, f"{words} words: a model sees only the first", split)
+
+
+def _check_mask(report: VerifyReport, split: str, row: Row, mask: MaskCheck) -> None:
+    """Add the defects of a mask."""
+    if mask.error is not None:
+        report.add(ERROR, mask.error[0], row.where, mask.error[1], split)
+        return
+    for kind, message in mask.warnings:
+        report.add(WARNING, kind, row.where, message, split)
+    if mask.area == 0 and row.n_targets != 0:
+        report.add(WARNING, "empty_mask", row.where, "the mask has no pixel", split)
+    if mask.area and row.n_targets == 0:
+        report.add(ERROR, "target_mismatch", row.where, "'n_targets' is 0, but the mask is not empty", split)
+
+
+def _compare_sizes(report: VerifyReport, split: str, row: Row, image: ImageCheck, mask: MaskCheck) -> None:
+    """Warn of a mask whose size is not the image's."""
+    if mask.size is not None and image.size is not None and image.size != mask.size[::-1]:
+        message = (
+            f"{Path(row.image).name} is {image.size[0]} x {image.size[1]}, but its mask is {mask.size[1]} x "
+            f"{mask.size[0]} (width x height)"
+        )
+        report.add(WARNING, "size_differs", row.where, message, split)
+
+
+def _compare_splits(report: VerifyReport, rows: list[tuple[str, Row]], images: Mapping[str, ImageCheck]) -> None:
+    """Warn of images, by content, that a held-out split shares with training."""
+    seen: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for split, row in rows:
+        if images[row.image].sha256:
+            seen[split][images[row.image].sha256] += 1
+    for split in SPLITS[1:]:
+        shared = [digest for digest in seen[split] if digest in seen["train"]]
+        if shared:
+            samples = sum(seen[split][digest] for digest in shared)
+            message = f"{samples} samples show {len(shared)} images that train shows too (equal files)"
+            report.add(WARNING, "shared_image", split, message, split)
 
 
 def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) -> None:
@@ -163,7 +186,8 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
         console: where to.
         per_kind: findings of one kind that are listed; the table counts them all.
     """
-    for note in report.notes:
+    index, expected = report.index, report.expected or {}
+    for note in (note for split in SPLITS for note in index.notes.get(split, ())):
         console.print(escape(note), soft_wrap=True, highlight=False)
     shown: Counter[str] = Counter()
     for finding in sorted(report.findings, key=lambda f: (f.severity, f.kind, f.where)):
@@ -176,27 +200,17 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
         if count > per_kind:
             console.print(f"... and {count - per_kind} more of kind {kind}", highlight=False)
 
-    splits = Table(title=f"{report.fmt} in {report.root}", title_justify="left")
-    splits.add_column("split")
+    splits = Table("split", title=f"{index.fmt} in {index.root}", title_justify="left")
     splits.add_column("samples", justify="right")
     splits.add_column("published", justify="right")
-    for split in {**dict.fromkeys(report.counts), **dict.fromkeys(report.expected or {})}:
-        published = (report.expected or {}).get(split)
-        splits.add_row(split, str(report.counts.get(split, 0)), "" if published is None else str(published))
+    for split in SPLITS:
+        splits.add_row(split, str(index.counts[split]), str(expected.get(split, "")))
     console.print(splits)
     if report.findings:
-        kinds = Table(title="findings", title_justify="left")
-        kinds.add_column("severity")
-        kinds.add_column("kind")
+        kinds = Table("severity", "kind", title="findings", title_justify="left")
         kinds.add_column("count", justify="right")
         for (severity, kind), count in sorted(Counter((f.severity, f.kind) for f in report.findings).items()):
             kinds.add_row(severity, kind, str(count))
         console.print(kinds)
-    verdict = "[green]usable[/]" if report.ok else "[red]not usable until the errors are mended[/]"
+    verdict = "[green]usable[/]" if report.ok else "[red]not usable until the errors are repaired[/]"
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings: {verdict}", highlight=False)
-
-
-def length_remark(expression: str) -> str | None:
-    """What is to be said of an expression that is too long to be one, by words or Chinese characters; else None."""
-    words = len(words_of(expression))
-    return f"{words} words: a model sees only the first" if words > LONG_EXPRESSION_WORDS else None

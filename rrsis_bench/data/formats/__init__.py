@@ -1,64 +1,82 @@
 """Dataset formats: one folder per on-disk format, found by its name and imported on first use.
 
-``formats/<format>/dataset.py`` has ``open_split(root, split) -> ReferringDataset`` (its keyword-only arguments are the
-format's ``data.options``) and ``LAYOUT``, its files as a tree. ``formats/<format>/verify.py`` has
-``verify_<format>(root, expected_counts, console) -> VerifyReport``. Nothing has to be registered.
+``formats/<format>/dataset.py`` has
+
+- ``read_index(root, **options) -> DatasetIndex``: reads the index files once, for all splits, and lists every defect.
+  Its keyword-only arguments are the format's ``data.options``.
+- ``DIRECTORY_TREE``: the files, drawn as a tree.
+
+``formats/<format>/write.py``, where there is one, has ``write(samples, root)``, which writes synthetic scenes in that
+format, and for other images than JPEG ``encode(image)``; see `rrsis_bench.data.formats.scenes`.
+
+Nothing has to be registered: a new format is a new folder and a new configuration in ``conf/data``.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.data.formats.index import ERROR, SPLITS, DatasetIndex
+from rrsis_bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from rrsis_bench.interfaces import ReferringDataset
+    from rrsis_bench.data.formats.dataset import IndexedDataset
 
-FORMATS = ("rrsisd", "refsegrs", "risbench", "nwpu_refer", "custom")
-SPLITS = ("train", "val", "test")
-
-
-def known_formats() -> tuple[str, ...]:
-    """The formats whose readers are present."""
-    return tuple(name for name in FORMATS if find_spec(f"{__name__}.{name}.dataset") is not None)
+__all__ = ["SPLITS", "DatasetIndex", "format_module", "known_formats", "open_split", "read_index"]
 
 
-def format_module(fmt: str) -> ModuleType:
-    """Import the reader of a format; raises UserError with the nearest names for an unknown one."""
-    known = known_formats()
+def known_formats(module: str = "dataset") -> tuple[str, ...]:
+    """Return the formats whose folder has the module, ``dataset`` or ``write``, in alphabetical order."""
+    folders = [found.name for found in pkgutil.iter_modules(__path__) if found.ispkg]
+    return tuple(name for name in sorted(folders) if find_spec(f"{__name__}.{name}.{module}") is not None)
+
+
+def format_module(fmt: str, module: str = "dataset") -> ModuleType:
+    """Import a module of a format; raises UserError for an unknown format, with the closest names."""
+    known = known_formats(module)
     if fmt not in known:
-        near = difflib.get_close_matches(fmt.lower(), known, n=2, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"There is no reader for the dataset format '{fmt}' (present: {', '.join(known)}).{hint}")
-    return importlib.import_module(f"{__name__}.{fmt}.dataset")
+        raise unknown("dataset format" if module == "dataset" else "format of synthetic scenes", fmt, known)
+    return importlib.import_module(f"{__name__}.{fmt}.{module}")
 
 
-def open_split(fmt: str, root: Path, split: str, options: Mapping[str, Any] | None = None) -> ReferringDataset:
-    """Open one split of a dataset in the named on-disk format.
+def read_index(fmt: str, root: Path | str, options: Mapping[str, Any] | None = None) -> DatasetIndex:
+    """Read a dataset's index files, once, for all splits. No image and no mask file is opened.
 
     Args:
         fmt: a name of `known_formats`, such as ``"rrsisd"``.
         root: the dataset's folder.
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        options: ``data.options``, the keyword-only arguments of the format's ``open_split``; most formats have none.
+        options: ``data.options``, the keyword-only arguments of the format's ``read_index``; most formats have none.
+
+    Returns:
+        The samples of every split, and every defect of the index files.
 
     Raises:
-        UserError: unknown format, split or option, or a dataset that is missing or unreadable.
+        UserError: unknown format or option, a missing dataset, or an index file that cannot be read at all.
     """
-    if split not in SPLITS:
-        raise UserError(f"There is no split '{split}'; the splits are {', '.join(SPLITS)}.")
-    opener = format_module(fmt).open_split
-    known = [name for name, field in inspect.signature(opener).parameters.items() if field.kind is field.KEYWORD_ONLY]
-    unknown = [str(name) for name in options or {} if name not in known]
-    if unknown:
-        has = f"has: {', '.join(known)}" if known else "has none"
-        raise UserError(f"Unknown data.options: {', '.join(unknown)}. The format '{fmt}' {has}.")
-    dataset: ReferringDataset = opener(Path(root), split, **(options or {}))
-    return dataset
+    reader = format_module(fmt).read_index
+    known = [name for name, field in inspect.signature(reader).parameters.items() if field.kind is field.KEYWORD_ONLY]
+    for name in options or {}:
+        if name not in known:
+            raise UserError(f"Unknown data.options.{name}. Options of format '{fmt}': {', '.join(known) or 'none'}.")
+    index: DatasetIndex = reader(Path(root), **(options or {}))
+    for split in SPLITS:
+        if not index.counts[split] and not any(finding.split == split for finding in index.findings):
+            notes = " ".join(index.notes.get(split, ()))
+            index.add(ERROR, "empty_split", split, f"no sample of this split. {notes}".rstrip(), split)
+    return index
+
+
+def open_split(fmt: str, root: Path | str, split: str, options: Mapping[str, Any] | None = None) -> IndexedDataset:
+    """Open one split. For several splits call `read_index` once and `DatasetIndex.open` for each.
+
+    Raises:
+        UserError: as `read_index` and `DatasetIndex.open`.
+    """
+    return read_index(fmt, root, options).open(split)

@@ -1,4 +1,4 @@
-"""What a dataset's folder must hold, and the one message where it does not."""
+"""The one message for a dataset's folder that lacks files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def require_present(title: str, root: Path, wanted: Iterable[Path], source: str,
         title: the dataset's name for a person.
         root: the folder.
         wanted: files and folders that must be there.
-        source: where to get the dataset, to follow "Where to get it: ".
-        tree: the expected layout, with ``<root>`` for the folder.
+        source: where to get the dataset.
+        tree: the expected files, with ``<root>`` for the folder.
 
     Raises:
         UserError: what is missing, where to get it, where to put it and how to name another folder.
@@ -26,7 +26,7 @@ def require_present(title: str, root: Path, wanted: Iterable[Path], source: str,
         return
     listed = "\n".join(f"  {path}" for path in missing)
     raise UserError(
-        f"{title} was not found under {root}. Missing:\n{listed}\n\n"
-        f"Where to get it: {source}. Where to put it, <root> being {root}:\n\n{tree}\n"
-        "It lies elsewhere? Name that folder: data.root=/path/to/it (rrsis-bench data verify takes --root)."
+        f"{title} was not found in {root}. Missing:\n{listed}\n\n"
+        f"Where to get it: {source}.\nWhere to put it (<root> is {root}):\n\n{tree}\n"
+        "If it is in another folder, set data.root=/path/to/it (or --data-root for the data verbs)."
     )

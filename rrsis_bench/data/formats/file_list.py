@@ -1,48 +1,52 @@
-"""Datasets of loose files: pictures, masks, and one text file per split that names a file and says what it shows.
+"""Datasets of loose files: images, masks, and one list file per split that names a file and describes its target.
 
 RefSegRS and RISBench are stored so::
 
-    <root>/<pictures>/<name>    <root>/<masks>/<name>    <root>/output_phrase_{train,val,test}.txt
+    <root>/<images>/<name>    <root>/<masks>/<name>    <root>/output_phrase_{train,val,test}.txt
 
-A line is a name, one space, and the expression. What is made of it, for both datasets:
+A line is a name, one space, and the expression. Both datasets are read by these rules:
 
-- The file is UTF-8, with or without a byte order mark; lines end in any of the three ways. Blank lines are no samples.
-- The name ends at the first space. Spaces around the expression are cut off, and several in a row count as one (they
-  occur, and mean nothing to a tokenizer); nothing else is changed, misspellings included.
-- A name that occurs in several lines of a split gives several samples of one picture and mask. The first keeps the
-  name as its id, the k-th is ``<name>-<k>``.
-- Categories are read from the expressions, by `categories.py`; how many objects one denotes is not known.
+- The file is UTF-8, with or without a byte order mark. Lines end in any of the three ways. Blank lines are no samples.
+- The name ends at the first space. Outer spaces of the expression are removed, and several inner ones become one.
+  Nothing else is changed, misspellings included.
+- A name in several lines of a split gives several samples of one image and mask. The first has the name as its id, the
+  k-th ``<name>-<k>``.
+- Categories are read from the expressions, see `categories.py`. The number of targets is unknown.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from rrsis_bench.data.formats import SPLITS
 from rrsis_bench.data.formats.directory_tree import require_present
-from rrsis_bench.data.text import categories
+from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
+from rrsis_bench.data.formats.masks import FileMask
+from rrsis_bench.data.pixels.mask_files import ABOVE
+from rrsis_bench.data.text.categories import CategoryParser
+from rrsis_bench.data.text.language import language_of
 from rrsis_bench.errors import UserError
 
-_NAME = re.compile(r"(.+_\d+)_\d+", re.ASCII)
 _BOM = b"\xef\xbb\xbf"
+_SHOWN = 3  # examples in a finding that counts
 
 
 @dataclass(frozen=True, eq=False)
-class PhraseLayout:
-    """What tells one such dataset from another.
+class FileListFormat:
+    """The differences between such datasets.
 
     Attributes:
         fmt: the format's name.
         title: the dataset's name for a person.
-        images: folder of the pictures, below the root.
+        images: folder of the images, below the root.
         masks: folder of the masks.
-        suffix: what the lines leave out of the files' names, such as ``".tif"``.
-        source: where to get the dataset, for a person.
-        tree: the files as a tree.
+        suffix: the part of the file names that the lines leave out, such as ``".tif"``.
+        source: where to get the dataset.
+        tree: the files, drawn as a tree.
         categories: names and aliases, see `categories.py`.
     """
 
@@ -56,72 +60,27 @@ class PhraseLayout:
     categories: Mapping[str, tuple[str, ...]]
 
     def image(self, root: Path, name: str) -> Path:
-        """The picture that a line names."""
+        """Return the image that a line names."""
         return root / self.images / (name + self.suffix)
 
     def mask(self, root: Path, name: str) -> Path:
-        """The mask that a line names."""
+        """Return the mask that a line names."""
         return root / self.masks / (name + self.suffix)
 
     def stem(self, name: str) -> str:
-        """The name of a line without the files' extension."""
+        """Return a line's name without the files' extension."""
         return name if self.suffix else PurePath(name).stem
 
 
-_REFSEGRS_TREE = """\
-<root>/
-├── images/
-│   └── 1361.tif ...
-├── masks/
-│   └── 1361.tif ...               the names of images/
-├── output_phrase_train.txt        lines such as: 1361 paved road
-├── output_phrase_val.txt
-└── output_phrase_test.txt
-"""
-
-REFSEGRS = PhraseLayout(
-    fmt="refsegrs",
-    title="RefSegRS",
-    images="images",
-    masks="masks",
-    suffix=".tif",
-    source="Hugging Face dataset 'JessicaYuan/RefSegRS', the file RefSegRS.zip (2.77 GB)",
-    tree=_REFSEGRS_TREE,
-    categories=categories.REFSEGRS,
-)
-
-_RISBENCH_TREE = """\
-<root>/
-├── img_rgb/
-│   └── test_2_6.png ...           {split}_{image}_{object}.png, the picture once per object
-├── mask/
-│   └── test_2_6.png ...           the names of img_rgb/
-├── output_phrase_train.txt        lines such as: train_2_6.png The small vehicle in the middle .
-├── output_phrase_val.txt
-└── output_phrase_test.txt
-"""
-
-RISBENCH = PhraseLayout(
-    fmt="risbench",
-    title="RISBench",
-    images="img_rgb",
-    masks="mask",
-    suffix="",
-    source="the Baidu link (code wnxg) in the README of the CroBIM repository",
-    tree=_RISBENCH_TREE,
-    categories=categories.RISBENCH,
-)
-
-
 @dataclass(frozen=True, slots=True)
-class Line:
+class ListLine:
     """A line that is not blank.
 
     Attributes:
         number: from 1.
         name: up to the first space.
-        expression: what follows; empty where nothing does.
-        undecodable: whether it holds bytes that are not UTF-8 (shown as replacement characters).
+        expression: the rest; may be empty.
+        undecodable: it has bytes that are not UTF-8 (shown as replacement characters).
     """
 
     number: int
@@ -130,22 +89,16 @@ class Line:
     undecodable: bool
 
 
-def phrases_path(root: Path, split: str) -> Path:
-    """The text file of a split."""
+def list_path(root: Path, split: str) -> Path:
+    """Return the list file of a split."""
     return root / f"output_phrase_{split}.txt"
 
 
-def require_layout(layout: PhraseLayout, root: Path, splits: tuple[str, ...] = SPLITS) -> None:
-    """UserError where files are missing; see `require_present`."""
-    wanted = [root / layout.images, root / layout.masks, *(phrases_path(root, split) for split in splits)]
-    require_present(layout.title, root, wanted, layout.source, layout.tree)
-
-
-def read_lines(path: Path) -> tuple[list[Line], list[int]]:
-    """Read a text file without judgement.
+def read_lines(path: Path) -> tuple[list[ListLine], list[int]]:
+    """Read a list file.
 
     Returns:
-        Its lines, and the numbers of the blank ones before the last line with words in it.
+        Its lines, and the numbers of the blank ones before the last line with words.
 
     Raises:
         UserError: the file cannot be read at all.
@@ -164,25 +117,127 @@ def read_lines(path: Path) -> tuple[list[Line], list[int]]:
             text, undecodable = content.decode("utf-8", errors="replace"), True
         name, _, expression = text.strip().replace("\t", " ").partition(" ")
         if name:
-            lines.append(Line(number, name, re.sub(" {2,}", " ", expression).strip(), undecodable))
+            lines.append(ListLine(number, name, re.sub(" {2,}", " ", expression).strip(), undecodable))
         else:
             blank.append(number)
     last = lines[-1].number if lines else 0
     return lines, [number for number in blank if number < last]
 
 
-def sample_ids(layout: PhraseLayout, lines: list[Line]) -> list[str]:
-    """An id for each line of a split: its name without extension, the k-th of one name with ``-<k>`` behind it."""
+def read_index(form: FileListFormat, root: Path) -> DatasetIndex:
+    """Read the list files of all splits. A missing one is a finding, so that the other splits can still be opened.
+
+    The samples' `image_id` is None; a format whose names tell the image sets it.
+
+    Raises:
+        UserError: the dataset is missing (with where to get it), or a list file cannot be read at all.
+    """
+    files = tuple(path for path in (list_path(root, split) for split in SPLITS) if path.is_file())
+    wanted = [root / form.images, root / form.masks, *(() if files else (list_path(root, split) for split in SPLITS))]
+    require_present(form.title, root, wanted, form.source, form.tree)
+    index = DatasetIndex(form.fmt, root, files, tuple(form.categories))
+    parse = CategoryParser(form.categories)
+    present = {folder: set(os.listdir(root / folder)) for folder in (form.images, form.masks)}
+    folders = [str(root / folder) for folder in present]
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for split in SPLITS:
+        path = list_path(root, split)
+        if path not in files:
+            index.add(ERROR, "missing_file", split, f"{path} is missing", split)
+            continue
+        lines, blank = read_lines(path)
+        index.counts[split] = len(lines)
+        for number in blank:
+            index.add(WARNING, "blank_line", f"{path.name}:{number}", "is blank and not a sample", split)
+        for line in lines:
+            splits_of[line.name].add(split)
+        ids = _sample_ids(form, lines)
+        _check_lines(index, split, lines, ids)
+        _check_files(index, form, split, lines, ids, present)
+        categories = [parse(line.expression) for line in lines]
+        _check_categories(index, form, split, lines, categories)
+        for line, sample_id, category in zip(lines, ids, categories, strict=True):
+            file, text = line.name + form.suffix, line.expression
+            if file in present[form.images] and file in present[form.masks]:
+                image, mask = f"{folders[0]}/{file}", FileMask(f"{folders[1]}/{file}", ABOVE)
+                row = Row(sample_id, None, text, language_of(text), category, None, image, mask, sample_id)
+                index.rows[split].append(row)
+    for name, splits in splits_of.items():
+        if len(splits) > 1:
+            index.add(ERROR, "id_in_two_splits", name, f"is in the splits {', '.join(sorted(splits))}")
+    for folder, names in present.items():
+        unused = sorted(names - {name + form.suffix for name in splits_of})
+        if unused:
+            message = f"no line names {len(unused)} of its files: {_some(unused)}"
+            index.add(WARNING, "unused_file", folder, message)
+    return index
+
+
+def _sample_ids(form: FileListFormat, lines: list[ListLine]) -> list[str]:
+    """Return an id for each line: its name without extension, the k-th of one name with ``-<k>`` after it."""
     seen: Counter[str] = Counter()
     ids = []
     for line in lines:
-        stem = layout.stem(line.name)
+        stem = form.stem(line.name)
         seen[stem] += 1
         ids.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
     return ids
 
 
-def picture_of(stem: str) -> str:
-    """The picture's id in a name without extension, ``test_2`` for ``test_2_6``; another name is a picture's own."""
-    found = _NAME.fullmatch(stem)
-    return stem if found is None else found[1]
+def _check_lines(index: DatasetIndex, split: str, lines: list[ListLine], ids: list[str]) -> None:
+    """Add findings for ids that two lines share, repeated lines, and expressions that are empty or not UTF-8."""
+    path = list_path(index.root, split)
+    for sample_id, count in Counter(ids).items():
+        if count > 1:
+            message = f"{path} names a file so, and numbers a line of another name so. Rename one of the files"
+            index.add(ERROR, "duplicate_id", sample_id, message, split)
+    for (name, expression), count in Counter((line.name, line.expression) for line in lines).items():
+        if count > 1:
+            index.add(WARNING, "duplicate_line", name, f"{split} has '{expression}' {count} times for it", split)
+    for line, sample_id in zip(lines, ids, strict=True):
+        if line.undecodable:
+            message = f"{path}, line {line.number}, is not UTF-8. Save the file as UTF-8"
+            index.add(ERROR, "undecodable_text", f"{path.name}:{line.number}", message, split)
+        elif not line.expression.isascii():
+            message = f"'{line.expression}' has characters outside ASCII"
+            index.add(WARNING, "non_ascii_expression", sample_id, message, split)
+        if not line.expression:
+            message = f"{path}, line {line.number}, has no expression"
+            index.add(ERROR, "empty_expression", sample_id, message, split)
+
+
+def _check_files(
+    index: DatasetIndex,
+    form: FileListFormat,
+    split: str,
+    lines: list[ListLine],
+    ids: list[str],
+    present: Mapping[str, set[str]],
+) -> None:
+    """Add a finding for every image and mask that is missing, with the first sample that shows it."""
+    first: dict[str, str] = {}
+    for line, sample_id in zip(lines, ids, strict=True):
+        first.setdefault(line.name + form.suffix, sample_id)
+    for name, where in first.items():
+        for kind, folder in (("missing_image", form.images), ("missing_mask", form.masks)):
+            if name not in present[folder]:
+                index.add(ERROR, kind, where, f"{folder}/{name} is missing", split)
+
+
+def _check_categories(
+    index: DatasetIndex, form: FileListFormat, split: str, lines: list[ListLine], categories: list[str | None]
+) -> None:
+    """Count the expressions that name no category."""
+    pairs = zip(lines, categories, strict=True)
+    unmatched = [line.expression for line, category in pairs if line.expression and category is None]
+    if unmatched:
+        message = f"{len(unmatched)} of {len(lines)} expressions name no category: {_some(unmatched)}"
+        index.add(WARNING, "unmatched_category", split, message, split)
+        index.notes[split] = (
+            f"{form.title}: {len(unmatched):,} of {len(lines):,} {split} expressions name none of the "
+            f"{len(form.categories)} categories. The tables count them in a row of their own.",
+        )
+
+
+def _some(texts: list[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts[:_SHOWN]) + (" ..." if len(texts) > _SHOWN else "")

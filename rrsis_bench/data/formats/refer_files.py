@@ -1,71 +1,24 @@
-"""RRSIS-D's files on disk, in the layout of the REFER API: paths, messages, and reading without judgement.
-
-`rrsisd.py` reads them strictly for a run; `verify.py` reads them tolerantly and lists every defect.
-"""
+"""Annotation files in the layout of the REFER API, which RRSIS-D and NWPU-Refer share: reading and common checks."""
 
 from __future__ import annotations
 
+import gc
 import json
-import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench.data.formats.directory_tree import require_present
-from rrsis_bench.data.formats.index_cache import collector_paused
+from rrsis_bench.data.formats.index import ERROR, DatasetIndex
 from rrsis_bench.data.formats.unpickle import load_plain_pickle
 from rrsis_bench.errors import UserError
 
-CATEGORIES = (
-    "Expressway-Service-area", "Expressway-toll-station", "airplane", "airport", "baseballfield", "basketballcourt",
-    "bridge", "chimney", "dam", "golffield", "groundtrackfield", "harbor", "overpass", "ship", "stadium", "storagetank",
-    "tenniscourt", "trainstation", "vehicle", "windmill",
-)  # fmt: skip
-"""RRSIS-D's twenty category names as its instances.json spells them, in the order of their ids."""
-
-LAYOUT = """\
-<root>/
-├── rrsisd/
-│   ├── refs(unc).p          one pickled list of references
-│   └── instances.json       images, annotations, categories
-└── images/
-    └── rrsisd/
-        └── JPEGImages/
-            └── 00000.jpg ...   one per reference
-"""
+Record = dict[str, Any]
 
 
-def refs_path(root: Path) -> Path:
-    """The pickle that lists the references."""
-    return root / "rrsisd" / "refs(unc).p"
-
-
-def instances_path(root: Path) -> Path:
-    """The JSON with images, annotations and categories."""
-    return root / "rrsisd" / "instances.json"
-
-
-def images_dir(root: Path) -> Path:
-    """The folder of pictures."""
-    return root / "images" / "rrsisd" / "JPEGImages"
-
-
-def require_layout(root: Path) -> None:
-    """UserError where files are missing; see `require_present`."""
-    wanted = (refs_path(root), instances_path(root), images_dir(root))
-    source = (
-        "Hugging Face dataset 'VoyageWang/rrsis-d' (JPEGImages.zip, instances.json, refs(unc).p), or the links in the "
-        "README of github.com/Lsan2401/RMSIN"
-    )
-    require_present("RRSIS-D", root, wanted, source, LAYOUT)
-
-
-def read_refs(root: Path) -> list[dict[str, Any]]:
-    """Read the list of references; raises UserError for an unsafe, damaged or differently shaped file."""
-    return read_refs_file(refs_path(root), "RRSIS-D's refs(unc).p")
-
-
-def read_refs_file(path: Path, what: str) -> list[dict[str, Any]]:
-    """Read a list of references from any dataset's pickle; `what` names the file that it should be.
+def read_refs_file(path: Path) -> list[Record]:
+    """Read a pickled list of references.
 
     Raises:
         UserError: the file is missing, unsafe, damaged or differently shaped.
@@ -73,17 +26,13 @@ def read_refs_file(path: Path, what: str) -> list[dict[str, Any]]:
     with collector_paused():
         refs = load_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise UserError(f"{path} does not hold a list of references (dicts). Is it {what}?")
+        raise UserError(f"{path} does not hold a list of references (dicts). Fetch the file again.")
+    _require_ids(path, refs, ("ref_id", "image_id", "ann_id", "category_id"))
     return refs
 
 
-def read_instances(root: Path) -> dict[str, Any]:
-    """Read images, annotations and categories; raises UserError for a damaged or differently shaped file."""
-    return read_instances_file(instances_path(root), "RRSIS-D's instances.json")
-
-
-def read_instances_file(path: Path, what: str) -> dict[str, Any]:
-    """Read images, annotations and categories from any dataset's JSON; `what` names the file that it should be.
+def read_instances_file(path: Path) -> dict[str, list[Record]]:
+    """Read images, annotations and categories.
 
     Raises:
         UserError: the file is missing, damaged or differently shaped.
@@ -95,40 +44,99 @@ def read_instances_file(path: Path, what: str) -> dict[str, Any]:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError as error:
         raise UserError(f"{path} is truncated or not JSON ({error}). Fetch the file again.") from None
-    if not isinstance(instances, dict):
-        raise UserError(f"{path} does not hold 'images', 'annotations' and 'categories'.")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(instances.get(key), list) or not all(isinstance(row, dict) for row in instances[key]):
-            raise UserError(f"{path} has no list of records under '{key}'. Is it {what}?")
-    return instances
+        rows = instances.get(key) if isinstance(instances, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{path} does not hold a list of records under '{key}'. Fetch the file again.")
+        _require_ids(path, rows, ("id",))
+    found: dict[str, list[Record]] = instances
+    return found
 
 
-def sample_id_of(ref_id: int) -> str:
-    """The suite's id of a reference, stable and sortable."""
-    return f"{ref_id:05d}"
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause garbage collection, which would walk through a million new lists again and again: half the parsing time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
-def language_of(expression: str) -> str:
-    """``"zh"`` for a text with Chinese characters, else ``"en"``."""
-    if expression.isascii():
-        return "en"
-    return "zh" if _CHINESE.search(expression) else "en"
+def _require_ids(path: Path, rows: Iterable[Record], names: tuple[str, ...]) -> None:
+    """Refuse a file with an id that cannot be one, such as a list."""
+    for row in rows:
+        for name in names:
+            if name in row and not isinstance(row[name], int | str):
+                raise UserError(f"{path}: a record has {name} {row[name]!r}, which is not an id.")
 
 
-def words_of(expression: str) -> list[str]:
-    """What stands between spaces; of Chinese, each character."""
-    return _WORD.findall(expression)
+def id_of(ref_id: Any) -> str:
+    """Return the suite's id of a reference: numbers have five digits or more, so that they sort."""
+    return f"{ref_id:05d}" if isinstance(ref_id, int) else str(ref_id)
 
 
-_CHINESE = re.compile("[\u4e00-\u9fff]")
-_WORD = re.compile(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+")
-
-
-def annotation_category(annotation: dict[str, Any]) -> Any:
-    """The category id of an annotation: RRSIS-D spells the key ``categories_id`` (sic)."""
-    return annotation.get("categories_id", annotation.get("category_id"))
-
-
-def category_names_of(instances: dict[str, Any]) -> dict[int, str]:
-    """Category id -> name, in the order of the ids."""
+def category_names_of(instances: dict[str, list[Record]]) -> dict[Any, str]:
+    """Return category id -> name, in the order of the ids."""
     return {int(row["id"]): str(row["name"]) for row in sorted(instances["categories"], key=lambda row: int(row["id"]))}
+
+
+def text_of(sentence: object) -> str:
+    """Return a sentence's ``raw`` text (else ``sent``) without outer spaces; empty if it has no word."""
+    text = sentence.get("raw", sentence.get("sent")) if isinstance(sentence, dict) else None
+    return text.strip() if isinstance(text, str) else ""
+
+
+def check_ids(index: DatasetIndex, refs: list[Record], instances: dict[str, list[Record]]) -> None:
+    """Add findings for repeated ids of references, annotations and images: what they name would be ambiguous."""
+    for kind in ("annotation", "image"):
+        seen: set[Any] = set()
+        for row in instances[f"{kind}s"]:
+            if row.get("id") in seen:
+                index.add(ERROR, f"duplicate_{kind}", f"{kind} {row.get('id')}", "occurs twice in the instances file")
+            seen.add(row.get("id"))
+    splits: dict[Any, list[str]] = defaultdict(list)
+    for ref in refs:
+        splits[ref.get("ref_id")].append(str(ref.get("split")))
+    for ref_id, found in splits.items():
+        if len(set(found)) > 1:
+            message = f"ref_id {ref_id} is in the splits {', '.join(sorted(set(found)))}"
+            index.add(ERROR, "id_in_two_splits", id_of(ref_id), message)
+        if len(found) > len(set(found)):
+            index.add(ERROR, "duplicate_id", id_of(ref_id), f"ref_id {ref_id} occurs {len(found)} times")
+
+
+def check_fields(index: DatasetIndex, ref: Record, names: tuple[str, ...], splits: tuple[str, ...]) -> bool:
+    """Add findings for missing fields and an unknown split; return whether the reference can be used."""
+    where, absent = id_of(ref.get("ref_id")), [name for name in names if name not in ref]
+    if absent:
+        index.add(ERROR, "missing_field", where, f"the reference has no {', '.join(absent)}")
+    elif ref["split"] not in splits:
+        index.add(ERROR, "unknown_split", where, f"split '{ref['split']}' is not one of {', '.join(splits)}")
+    else:
+        return True
+    return False
+
+
+def check_link(
+    index: DatasetIndex, ref: Record, annotations: dict[Any, Record], names: dict[Any, str], category_key: str
+) -> Record | None:
+    """Add findings where a reference and its annotation do not fit; return the annotation if they do."""
+    where, split = id_of(ref["ref_id"]), ref["split"]
+    before = len(index.findings)
+    if ref["category_id"] not in names:
+        index.add(ERROR, "unknown_category", where, f"category_id {ref['category_id']} is not listed", split)
+    annotation = annotations.get(ref["ann_id"])
+    if annotation is None:
+        index.add(ERROR, "missing_annotation", where, f"there is no annotation {ref['ann_id']}", split)
+        return None
+    category = annotation.get(category_key, annotation.get("category_id"))
+    if category != ref["category_id"]:
+        message = f"category_id {ref['category_id']}, but its annotation has {category}"
+        index.add(ERROR, "category_mismatch", where, message, split)
+    if "image_id" in ref and annotation.get("image_id") != ref["image_id"]:
+        message = f"image_id {ref['image_id']}, but its annotation has {annotation.get('image_id')}"
+        index.add(ERROR, "image_mismatch", where, message, split)
+    return annotation if len(index.findings) == before else None

@@ -1,21 +1,18 @@
-"""Reading pictures and masks from files that nobody vouches for.
+"""Reading images and masks from files that nobody vouches for.
 
-What happens to a file that is not a plain 8-bit RGB picture:
+What happens to a file that is not a plain 8-bit RGB image:
 
 =====================================  =================================================================================
 grey, 1 bit, palette                   read as RGB: the colours that the file shows
-an alpha channel (RGBA, LA, PA)        dropped; the stored colours are what models see. `check_picture` says so
-rotation tag (EXIF orientation)        ignored: masks are drawn on the stored pixels. `check_picture` says so
+an alpha channel (RGBA, LA, PA)        dropped; the stored colours are what models see. `check_image` says so
+rotation tag (EXIF orientation)        ignored: masks are drawn on the stored pixels. `check_image` says so
 16 bits or floats per channel          refused: which values become black and white is the user's choice
 CMYK, Lab, HSV                         refused: without the colour profile the colours would be a guess
 more than `MAX_PIXELS`                 refused from the header, before a pixel is decoded (a decompression bomb)
 several pages or frames                the first one
-empty, cut off, not a picture          refused
-another format than `PICTURE_FORMATS`  refused; of all that Pillow opens, some start other programs (EPS)
+empty, cut off, not a image          refused
+another format than `IMAGE_FORMATS`  refused; of all that Pillow opens, some start other programs (EPS)
 =====================================  =================================================================================
-
-A mask file is a grey PNG of 8 bits or 1 bit with two levels, 0 and 255 or 0 and 1; everything else is refused, a
-palette too: it stores colours, and which of them is the target is not said.
 """
 
 from __future__ import annotations
@@ -41,17 +38,15 @@ from rich.progress import track
 from rrsis_bench.errors import UserError
 
 MAX_PIXELS = 16384 * 16384 // 3
-"""About 89 million: 0.25 GiB as RGB, and the size above which Pillow takes a picture for a decompression bomb."""
+"""About 89 million: 0.25 GiB as RGB, and the size above which Pillow takes a image for a decompression bomb."""
 
-PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")
-MASK_FORMATS = ("PNG",)
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")
 
 Decoded = TypeVar("Decoded")
 
 _MODES = {"1", "L", "P", "RGB", "YCbCr"}
 _ALPHA_MODES = {"RGBA", "RGBX", "LA", "PA", "RGBa", "La"}
 _UPRIGHT = 1
-_LEVELS = ({0, 255}, {0, 1})
 _UNREADABLE = (  # what Pillow raises on damaged files
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, struct.error,
     zlib.error,
@@ -74,8 +69,8 @@ class _RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class PictureCheck:
-    """What decoding one picture completely showed.
+class ImageCheck:
+    """What decoding one image completely showed.
 
     Attributes:
         size: width, height in pixels; None where it cannot be read.
@@ -93,7 +88,7 @@ class PictureCheck:
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Decode a picture completely to uint8 (H, W, 3), RGB.
+    """Decode a image completely to uint8 (H, W, 3), RGB.
 
     Raises:
         UserError: the file is missing, or refused by the module's rules, with its name and what to do.
@@ -102,7 +97,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 
 def read_picture(path: str | Path, data: bytes | None = None) -> Image.Image:
-    """Decode a picture completely, and leave it in Pillow's RGB form; `read_rgb` copies it from there.
+    """Decode a image completely, and leave it in Pillow's RGB form; `read_rgb` copies it from there.
 
     Decoding is libjpeg-turbo's: it comes with Pillow's wheels, and was as fast as torchvision's decoder.
 
@@ -113,16 +108,7 @@ def read_picture(path: str | Path, data: bytes | None = None) -> Image.Image:
     Raises:
         UserError: as `read_rgb`.
     """
-    return read_pixels(path, "picture", PICTURE_FORMATS, _rgb, data)
-
-
-def read_mask(path: str | Path) -> np.ndarray:
-    """Decode a mask file to bool (H, W).
-
-    Raises:
-        UserError: the file is missing, or not a mask by the module's rules, with its name and what to do.
-    """
-    return read_pixels(path, "mask", MASK_FORMATS, _two_levels)
+    return read_pixels(path, "image", IMAGE_FORMATS, _rgb, data)
 
 
 def read_pixels(
@@ -136,7 +122,7 @@ def read_pixels(
 
     Args:
         path: the file.
-        what: it is for a person, such as ``"picture"``.
+        what: it is for a person, such as ``"image"``.
         formats: Pillow's names of those that may be opened.
         pixels: from the opened file to an array, say; a ValueError is a reason for refusal.
         data: the file's bytes, where they have been read already.
@@ -149,8 +135,8 @@ def read_pixels(
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A picture's file as it is, for `read_picture`; raises UserError where it is missing or cannot be read."""
-    with _named(path, "picture"):
+    """A image's file as it is, for `read_picture`; raises UserError where it is missing or cannot be read."""
+    with _named(path, "image"):
         return Path(path).read_bytes()
 
 
@@ -167,14 +153,14 @@ def _named(path: str | Path, what: str) -> Iterator[None]:
         raise UserError(f"The {what} {path} cannot be read ({error.strerror or error}).") from None
 
 
-def check_picture(path: str | Path) -> PictureCheck:
-    """Decode one picture completely and say what it is, or what is wrong with it; raises nothing for a bad file."""
+def check_image(path: str | Path) -> ImageCheck:
+    """Decode one image completely and say what it is, or what is wrong with it; raises nothing for a bad file."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        return PictureCheck(kind="missing_image", message="is missing")
+        return ImageCheck(kind="missing_image", message="is missing")
     except OSError as error:
-        return PictureCheck(kind="unreadable_image", message=f"cannot be read ({error.strerror or error})")
+        return ImageCheck(kind="unreadable_image", message=f"cannot be read ({error.strerror or error})")
     seen: dict[str, Any] = {}
 
     def note(image: Image.Image) -> None:
@@ -182,14 +168,14 @@ def check_picture(path: str | Path) -> PictureCheck:
         _rgb(image)
 
     try:
-        _decode(io.BytesIO(data), PICTURE_FORMATS, note)
+        _decode(io.BytesIO(data), IMAGE_FORMATS, note)
     except _RefusedError as error:
-        return PictureCheck(kind=error.kind, message=str(error))
-    return PictureCheck(sha256=hashlib.sha256(data).hexdigest(), **seen)
+        return ImageCheck(kind=error.kind, message=str(error))
+    return ImageCheck(sha256=hashlib.sha256(data).hexdigest(), **seen)
 
 
-def check_pictures(paths: Iterable[Path], console: Console | None = None) -> dict[Path, PictureCheck]:
-    """`check_picture` of each path once, on all cores: Pillow and hashlib work outside the interpreter lock.
+def check_images(paths: Iterable[Path], console: Console | None = None) -> dict[Path, ImageCheck]:
+    """`check_image` of each path once, on all cores: Pillow and hashlib work outside the interpreter lock.
 
     Args:
         paths: the files.
@@ -197,9 +183,9 @@ def check_pictures(paths: Iterable[Path], console: Console | None = None) -> dic
     """
     wanted = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        checked: Iterable[PictureCheck] = pool.map(check_picture, wanted)
+        checked: Iterable[ImageCheck] = pool.map(check_image, wanted)
         if console is not None:
-            checked = track(checked, "decoding pictures", total=len(wanted), console=console, transient=True)
+            checked = track(checked, "decoding images", total=len(wanted), console=console, transient=True)
         return dict(zip(wanted, checked, strict=True))
 
 
@@ -214,11 +200,11 @@ def _refuse_mode(image: Image.Image) -> None:
 
 
 def check_mode(image: Image.Image) -> None:
-    """UserError for an opened picture that the module's rules refuse by its colours or bits."""
+    """UserError for an opened image that the module's rules refuse by its colours or bits."""
     try:
         _refuse_mode(image)
     except _RefusedError as error:
-        raise UserError(f"The picture {error}. {error.advice}") from None
+        raise UserError(f"The image {error}. {error.advice}") from None
 
 
 def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.Image], Decoded]) -> Decoded:
@@ -238,7 +224,7 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
         raise _RefusedError("oversize_image", reason, "Cut or shrink it.") from None
     except UnidentifiedImageError:
-        reason = f"is not a picture, lacks even its header, or is none of {', '.join(formats)}"
+        reason = f"is not a image, lacks even its header, or is none of {', '.join(formats)}"
         raise _RefusedError("truncated_image", reason, again) from None
     except _UNREADABLE as error:
         raise _RefusedError("truncated_image", f"cannot be decoded ({error})", again) from None
@@ -263,26 +249,13 @@ def _quirks(image: Image.Image) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _two_levels(image: Image.Image) -> np.ndarray:
-    """The foreground of a mask file, bool (H, W)."""
-    advice = "Save it as a grey PNG of 8 bits with the levels 0 and 255."
-    if image.mode not in ("1", "L"):
-        raise _RefusedError("unreadable_mask", f"is no grey picture but {image.mode}", advice)
-    level_HW = np.array(image.convert("L"))
-    levels = set(np.flatnonzero(np.bincount(level_HW.reshape(-1), minlength=256)).tolist())
-    if not any(levels <= allowed for allowed in _LEVELS):
-        shown = ", ".join(map(str, sorted(levels)[:4])) + (" ..." if len(levels) > 4 else "")
-        raise _RefusedError("unreadable_mask", f"has the grey levels {shown}, expected 0 and 255 or 0 and 1", advice)
-    return level_HW > 0
-
-
 def resize_bilinear(image_HWC: np.ndarray, side: int) -> np.ndarray:
     """Resize uint8 (H, W, 3) to uint8 (3, side, side); see `resize_picture`."""
     return resize_picture(Image.fromarray(image_HWC), side)
 
 
 def resize_picture(image: Image.Image, side: int) -> np.ndarray:
-    """Resize an RGB picture to uint8 (3, side, side): Pillow's bilinear, antialiased, aspect ratio not kept.
+    """Resize an RGB image to uint8 (3, side, side): Pillow's bilinear, antialiased, aspect ratio not kept.
 
     The rule of the LAVT family: torchvision's ``F.resize`` on a PIL image calls the same function. torch's
     ``interpolate(antialias=True)`` is three times as fast on uint8, but some of its pixels are a grey level off.

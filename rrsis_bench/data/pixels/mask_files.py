@@ -1,8 +1,10 @@
-"""Masks stored as pictures whose foreground is what lies above a grey level (RefSegRS, RISBench).
+"""Masks stored as image files: grey levels, and the rule that makes foreground of them.
 
-Read are one channel of 8 bits or 1 bit, and colours that are greys: equal channels, or a palette of them. Colours, and
-pixels that are not opaque, are refused, and so is what `images.py` refuses for every picture: more than 8 bits per
-channel, damaged or too large files.
+A mask is a PNG or TIFF of one channel with 8 bits or 1 bit, or of colours that are greys (equal channels, a palette of
+greys). Refused are other colours, pixels that are not opaque, and every file that `images.py` refuses.
+
+There are two rules. By default a mask has exactly two levels, 0 and 255 or 0 and 1, and foreground is the upper one.
+With a threshold, foreground is what lies above it: the loaders of FIANet and its relatives use `ABOVE`.
 """
 
 from __future__ import annotations
@@ -15,36 +17,55 @@ from PIL import Image
 from rrsis_bench.data.pixels.images import read_pixels
 from rrsis_bench.errors import UserError
 
-LEVEL = 50
-"""Foreground is what lies above (the loaders of FIANet and its relatives); the files hold 0 and 255."""
+ABOVE = 50
+"""Threshold for RefSegRS and RISBench, whose files hold 0 and 255."""
 
 FORMATS = ("TIFF", "PNG")
 
+_LEVELS = ({0, 255}, {0, 1})
+_ADVICE = "Save it as one channel of 8 bits with the levels 0 and 255."
+
 
 def read_levels(path: str | Path) -> np.ndarray:
-    """Decode a mask file completely to its grey levels, uint8 (H, W); a file of 1 bit gives 0 and 255.
+    """Decode a mask file to its grey levels, uint8 (H, W); a file of 1 bit gives 0 and 255.
 
     Raises:
-        UserError: the file is missing, damaged, or no mask of 8 bits, with its name.
+        UserError: the file is missing, damaged, or not a mask of 8 bits.
     """
     return read_pixels(path, "mask", FORMATS, lambda image: _grey(image, path))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """Decode a mask file to bool (H, W): foreground lies above `LEVEL`.
+def read_mask(path: str | Path, above: int | None = None) -> np.ndarray:
+    """Decode a mask file to bool (H, W).
+
+    Args:
+        path: the file.
+        above: foreground is every level above this one; None: the file must have exactly two levels.
 
     Raises:
-        UserError: as `read_levels`; also for a mask of several levels that are all background, such as 0 and 1, which
-            would silently be an empty one.
+        UserError: as `read_levels`; levels that do not fit the rule; several levels that are all background, such as 0
+            and 1 below a threshold of 50, which would otherwise read as an empty mask.
     """
     level_HW = read_levels(path)
-    mask_HW = level_HW > LEVEL
-    if not mask_HW.any() and level_HW.min() != level_HW.max():
-        raise UserError(
-            f"The mask {path} has grey levels up to {level_HW.max()}, and foreground lies above {LEVEL}. "
-            "Save it as one channel of 0 and 255."
-        )
+    mask_HW: np.ndarray = level_HW > (above or 0)
+    problem = "" if above is not None and mask_HW.any() else level_problem(level_HW, above)
+    if problem:
+        raise UserError(f"The mask {path} {problem}")
     return mask_HW
+
+
+def level_problem(level_HW: np.ndarray, above: int | None) -> str:
+    """Say which levels a mask has instead of one background and one foreground level; empty if it has these."""
+    levels = np.flatnonzero(np.bincount(level_HW.reshape(-1), minlength=256)).tolist()
+    if above is None:
+        fits, wanted = any(set(levels) <= allowed for allowed in _LEVELS), "0 and 255, or 0 and 1"
+    else:
+        n_above = sum(level > above for level in levels)
+        fits, wanted = max(n_above, len(levels) - n_above) <= 1, f"one background level and one above {above}"
+    if fits:
+        return ""
+    shown = ", ".join(map(str, levels[:4])) + (" ..." if len(levels) > 4 else "")
+    return f"has the grey levels {shown}; expected {wanted}. {_ADVICE}"
 
 
 def _grey(image: Image.Image, path: str | Path) -> np.ndarray:
@@ -52,7 +73,7 @@ def _grey(image: Image.Image, path: str | Path) -> np.ndarray:
         return np.array(image.convert("L"))
     rgba_HW4 = np.asarray(image.convert("RGBA"))
     if (rgba_HW4[..., 3] != 255).any():
-        raise UserError(f"The mask {path} has pixels that are not opaque. Save it as one channel of 0 and 255.")
+        raise UserError(f"The mask {path} has pixels that are not opaque. {_ADVICE}")
     if (rgba_HW4[..., :3] != rgba_HW4[..., :1]).any():
-        raise UserError(f"The mask {path} has colours ({image.mode}). Save it as one channel of 0 and 255.")
+        raise UserError(f"The mask {path} has colours ({image.mode}). {_ADVICE}")
     return np.ascontiguousarray(rgba_HW4[..., 0])

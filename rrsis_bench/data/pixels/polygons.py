@@ -1,27 +1,25 @@
 """Polygons: checking, rasterising (COCO's rule) and drawing round a mask.
 
-A segmentation is a list of parts, each a flat list ``[x0, y0, x1, y1, ...]`` in pixels from the picture's upper left
+A segmentation is a list of parts, each a flat list ``[x0, y0, x1, y1, ...]`` in pixels from the image's upper left
 corner, so that pixel (0, 0) covers the square from (0, 0) to (1, 1). COCO's reference rasteriser (pycocotools, as in
 the REFER interface) decides which pixels a part covers. The mask is the union of the parts. What crosses the border of
-the picture is cut off there.
+the image is cut off there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from pycocotools import mask as coco
 
-from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.data.pixels import rle
 from rrsis_bench.data.pixels.rle import Rle
 
 LEAST_POINTS = 3
 
 Shape = list[np.ndarray] | Rle
-"""Polygon parts, each float64 (2 P,), none for an empty segmentation; or a run-length mask of the picture's size."""
+"""Polygon parts, each float64 (2 P,), none for an empty segmentation; or a run-length mask of the image's size."""
 
 
 def parse(segmentation: object, size: tuple[int, int]) -> Shape:
@@ -30,14 +28,14 @@ def parse(segmentation: object, size: tuple[int, int]) -> Shape:
     Args:
         segmentation: a list of flat lists of coordinates, a run-length dict (compressed, or with a list of counts) or
             a list of exactly one; None, ``[]`` and lists of empty lists mean that there is none.
-        size: height and width of the picture.
+        size: height and width of the image.
 
     Returns:
         The parts, or the mask.
 
     Raises:
         ValueError: anything else; an odd number of coordinates, fewer than three points, a coordinate that is not
-            finite, a part wholly outside the picture or reaching further out than the picture is large; a run-length
+            finite, a part wholly outside the image or reaching further out than the image is large; a run-length
             mask of another size. With the reason.
     """
     if segmentation is None:
@@ -45,7 +43,7 @@ def parse(segmentation: object, size: tuple[int, int]) -> Shape:
     if isinstance(segmentation, list) and len(segmentation) == 1 and isinstance(segmentation[0], Mapping):
         segmentation = segmentation[0]
     if isinstance(segmentation, Mapping):
-        return _parse_rle(segmentation, size)
+        return rle.parse(segmentation, size)
     if not isinstance(segmentation, list | tuple):
         raise ValueError(f"segmentation is {type(segmentation).__name__}, expected a list of polygons")
     parts = [_parse_part(number, part, size) for number, part in enumerate(segmentation, start=1)]
@@ -73,114 +71,18 @@ def _parse_part(number: int, part: object, size: tuple[int, int]) -> np.ndarray:
     for name, values, side in (("x", points[0::2], size[1]), ("y", points[1::2], size[0])):
         low, high = float(values.min()), float(values.max())
         if high <= 0 or low >= side:
-            raise ValueError(f"part {number} lies outside the picture ({name} from {low:g} to {high:g} of {side})")
+            raise ValueError(f"part {number} lies outside the image ({name} from {low:g} to {high:g} of {side})")
         # The rasteriser walks along every edge: a corner millions of pixels away would take the memory with it.
         if low < -side or high > 2 * side:
-            raise ValueError(f"part {number} reaches far outside the picture ({name} from {low:g} to {high:g})")
+            raise ValueError(f"part {number} reaches far outside the image ({name} from {low:g} to {high:g})")
     return points
 
 
-def _parse_rle(segmentation: Mapping, size: tuple[int, int]) -> Rle:
-    """A run-length dict in compressed form; errors as in `parse`."""
-    counts = segmentation.get("counts")
-    if isinstance(counts, list):
-        if any(isinstance(run, bool) or not isinstance(run, int) or run < 0 for run in counts):
-            raise ValueError("run-length counts hold something other than whole numbers of 0 or more")
-        if sum(counts) != size[0] * size[1]:
-            raise ValueError(f"run lengths cover {sum(counts)} pixels of a {size[0]} x {size[1]} picture")
-        pixel_N = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        return masks.encode(pixel_N.reshape(size[1], size[0]).T)
-    rle = masks.normalise_rle(segmentation)
-    if tuple(rle["size"]) != size:
-        raise ValueError(f"its mask is {rle['size'][0]} x {rle['size'][1]}, the picture {size[0]} x {size[1]}")
-    masks.check_rle(rle)
-    return rle
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What `parse_many` found.
-
-    Attributes:
-        shapes: what `parse` returns for each segmentation; None where it refuses.
-        crossing: what `crosses_border` says of each.
-    """
-
-    shapes: list[Shape | None]
-    crossing: list[bool]
-
-
-def parse_many(segmentations: Sequence[object], sizes: Sequence[tuple[int, int]]) -> Parsed:
-    """`parse` and `crosses_border` of many segmentations, hundreds of them at once."""
-    shapes: list[Shape | None] = []
-    crossing: list[bool] = []
-    for start in range(0, len(segmentations), _AT_ONCE):
-        chosen, size = segmentations[start : start + _AT_ONCE], sizes[start : start + _AT_ONCE]
-        found = _parse_plain(chosen, np.array(size, dtype=np.float64)) or _parse_each(chosen, size)
-        shapes += found.shapes
-        crossing += found.crossing
-    return Parsed(shapes, crossing)
-
-
-_AT_ONCE = 256
-
-
-def _parse_each(segmentations: Sequence[object], sizes: Sequence[tuple[int, int]]) -> Parsed:
-    found = Parsed([], [])
-    for segmentation, size in zip(segmentations, sizes, strict=True):
-        try:
-            shape = parse(segmentation, size)
-        except ValueError:
-            found.shapes.append(None)
-            found.crossing.append(False)
-        else:
-            found.shapes.append(shape)
-            found.crossing.append(crosses_border(shape, size))
-    return found
-
-
-def _parse_plain(segmentations: Sequence[object], size_N2: np.ndarray) -> Parsed | None:
-    """Sound lists of polygons; None where one of them is anything else, which `parse` has to look at."""
-    lists = [[] if segmentation is None else segmentation for segmentation in segmentations]
-    if not all(type(parts) is list and all(type(part) is list for part in parts) for parts in lists):
-        return None
-    parts: list[list[float]] = list(chain.from_iterable(lists))  # type: ignore[arg-type]
-    numbers = list(chain.from_iterable(parts))
-    if not set(map(type, numbers)) <= {int, float}:
-        return None
-    try:
-        point_M = np.array(numbers, dtype=np.float64)
-    except OverflowError:
-        return None
-    length_P = np.array([len(part) for part in parts], dtype=np.int64)
-    owner_P = np.repeat(np.arange(len(lists)), [len(parts) for parts in lists])  # type: ignore[arg-type]
-    filled_P = length_P > 0
-    if (length_P % 2).any() or (length_P[filled_P] < 2 * LEAST_POINTS).any() or not np.isfinite(point_M).all():
-        return None
-    stop_P = length_P.cumsum()[filled_P]
-    length_P, owner_P = length_P[filled_P], owner_P[filled_P]
-    crosses_P = np.zeros(len(length_P), dtype=bool)
-    if len(length_P):
-        start_P = (stop_P - length_P) // 2
-        for values_M, side_P in ((point_M[0::2], size_N2[owner_P, 1]), (point_M[1::2], size_N2[owner_P, 0])):
-            low_P, high_P = np.minimum.reduceat(values_M, start_P), np.maximum.reduceat(values_M, start_P)
-            if ((high_P <= 0) | (low_P >= side_P) | (low_P < -side_P) | (high_P > 2 * side_P)).any():
-                return None
-            crosses_P |= (low_P < -_TOLERANCE) | (high_P > side_P + _TOLERANCE)
-    shapes: list[Shape | None] = [[] for _ in lists]
-    crossing = [False] * len(lists)
-    bounds = zip(owner_P.tolist(), (stop_P - length_P).tolist(), stop_P.tolist(), crosses_P.tolist(), strict=True)
-    for owner, start, stop, crosses in bounds:
-        shapes[owner].append(point_M[start:stop])  # type: ignore[union-attr]
-        crossing[owner] |= crosses
-    return Parsed(shapes, crossing)
-
-
-_TOLERANCE = 1.0  # pixels: rounding, not a polygon of another picture
+_TOLERANCE = 1.0  # pixels: rounding, not a polygon of another image
 
 
 def crosses_border(shape: Shape, size: tuple[int, int]) -> bool:
-    """Whether a polygon reaches more than `_TOLERANCE` pixels out of the picture of `size` (H, W)."""
+    """Whether a polygon reaches more than `_TOLERANCE` pixels out of the image of `size` (H, W)."""
     if isinstance(shape, dict):
         return False
     sides = [(points[0::2], size[1]) for points in shape] + [(points[1::2], size[0]) for points in shape]
@@ -196,7 +98,7 @@ def rasterise(shapes: Iterable[Shape], size: tuple[int, int]) -> Rle:
         elif shape:
             rles += coco.frPyObjects([points.tolist() for points in shape], *size)
     if not rles:
-        return masks.encode(np.zeros(size, dtype=bool))
+        return rle.encode(np.zeros(size, dtype=bool))
     merged = coco.merge(rles)
     return {"size": [int(side) for side in merged["size"]], "counts": bytes(merged["counts"])}
 

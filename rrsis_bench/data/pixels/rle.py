@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,69 +12,95 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from rrsis_bench.data.pixels.images import MAX_PIXELS
+
 Rle = dict[str, Any]  # {"size": [H, W], "counts": bytes}
 
-_MAX_GROUPS = 7  # of 5 bits: 34 bits and a sign, beyond any mask; the sums of such numbers fit int64
+# At most 7 groups of 5 bits: 34 bits and a sign, beyond any mask. The sums of such numbers fit int64.
+_NUMBERS = re.compile(rb"(?:[P-o]{0,6}[0-O])*")
 
 
-def normalise_rle(segmentation: object) -> Rle:
-    """Bring an annotation's segmentation to one RLE dict with bytes.
+def parse(value: object, size: tuple[int, int] | None = None) -> Rle:
+    """Check a run-length encoding as a file holds it, and return it in compressed form.
 
     Args:
-        segmentation: a compressed RLE dict (``counts`` str or bytes), or a list that holds exactly one.
+        value: a dict with ``size`` [H, W] and ``counts``, or a list of exactly one such dict. ``counts`` is COCO's
+            compressed string (str or bytes), or the plain list of run lengths, background first, in column-major order.
+        size: height and width that the mask must have; None: any.
 
     Raises:
-        ValueError: it is anything else, with the reason.
+        ValueError: it is anything else, the run lengths do not cover the mask exactly, or the mask has another size or
+            more than `MAX_PIXELS`. With the reason.
     """
-    if isinstance(segmentation, list):
-        if len(segmentation) != 1:
-            raise ValueError(f"segmentation lists {len(segmentation)} masks, expected one")
-        segmentation = segmentation[0]
-    if not isinstance(segmentation, Mapping) or not {"size", "counts"} <= set(segmentation):
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise ValueError(f"segmentation lists {len(value)} masks, expected one")
+        value = value[0]
+    if not isinstance(value, Mapping) or not {"size", "counts"} <= set(value):
         raise ValueError("segmentation is not a run-length encoding with 'size' and 'counts'")
-    counts, size = segmentation["counts"], segmentation["size"]
-    if isinstance(counts, str):
+    height, width = parse_size(value["size"])
+    if size is not None and size != (height, width):
+        raise ValueError(f"its mask is {height} x {width}, expected {size[0]} x {size[1]} (height x width)")
+    counts = value["counts"]
+    if isinstance(counts, list):
+        counts = _compress(counts, height, width)
+    elif isinstance(counts, str):
         try:
             counts = counts.encode("ascii")
         except UnicodeEncodeError:
             raise ValueError("run-length counts hold characters that are not ASCII") from None
     if not isinstance(counts, bytes):
-        raise ValueError(f"run-length counts are {type(counts).__name__}, expected a compressed string")
-    if not (
-        isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
-    ):
-        raise ValueError(f"mask size {size!r} is not [height, width]")
-    return {"size": [int(size[0]), int(size[1])], "counts": counts}
+        raise ValueError(f"run-length counts are {type(counts).__name__}, expected a string or a list")
+    rle = {"size": [height, width], "counts": counts}
+    check_rle(rle)
+    return rle
+
+
+def parse_size(size: object) -> tuple[int, int]:
+    """Return height and width of a mask's ``size``; raises ValueError with the reason if it is none."""
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        raise ValueError(f"has the size {size!r}, expected [height, width] in pixels")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"has {size[0]} x {size[1]} pixels, more than the {MAX_PIXELS:,} that are read")
+    return size[0], size[1]
+
+
+def _compress(runs: list[object], height: int, width: int) -> bytes:
+    """Return plain run lengths as a compressed string."""
+    pixels = height * width
+    numbers = [run for run in runs if type(run) is int and 0 <= run <= pixels]
+    if len(numbers) != len(runs):
+        raise ValueError(f"run lengths must be whole numbers from 0 to the mask's {pixels} pixels")
+    if sum(numbers) != pixels:  # pycocotools would leave the rest of the mask undefined
+        raise ValueError(f"run lengths cover {sum(numbers)} pixels of a {height} x {width} mask")
+    return bytes(coco.frPyObjects({"size": [height, width], "counts": numbers}, height, width)["counts"])
 
 
 def run_lengths(counts: bytes) -> np.ndarray:
     """Unpack compressed counts to run lengths, background first, in column-major order.
 
-    Each number is written in 5-bit groups, least significant first, as ``chr(48 + group)`` with 32 added where more
-    follow; from the fourth number on it is the difference to the number two places before.
+    Each number is written in 5-bit groups, least significant first, as ``chr(48 + group)``, with 32 added if more
+    follow. From the fourth number on it is the difference to the number two places before.
 
     Returns:
         int64 (R,).
 
     Raises:
-        ValueError: a character outside the alphabet, a number cut off at the end or too long, or a negative run.
+        ValueError: a character outside the alphabet, a number that ends too early or is too long, or a negative run.
     """
-    groups_M = np.frombuffer(counts, dtype=np.uint8) - np.uint8(48)  # what lies below 48 wraps around to above 63
-    strange_M = groups_M > 63
-    if strange_M.any():
-        raise ValueError(f"run-length counts hold the byte {counts[int(strange_M.argmax())]}")
-    last_R = np.flatnonzero(groups_M < 32)
-    if len(last_R) == 0 or last_R[-1] != len(groups_M) - 1:
-        if len(groups_M):
-            raise ValueError("run-length counts end within a number")
+    if not _NUMBERS.fullmatch(counts):
+        raise ValueError("run-length counts are not in COCO's compressed form")
+    if not counts:
         return np.zeros(0, dtype=np.int64)
-    width_R = np.diff(last_R, prepend=-1)
-    if width_R.max() > _MAX_GROUPS:
-        raise ValueError(f"run-length counts hold a number of {width_R.max()} groups")
+    groups_M = np.frombuffer(counts, dtype=np.uint8) - np.uint8(48)
+    last_R = (groups_M < 32).nonzero()[0]
+    width_R = last_R.copy()
+    width_R[1:] -= last_R[:-1]
+    width_R[0] += 1
     # The most significant group carries the sign; the ones before it are added from the top down.
     runs_R = (groups_M[last_R].astype(np.int64) ^ 16) - 16
     for place in range(1, int(width_R.max())):
-        longer_R = np.flatnonzero(width_R > place)
+        longer_R = (width_R > place).nonzero()[0]
         runs_R[longer_R] = (runs_R[longer_R] << 5) | (groups_M[last_R[longer_R] - place] & 31)
     runs_R[1::2] = runs_R[1::2].cumsum()
     runs_R[2::2] = runs_R[2::2].cumsum()

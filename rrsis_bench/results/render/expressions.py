@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -27,8 +27,8 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
     Returns:
         The expressions, and why there are none (empty where there are).
     """
-    from rrsis_bench.data.checks.fingerprint import Fingerprinted, fingerprint
-    from rrsis_bench.data.formats import open_split
+    from rrsis_bench.data.checks.fingerprint import fingerprint
+    from rrsis_bench.data.formats import read_index
 
     seen = []
     for fmt, folder, options in _folders(record, root, runs):
@@ -36,9 +36,9 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
             continue
         seen.append((folder, options))
         try:
-            if fingerprint(fmt, folder, runs / ".fingerprints", options) == record.dataset_fingerprint:
-                rows = cast(Fingerprinted, open_split(fmt, folder, record.split, options)).fingerprint_rows()
-                return {row.sample_id: row.expression for row in rows}, ""
+            index = read_index(fmt, folder, options)
+            if fingerprint(index, runs / ".fingerprints") == record.dataset_fingerprint:
+                return {row.sample_id: row.expression for row in index.rows[record.split]}, ""
         except UserError:
             continue  # no dataset in this folder; the note below says that none was found
     found = "another version of it was found" if seen else "none was found"

@@ -161,7 +161,7 @@ def stored(path: Path, dataset: ReferringDataset) -> Masks:
                 for line in file:
                     entry = json.loads(line)
                     if entry["sample_id"] in wanted:
-                        rle = masks.normalise_rle(entry["rle"])
+                        rle = masks.parse(entry["rle"])
                         found[wanted[entry["sample_id"]]] = masks.decode(rle)
         except OSError as error:
             raise UserError(

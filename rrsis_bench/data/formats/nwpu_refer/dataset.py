@@ -1,254 +1,283 @@
-"""NWPU-Refer: 15,003 pictures of 1024 to 2048 px, 49,745 annotations, 32 categories (Yang et al., the MRSNet paper).
+"""NWPU-Refer: 15,003 images of 1024 to 2048 px, 49,745 annotations, 32 categories (Yang et al., the MRSNet paper).
 
-On disk (the REFER layout, with polygons)::
+On disk: see `DIRECTORY_TREE`. Facts of the format that a reader has to know:
 
-    <root>/new_refs(unc).p        one pickled list of references; refs(unc).p where only that is there
-    <root>/new_instances.json     images, annotations, categories; instances.json where only that is there
-    <root>/image/*.jpg            or image/image/*.jpg
-
-Facts of the format that a reader has to know:
-
-- A multi-target expression stands in several references, one per object, with the same picture, split and words. They
-  are merged into one sample whose mask is the union (``merge=False``: one sample per reference, each with a part of
-  the mask and the same words). The two readings give other sample counts and other scores.
-- ``no target`` is a category of its own. A reference of it, or one whose annotation has no polygon, denotes nothing:
-  its mask is empty, whatever its ``bbox`` says.
-- A reference's sentences are English and Chinese. A text with a Chinese character is Chinese, also where it has Latin
-  letters; every other text is English. The paper uses the English ones.
+- A multi-target expression is in several references, one per object, with the same image, split and words. They are
+  merged into one sample whose mask is the union. With ``merge=False`` there is one sample per reference, each with a
+  part of the mask and the same words. The two readings give other sample counts and other scores.
+- ``no target`` is a category of its own. A reference of it, or one whose annotation has no polygon, denotes nothing.
+  Its mask is empty, whatever its ``bbox`` says.
+- A reference's sentences are English and Chinese. A text with a Chinese character is Chinese, even if it has Latin
+  letters. Every other text is English. The paper uses the English ones.
 - Masks are polygons, drawn by COCO's rule when a mask is read; see `polygons.py`.
-- ``category_id`` here, not RRSIS-D's ``categories_id``; ``bbox`` and ``area`` are not used.
+- ``category_id`` here, not RRSIS-D's ``categories_id``. ``bbox`` and ``area`` are not used.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from rrsis_bench.data.checks.fingerprint import FingerprintRow
-from rrsis_bench.data.checks.verify import ERROR
-from rrsis_bench.data.formats import SPLITS
-from rrsis_bench.data.formats.columns import Shapes, Texts
-from rrsis_bench.data.formats.index_cache import Kept, collector_paused
-from rrsis_bench.data.formats.nwpu_refer.files import (
-    LANGUAGES,
-    LAYOUT,
-    NO_TARGET,
-    Defect,
-    Index,
-    Mention,
-    group,
+from rrsis_bench.data.formats.directory_tree import require_present
+from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
+from rrsis_bench.data.formats.masks import PolygonMask
+from rrsis_bench.data.formats.refer_files import (
+    Record,
+    category_names_of,
+    check_fields,
+    check_ids,
+    check_link,
+    collector_paused,
     id_of,
-    images_dir,
-    instances_path,
-    refs_path,
-    require_layout,
+    read_instances_file,
+    read_refs_file,
+    text_of,
 )
-from rrsis_bench.data.formats.refer_files import language_of
 from rrsis_bench.data.pixels import polygons
-from rrsis_bench.data.pixels import rle as masks
-from rrsis_bench.data.pixels.images import read_rgb
+from rrsis_bench.data.text.language import language_of
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import ReferringDataset, Sample
 
-__all__ = ["LANGUAGES", "LAYOUT", "NWPURefer", "open_split"]
+CATEGORIES = (
+    "car", "ship", "photovolatic", "building", "airplane", "road", "bridge", "basketball court", "container", "train",
+    "pool", "storage tank", "tennis court", "ground track field", "football court", "pylon", "digger", "wind turbine",
+    "construction tower", "road intersection", "parking", "baseball court", "river", "chimney", "airplaneroad", "ocean",
+    "land", "rugby court", "lake", "grass", "badminton court", "dam", "no target",
+)  # fmt: skip
+"""NWPU-Refer's category names as its new_instances.json spells them: the paper's 32 and ``no target``."""
 
-SHOWN_DEFECTS = 20
+NO_TARGET = "no target"
+"""The category of references that denote nothing in their image."""
+
+DIRECTORY_TREE = """\
+<root>/
+├── new_refs(unc).p       (or refs(unc).p) one pickled list of references
+├── new_instances.json    (or instances.json) images, annotations, categories
+└── image/                (or image/image/)
+    └── *.jpg
+"""
+
+LANGUAGES = ("en", "zh", "all")
+"""Values of the option `language`; ``all`` keeps both."""
+
+_SOURCE = "the Baidu link of github.com/CVer-Yang/NWPU-Refer (code NWPU)"
+_FIELDS = ("ref_id", "image_id", "ann_id", "category_id", "sentences", "split")
+_LATIN = re.compile("[A-Za-z]")
+
+Mention = tuple[Record, int, str]
+"""A reference, the position of a sentence in it, and that sentence as an expression."""
 
 
-def open_split(root: Path, split: str, *, language: str = "en", merge: bool = True) -> NWPURefer:
-    """Open one split; see `NWPURefer`."""
-    return NWPURefer(root, split, language=language, merge=merge)
+def refs_path(root: Path) -> Path:
+    """Return the pickle that lists the references: ``new_refs(unc).p``, else ``refs(unc).p``."""
+    return _first_present(root / "new_refs(unc).p", root / "refs(unc).p")
 
 
-class NWPURefer(ReferringDataset):
-    """One split of NWPU-Refer, in the order of its references; also reads whatever is written in its layout.
+def instances_path(root: Path) -> Path:
+    """Return the JSON of images, annotations and categories: ``new_instances.json``, else ``instances.json``."""
+    return _first_present(root / "new_instances.json", root / "instances.json")
 
-    A sample's id is the smallest reference id that it was made of, and the place of its sentence in that reference. Its
-    category is None where the merged references differ in theirs.
+
+def images_dir(root: Path) -> Path:
+    """Return the folder of images: ``image/image/`` if the archive was unpacked into a folder of its own."""
+    nested = root / "image" / "image"
+    return nested if nested.is_dir() else root / "image"
+
+
+def _first_present(first: Path, second: Path) -> Path:
+    return second if second.is_file() and not first.is_file() else first
+
+
+def read_index(root: Path, *, language: str = "en", merge: bool = True) -> DatasetIndex:
+    """Read both annotation files; the samples are in the order of the references.
+
+    A sample's id is the smallest reference id that it was made of, and the position of its sentence in that reference.
+    Its category is None if the merged references differ in theirs.
 
     Args:
         root: the dataset's folder.
-        split: ``"train"``, ``"val"`` or ``"test"``.
         language: ``"en"``, ``"zh"`` or ``"all"``.
-        merge: references with the same picture and expression become one sample.
+        merge: references with the same image and expression become one sample.
 
     Raises:
-        UserError: another value of an option, the dataset is missing (with where to get it), or a file or a record that
-            the split needs is damaged; the message names every damaged record, of other splits too.
+        UserError: another value of an option, the dataset is missing (with where to get it), or an annotation file
+            cannot be read at all.
     """
-
-    name = "nwpu_refer"
-
-    def __init__(self, root: Path | str, split: str, *, language: str = "en", merge: bool = True):
-        if language not in LANGUAGES:
-            raise UserError(f"data.options.language={language!r} is not one of: {', '.join(LANGUAGES)}.")
-        if not isinstance(merge, bool):
-            raise UserError(f"data.options.merge={merge!r} must be true or false.")
-        self.root, self.split, self.language, self.merge = Path(root), split, language, merge
-        require_layout(self.root)
-        files = (refs_path(self.root), instances_path(self.root), images_dir(self.root))
-        opened = _opened(files, self.root, language, merge)
-        _refuse(self.root, opened.defects, split)
-        self.category_names = opened.names
-        self._columns = opened.splits[split]
-        self.notes = self._columns.notes
-        if not len(self):
-            raise UserError(
-                f"{refs_path(self.root)} has no expression of language '{language}' in split '{split}'. {self.notes[0]}"
-            )
-
-    def __len__(self) -> int:
-        """Number of samples of the split."""
-        return len(self._columns.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return one sample; nothing is read from disk and no polygon is drawn."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        columns, index = self._columns, index % len(self)
-        shapes, expression = columns.shapes[index], columns.expressions[index]
-        image = columns.image_N[index]
-        path, size = str(images_dir(self.root) / columns.files[image]), columns.size_of(index)
-        return Sample(
-            sample_id=columns.ids[index],
-            image_id=columns.image_ids[image],
-            expression=expression,
-            language=language_of(expression),
-            category=self._category(index),
-            n_targets=len(shapes),
-            read_image=partial(read_rgb, path),
-            read_mask=partial(_read_mask, shapes, size),
-            read_rle=partial(polygons.rasterise, shapes, size),
-            image_path=path,
-        )
-
-    def _category(self, index: int) -> str | None:
-        return (*self.category_names, NO_TARGET, None)[self._columns.category_N[index]]
-
-    def fingerprint_rows(self) -> Iterator[FingerprintRow]:
-        """What identifies each sample; see `fingerprint.py`. Polygons count as they are written."""
-        folder, columns = images_dir(self.root), self._columns
-        for index, (sample_id, expression) in enumerate(zip(columns.ids, columns.expressions, strict=True)):
-            height, width = columns.size_of(index)
-            drawn = [f"{height} {width}".encode()]
-            for shape in columns.shapes[index]:
-                drawn += [shape["counts"]] if isinstance(shape, dict) else [points.tobytes() for points in shape]
-            yield FingerprintRow(
-                sample_id=sample_id,
-                expression=expression,
-                category=self._category(index),
-                mask=b"".join(len(part).to_bytes(8, "little") + part for part in drawn),
-                image=folder / columns.files[columns.image_N[index]],
-            )
-
-    def files(self) -> Iterator[Path]:
-        """Every file that the split is read from."""
-        yield from (refs_path(self.root), instances_path(self.root))
-        yield from (images_dir(self.root) / name for name in self._columns.files)
+    if language not in LANGUAGES:
+        raise UserError(f"data.options.language={language!r} is not one of: {', '.join(LANGUAGES)}.")
+    if not isinstance(merge, bool):
+        raise UserError(f"data.options.merge={merge!r} must be true or false.")
+    files = (refs_path(root), instances_path(root))
+    require_present("NWPU-Refer", root, (*files, images_dir(root)), _SOURCE, DIRECTORY_TREE)
+    with collector_paused():
+        return _Reader(root, files).read(language, merge)
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """One split: N samples on K pictures.
+class _Reader:
+    """The records of all splits by id, and the index that is made of them.
 
     Attributes:
-        ids: of the samples.
-        expressions: of the samples.
-        category_N: int16, positions in the category names, -1 for None, -2 for ``no target`` where they lack it.
-        image_N: int32, positions in what follows.
-        image_ids: of the pictures.
-        files: names of the pictures' files.
-        size_K2: int32, height and width of the pictures.
-        shapes: of the samples.
-        notes: for people.
+        shapes: annotation id -> parsed segmentation of every reference with a target.
+        usable: reference ids without an error.
     """
 
-    ids: Texts
-    expressions: Texts
-    category_N: np.ndarray
-    image_N: np.ndarray
-    image_ids: Texts
-    files: Texts
-    size_K2: np.ndarray
-    shapes: Shapes
-    notes: tuple[str, ...]
+    def __init__(self, root: Path, files: tuple[Path, Path]):
+        instances = read_instances_file(files[1])
+        self.refs = read_refs_file(files[0])
+        self.names = category_names_of(instances)
+        self.images = {row.get("id"): row for row in instances["images"]}
+        self.annotations = {row.get("id"): row for row in instances["annotations"]}
+        self.index = DatasetIndex("nwpu_refer", root, files, tuple(self.names.values()))
+        self.folder = str(images_dir(root))
+        self.present = set(os.listdir(self.folder))
+        self.shapes: dict[Any, polygons.Shape] = {}
+        self.usable: set[Any] = set()
+        self._missing: set[tuple[str, str]] = set()  # image file and split, each reported once
+        check_ids(self.index, self.refs, instances)
 
-    def size_of(self, index: int) -> tuple[int, int]:
-        """Height and width of a sample's picture."""
-        height, width = self.size_K2[self.image_N[index]].tolist()
-        return height, width
+    def read(self, language: str, merge: bool) -> DatasetIndex:
+        """Check every reference and make the samples."""
+        found = set(self.names.values())
+        for kind, differing in (("not of", found - set(CATEGORIES)), ("missing from", set(CATEGORIES) - found)):
+            if differing:
+                message = f"{kind} the published list of {len(CATEGORIES)}: {', '.join(sorted(differing))}"
+                self.index.add(WARNING, "categories_differ", "categories", message)
+        self.refs = [ref for ref in self.refs if check_fields(self.index, ref, _FIELDS, SPLITS)]
+        for ref in self.refs:
+            if self._check_expressions(ref) & self._check_image(ref) and self._check_annotation(ref):
+                self.usable.add(ref["ref_id"])
+        for split in SPLITS:
+            groups = self._group(split, language, merge)
+            self.index.counts[split] = len(groups)
+            rows = [
+                self._row(members) for members in groups if all(ref["ref_id"] in self.usable for ref, _, _ in members)
+            ]
+            self.index.rows[split] = rows
+        return self.index
+
+    def _check_expressions(self, ref: Record) -> bool:
+        where, split, sentences = id_of(ref["ref_id"]), ref["split"], ref["sentences"]
+        texts = [text for _, text in _expressions_of(ref)]
+        complete = isinstance(sentences, list) and len(texts) >= max(1, len(sentences))
+        if not complete:
+            self.index.add(ERROR, "empty_expression", where, "it has no sentence, or one without words", split)
+        if len(set(texts)) < len(texts):
+            self.index.add(WARNING, "repeated_sentence", where, "one of its sentences occurs twice", split)
+        for text in texts:
+            if language_of(text) == "zh" and _LATIN.search(text):
+                message = f"'{text}' mixes scripts and counts as Chinese"
+                self.index.add(WARNING, "mixed_language", where, message, split)
+        return complete
+
+    def _check_image(self, ref: Record) -> bool:
+        """Check the image's record and file."""
+        where, split = id_of(ref["ref_id"]), ref["split"]
+        image = self.images.get(ref["image_id"])
+        if image is None:
+            self.index.add(ERROR, "missing_image_record", where, f"image {ref['image_id']} has no record", split)
+            return False
+        sides = [image.get("height"), image.get("width")]
+        name = image.get("file_name")
+        if not all(type(side) is int and side > 0 for side in sides) or not isinstance(name, str):
+            message = f"image {ref['image_id']} has no file_name, or no height and width above 0"
+            self.index.add(ERROR, "missing_field", where, message, split)
+            return False
+        if name not in self.present and (name, split) not in self._missing:
+            self._missing.add((name, split))
+            message = f"{name} is missing in {self.folder}"
+            self.index.add(ERROR, "missing_image", where, message, split)
+        return name in self.present
+
+    def _check_annotation(self, ref: Record) -> bool:
+        """Check the annotation and parse its segmentation, which category ``no target`` does not need."""
+        where, split = id_of(ref["ref_id"]), ref["split"]
+        nothing = self.names.get(ref["category_id"]) == NO_TARGET
+        if nothing and ref["ann_id"] not in self.annotations:
+            return True
+        annotation = check_link(self.index, ref, self.annotations, self.names, "category_id")
+        if annotation is None:
+            return False
+        segmentation = annotation.get("segmentation")
+        if nothing:
+            if segmentation:
+                message = "its category is 'no target', but its annotation has a polygon, which is not used"
+                self.index.add(WARNING, "no_target_with_polygon", where, message, split)
+            return True
+        if ref["ann_id"] not in self.shapes:
+            image = self.images[ref["image_id"]]
+            try:
+                self.shapes[ref["ann_id"]] = polygons.parse(segmentation, (image["height"], image["width"]))
+            except ValueError as error:
+                self.index.add(ERROR, "corrupt_polygon", where, f"annotation {ref['ann_id']}: {error}", split)
+                return False
+            annotation["segmentation"] = None  # frees its numbers, which take more memory than all else
+        if self._no_target(ref):
+            message = f"annotation {ref['ann_id']} has no polygon: it counts as no target"
+            self.index.add(WARNING, "no_polygon", where, message, split)
+        return True
+
+    def _no_target(self, ref: Record) -> bool:
+        """Return whether a usable reference denotes nothing, by its category or for want of a polygon."""
+        return self.names[ref["category_id"]] == NO_TARGET or self.shapes[ref["ann_id"]] == []
+
+    def _group(self, split: str, language: str, merge: bool) -> list[list[Mention]]:
+        """Return the mentions of each sample, in the order of the first reference, and note how many there are."""
+        refs, left_out, languages = 0, 0, Counter[str]()
+        found: dict[tuple[Any, ...], list[Mention]] = {}
+        merged: set[tuple[Any, str]] = set()
+        for ref in self.refs:
+            if ref["split"] != split:
+                continue
+            refs += 1
+            chosen = [(place, text) for place, text in _expressions_of(ref) if language in ("all", language_of(text))]
+            languages.update(language_of(text) for _, text in _expressions_of(ref))
+            left_out += not chosen
+            for place, text in chosen:
+                key = (ref["image_id"], text)
+                merged.add(key)
+                found.setdefault(key if merge else (*key, ref["ref_id"], place), []).append((ref, place, text))
+        counts = ", ".join(f"{name} {languages[name]:,}" for name in sorted(languages)) or "none"
+        note = (
+            f"nwpu_refer {split}: {refs:,} references with expressions {counts}; language={language} gives "
+            f"{len(merged):,} samples merged by image and expression, {sum(map(len, found.values())):,} unmerged. "
+            f"Read: {len(found):,} ({'merged' if merge else 'unmerged'})."
+        )
+        if left_out:
+            note += f" {left_out:,} references have no expression of this language and are left out."
+        self.index.notes[split] = (note,)
+        return list(found.values())
+
+    def _row(self, members: list[Mention]) -> Row:
+        """Return the sample of mentions with the same image and expression."""
+        refs, text = [ref for ref, _, _ in members], members[0][2]
+        where, split = id_of(refs[0]["ref_id"]), refs[0]["split"]
+        targets = {ref["ann_id"]: ref for ref in refs if not self._no_target(ref)}
+        names = {self.names[ref["category_id"]] for ref in targets.values()} or {NO_TARGET}
+        if len(names) > 1:
+            message = f"'{text}' joins objects of several categories: its sample has none"
+            self.index.add(WARNING, "several_categories", where, message, split)
+        if targets and any(self._no_target(ref) for ref in refs):
+            message = f"'{text}' has references with a target and without one: the former count"
+            self.index.add(WARNING, "target_and_none", where, message, split)
+        image = self.images[refs[0]["image_id"]]
+        shapes = tuple(self.shapes[ann_id] for ann_id in sorted(targets, key=str))
+        return Row(
+            sample_id=min(f"{id_of(ref['ref_id'])}-{place}" for ref, place, _ in members),
+            image_id=str(image["id"]),
+            expression=text,
+            language=language_of(text),
+            category=names.pop() if len(names) == 1 else None,
+            n_targets=len(shapes),
+            image=f"{self.folder}/{image['file_name']}",
+            mask=PolygonMask(shapes, (image["height"], image["width"])),
+            where=where,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """All splits that can be read, and what is wrong with the records."""
-
-    names: tuple[str, ...]
-    defects: tuple[Defect, ...]
-    splits: dict[str, _Columns]
-
-
-def _read(root: Path, language: str, merge: bool) -> _Opened:
-    """Read all splits at once; those with errors in them are left out."""
-    with collector_paused():
-        index = Index.read(root)
-        errors = tuple(defect for defect in index.defects if defect.finding.severity == ERROR)
-        damaged = {defect.split for defect in errors}
-        sound = [] if None in damaged else [split for split in SPLITS if split not in damaged]
-        splits = {split: _columns(index, *group(index, split, language, merge=merge)) for split in sound}
-        return _Opened(tuple(index.names.values()), errors, splits)
-
-
-_opened = Kept(_read, 2)
-
-
-def _columns(index: Index, groups: list[list[Mention]], notes: tuple[str, ...]) -> _Columns:
-    """Turn groups of mentions into samples."""
-    ids, categories, images, shapes = [], [], [], []
-    position = {name: place for place, name in enumerate(index.names.values())}
-    row_of: dict[object, int] = {}
-    for members in groups:
-        refs = [ref for ref, _, _ in members]
-        ids.append(min(f"{id_of(ref['ref_id'])}-{place}" for ref, place, _ in members))
-        targets = {ref["ann_id"]: ref for ref in refs if not index.no_target(ref)}
-        names = {index.names[ref["category_id"]] for ref in targets.values()} or {NO_TARGET}
-        categories.append(position.get(names.pop(), -2) if len(names) == 1 else -1)
-        images.append(row_of.setdefault(refs[0]["image_id"], len(row_of)))
-        shapes.append([index.shapes[ann_id] for ann_id in sorted(targets, key=str)])
-    records = [index.images[image_id] for image_id in row_of]
-    return _Columns(
-        ids=Texts(ids),
-        expressions=Texts(members[0][2] for members in groups),
-        category_N=np.array(categories, dtype=np.int16),
-        image_N=np.array(images, dtype=np.int32),
-        image_ids=Texts(str(record["id"]) for record in records),
-        files=Texts(record["file_name"] for record in records),
-        size_K2=np.array([(row["height"], row["width"]) for row in records], dtype=np.int32).reshape(-1, 2),
-        shapes=Shapes(shapes),
-        notes=notes,
-    )
-
-
-def _refuse(root: Path, errors: Sequence[Defect], split: str) -> None:
-    """Raise one UserError that names every error in the records, if any of them touches `split`."""
-    if not any(defect.split in (split, None) for defect in errors):
-        return
-    own = sorted(errors, key=lambda defect: defect.split not in (split, None))
-    found = [f"  {d.finding.kind} {d.finding.where}: {d.finding.message}" for d in own[:SHOWN_DEFECTS]]
-    if len(own) > SHOWN_DEFECTS:
-        kinds = Counter(defect.finding.kind for defect in own[SHOWN_DEFECTS:])
-        found.append("  and " + ", ".join(f"{count} more of kind {kind}" for kind, count in sorted(kinds.items())))
-    raise UserError(
-        f"{len(errors)} records of NWPU-Refer in {root} are damaged:\n" + "\n".join(found) + "\nMend or remove "
-        f"them. All of them, and the pictures', are listed by: rrsis-bench data verify nwpu_refer --root {root}"
-    )
-
-
-def _read_mask(shapes: Iterable[polygons.Shape], size: tuple[int, int]) -> np.ndarray:
-    """Draw shapes as bool (H, W)."""
-    return masks.decode(polygons.rasterise(shapes, size))
+def _expressions_of(ref: Record) -> list[tuple[int, str]]:
+    """Return position in ``sentences`` and text of every sentence with words."""
+    sentences = ref["sentences"]
+    texts = map(text_of, sentences if isinstance(sentences, list) else [])
+    return [(place, text) for place, text in enumerate(texts) if text]

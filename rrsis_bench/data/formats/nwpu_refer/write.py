@@ -1,21 +1,17 @@
-"""Synthetic scenes in NWPU-Refer's layout."""
+"""Write synthetic scenes in NWPU-Refer's format."""
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rrsis_bench.data.formats.nwpu_refer.files import CATEGORIES, NO_TARGET
+from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES, NO_TARGET
+from rrsis_bench.data.formats.scenes import SceneSample, write_pickle
 from rrsis_bench.data.pixels import polygons
-from rrsis_bench.data.pixels import rle as masks
-
-if TYPE_CHECKING:
-    from rrsis_bench.synthetic.writer import Part
 
 NAMES: dict[str, str] = {
     "airplane": "airplane",
@@ -34,13 +30,13 @@ NAMES: dict[str, str] = {
 """RRSIS-D's name of each category that scenes show -> NWPU-Refer's."""
 
 
-def write(parts: Iterable[Part], root: Path) -> None:
-    """Write NWPU-Refer's layout below `root`: ``image/``, ``new_refs(unc).p`` and ``new_instances.json``.
+def write(samples: Iterable[SceneSample], root: Path) -> None:
+    """Write NWPU-Refer's files below `root`: ``image/``, ``new_refs(unc).p`` and ``new_instances.json``.
 
-    One picture per scene, one annotation per object and one reference per expression and object, so that a multi-target
-    expression stands in several references. A no-target expression has an annotation of the category ``no target``
-    without polygons; its ``bbox`` is the whole picture, as a trap for readers that fill it. Polygons run along the
-    pixels' edges and give the masks back exactly.
+    One image per scene, one annotation per object and one reference per expression and object, so that a multi-target
+    expression is in several references. A no-target expression has an annotation of the category ``no target`` without
+    polygons. Its ``bbox`` is the whole image, as a trap for readers that fill it. Polygons run along the pixels' edges
+    and give the masks back exactly.
     """
     (root / "image").mkdir(parents=True)
     images: dict[tuple[str, int], dict[str, Any]] = {}
@@ -63,31 +59,31 @@ def write(parts: Iterable[Part], root: Path) -> None:
         )
         return ann_id
 
-    for sent_id, part in enumerate(parts, start=1):
-        scene = (part.split, part.scene)
-        height, width = part.size
+    for sent_id, sample in enumerate(samples, start=1):
+        scene = (sample.split, sample.scene)
+        height, width = sample.size
         if scene not in images:
             image_id = len(images) + 1
             file_name = f"{image_id:05d}.jpg"
-            (root / "image" / file_name).write_bytes(part.picture)
+            (root / "image" / file_name).write_bytes(sample.image)
             images[scene] = {"id": image_id, "file_name": file_name, "height": height, "width": width}
         image_id = images[scene]["id"]
         found: list[tuple[str, int]] = []  # category, annotation
-        for number, category, rle in part.objects:
+        for number, category, counts in sample.objects:
             if (*scene, number) not in drawn:
-                mask_HW = masks.decode({"size": [height, width], "counts": rle.encode("ascii")})
+                mask_HW = sample.decode(counts)
                 box, area = _box_xywh(mask_HW), int(mask_HW.sum())
                 drawn[*scene, number] = annotate(image_id, NAMES[category], box, area, polygons.outline(mask_HW))
             found.append((NAMES[category], drawn[*scene, number]))
         if not found:
             found = [(NO_TARGET, annotate(image_id, NO_TARGET, [0, 0, width, height], 0, []))]
         for name, ann_id in found:
-            tokens = part.text.split(" ") if part.text.isascii() else list(part.text)
-            sentence = {"tokens": tokens, "raw": part.text, "sent_id": sent_id, "sent": part.text}
+            tokens = sample.text.split(" ") if sample.text.isascii() else list(sample.text)
+            sentence = {"tokens": tokens, "raw": sample.text, "sent_id": sent_id, "sent": sample.text}
             refs.append(
                 {
                     "image_id": image_id,
-                    "split": part.split,
+                    "split": sample.split,
                     "sentences": [sentence],
                     "file_name": images[scene]["file_name"],
                     "category_id": CATEGORIES.index(name),
@@ -97,8 +93,7 @@ def write(parts: Iterable[Part], root: Path) -> None:
                 }
             )
     categories = [{"supercategory": "object", "id": number, "name": name} for number, name in enumerate(CATEGORIES)]
-    # A pickle notes which strings are one object, and that depends on the process they come from: rebuild them all.
-    (root / "new_refs(unc).p").write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
+    write_pickle(root / "new_refs(unc).p", refs)
     instances = {"images": list(images.values()), "annotations": annotations, "categories": categories}
     (root / "new_instances.json").write_text(json.dumps(instances), encoding="utf-8")
 

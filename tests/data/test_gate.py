@@ -12,14 +12,15 @@ from PIL import Image
 from rich.console import Console
 
 from rrsis_bench.config.cards import data_config
-from rrsis_bench.data.checks import gate as sound
-from rrsis_bench.data.checks.gate import require_sound
-from rrsis_bench.data.checks.verify import verify
-from rrsis_bench.data.formats import SPLITS, open_split
+from rrsis_bench.data.checks import gate
+from rrsis_bench.data.checks.gate import require_verified
+from rrsis_bench.data.formats import read_index
+from rrsis_bench.data.formats.index import SHOWN
 from rrsis_bench.data.pixels import images
 from rrsis_bench.errors import UserError
 from rrsis_bench.run.plan import OpenData, Setting
-from tests.fakes import custom, nwpu, phrases, rrsisd
+from tests.fakes import custom, file_list, nwpu, rrsisd
+from tests.fakes.checks import verify
 from tests.fakes.config import compose
 
 RRSISD_WARNINGS = ("size_differs", "empty_mask", "shared_image", "long_expression", "non_ascii_expression")
@@ -38,7 +39,7 @@ def write(fmt: str, root: Path, defect: str | None = None):
     if fmt == "custom":
         tree = custom.write_fake_custom(root, defects=defects)
         return tree, tree.defects.get(defect, "").replace(":", "(:|, line )")
-    tree = phrases.write_fake_phrases(fmt, root, defects=defects)
+    tree = file_list.write_fake_file_list(fmt, root, defects=defects)
     return tree, tree.defects.get(defect, "").removesuffix(".png").replace(":", "(:|, line )")
 
 
@@ -46,8 +47,8 @@ def cases(errors: bool) -> list[tuple[str, str]]:
     found = [("rrsisd", name) for name in rrsisd.DEFECTS if (name not in RRSISD_WARNINGS) == errors]
     found += [("nwpu_refer", name) for name in (nwpu.ERRORS if errors else nwpu.WARNINGS)]
     found += [("custom", name) for name in (custom.DEFECTS if errors else ())]
-    for fmt in phrases.LAYOUTS:
-        found += [(fmt, name) for name, error in phrases.DEFECTS.items() if error == errors]
+    for fmt in file_list.FILE_LISTS:
+        found += [(fmt, name) for name, error in file_list.DEFECTS.items() if error == errors]
     return found
 
 
@@ -63,7 +64,7 @@ def test_every_error_is_refused_and_named(tmp_path, fmt, defect):
     assert verify(fmt, tmp_path / "data").errors
     with pytest.raises(UserError, match=where) as caught:
         start(fmt, tmp_path)
-    assert f"data verify {fmt} --root {tmp_path / 'data'}" in str(caught.value)
+    assert f"data verify {fmt} --data-root {tmp_path / 'data'}" in str(caught.value)
 
 
 @pytest.mark.parametrize(("fmt", "defect"), cases(errors=False))
@@ -99,14 +100,15 @@ def test_rrsisd_is_refused_for_what_its_fake_cannot_seed(tmp_path, change):
 
 
 def require(fmt: str, root: Path, cache: Path, console: Console | None = None) -> None:
-    require_sound(fmt, root, [open_split(fmt, root, split) for split in SPLITS], cache, console)
+    require_verified(read_index(fmt, root), cache, console)
 
 
 @pytest.mark.parametrize("fmt", ["rrsisd", "refsegrs", "nwpu_refer", "custom"])
 def test_what_passed_is_checked_again_only_after_a_file_changed(tmp_path, monkeypatch, fmt):
     tree, _ = write(fmt, tmp_path / "data")
     checked = []
-    monkeypatch.setattr(sound, "verify", lambda *arguments, **named: checked.append(1) or verify(*arguments, **named))
+    check = gate.verify
+    monkeypatch.setattr(gate, "verify", lambda *arguments, **named: checked.append(1) or check(*arguments, **named))
     cache = tmp_path / "cache"
     for _ in range(2):
         require(fmt, tree.root, cache)
@@ -121,7 +123,7 @@ def test_what_passed_is_checked_again_only_after_a_file_changed(tmp_path, monkey
     Image.new("RGB", (24, 24)).save(picture)
     os.utime(picture, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     require(fmt, tree.root, cache)
-    monkeypatch.setattr(sound, "CHECKS", sound.CHECKS + 1)
+    monkeypatch.setattr(gate, "CHECKS", gate.CHECKS + 1)
     require(fmt, tree.root, cache)
     assert len(checked) == 5, "a newer check looks again"
     assert len(list(cache.iterdir())) == 1
@@ -154,15 +156,15 @@ def test_many_errors_are_counted_by_kind(tmp_path):
         require("rrsisd", tree.root, tmp_path / "cache")
     message = str(caught.value)
     assert "has 30 errors" in message
-    assert message.count("has 0 bytes") == sound.SHOWN
+    assert message.count("has 0 bytes") == SHOWN
     assert "and 10 more of kind empty_image" in message
 
 
 def test_pictures_are_decoded_once_not_at_every_start(tmp_path, monkeypatch):
     write("rrsisd", tmp_path / "data")
     decoded = []
-    check = images.check_picture
-    monkeypatch.setattr(images, "check_picture", lambda path: decoded.append(path) or check(path))
+    check = images.check_image
+    monkeypatch.setattr(images, "check_image", lambda path: decoded.append(path) or check(path))
     for _ in range(3):
         start("rrsisd", tmp_path)
     assert len(decoded) == 16

@@ -1,4 +1,4 @@
-"""Writes a tiny dataset in RefSegRS's or RISBench's layout, on demand with seeded defects."""
+"""Writes a tiny dataset in RefSegRS's or RISBench's format, on demand with seeded defects."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rrsis_bench.data.formats.file_list import REFSEGRS, RISBENCH, PhraseLayout, phrases_path
+from rrsis_bench.data.formats import format_module
+from rrsis_bench.data.formats.file_list import FileListFormat, list_path
 
-LAYOUTS = {"refsegrs": REFSEGRS, "risbench": RISBENCH}
+FILE_LISTS: dict[str, FileListFormat] = {fmt: format_module(fmt).FORMAT for fmt in ("refsegrs", "risbench")}
 PHRASES = {
     "refsegrs": ("paved road", "vehicles along the road", "road marking", "low vegetation"),
     "risbench": ("The small vehicle in the middle .", "The planes on the left", "The baseball field", "A tank"),
 }
-# Defect -> whether it is an error. Both layouts can have these.
+# Defect -> whether it is an error. Both formats can have these.
 DEFECTS = {
     "missing_image": True, "empty_image": True, "truncated_image": True, "unsupported_image": True, "alpha": False,
     "missing_mask": True, "unreadable_mask": True, "grey_levels": True, "empty_mask": False, "size_differs": False,
@@ -29,11 +30,11 @@ NAME_DEFECTS = ("unusual_name", "image_differs")  # RISBench's names say more
 
 
 @dataclass
-class FakePhrases:
+class FakeFileList:
     """What was written.
 
     Attributes:
-        layout: RefSegRS's or RISBench's.
+        form: RefSegRS's or RISBench's.
         root: the dataset's folder.
         lines: split -> name and expression of each line.
         images: name -> uint8 (H, W, 3).
@@ -41,7 +42,7 @@ class FakePhrases:
         defects: defect -> what a check should name.
     """
 
-    layout: PhraseLayout
+    form: FileListFormat
     root: Path
     lines: dict[str, list[tuple[str, str]]]
     images: dict[str, np.ndarray] = field(default_factory=dict)
@@ -49,27 +50,27 @@ class FakePhrases:
     defects: dict[str, str] = field(default_factory=dict)
 
     def image(self, name: str) -> Path:
-        """The picture of a name."""
-        return self.layout.image(self.root, name)
+        """The image of a name."""
+        return self.form.image(self.root, name)
 
     def mask(self, name: str) -> Path:
         """The mask of a name."""
-        return self.layout.mask(self.root, name)
+        return self.form.mask(self.root, name)
 
     def path(self, split: str) -> Path:
-        """The text file of a split."""
-        return phrases_path(self.root, split)
+        """The list file of a split."""
+        return list_path(self.root, split)
 
     def write(self) -> None:
-        """Write the text files."""
+        """Write the list files."""
         for split, lines in self.lines.items():
             self.path(split).write_text("".join(f"{name} {text}\n" for name, text in lines), encoding="utf-8")
 
 
-def write_fake_phrases(
+def write_fake_file_list(
     fmt: str, root: Path, n_train: int = 8, n_val: int = 4, n_test: int = 4, *, defects: Collection[str] = ()
-) -> FakePhrases:
-    """Write the tree: noise with a white rectangle each; in RISBench two objects to a picture.
+) -> FakeFileList:
+    """Write the tree: noise with a white rectangle each; in RISBench two objects to an image.
 
     Args:
         fmt: ``"refsegrs"`` or ``"risbench"``.
@@ -77,11 +78,11 @@ def write_fake_phrases(
         n_train: lines per split.
         n_val: the same.
         n_test: the same.
-        defects: from `DEFECTS` (and `NAME_DEFECTS` for RISBench); each hits another picture of the train split.
+        defects: from `DEFECTS` (and `NAME_DEFECTS` for RISBench); each hits another image of the train split.
     """
     rng = np.random.default_rng(7)
-    tree = FakePhrases(LAYOUTS[fmt], root, {"train": [], "val": [], "test": []})
-    for folder in (tree.layout.images, tree.layout.masks):
+    tree = FakeFileList(FILE_LISTS[fmt], root, {"train": [], "val": [], "test": []})
+    for folder in (tree.form.images, tree.form.masks):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for split, count in (("train", n_train), ("val", n_val), ("test", n_test)):
         for index in range(count):
@@ -99,7 +100,7 @@ def write_fake_phrases(
             Image.fromarray(mask_HW.astype(np.uint8) * 255).save(tree.mask(name))
             tree.lines[split].append((name, PHRASES[fmt][index % len(PHRASES[fmt])]))
     tree.write()
-    step = 1 if fmt == "refsegrs" else 2  # another picture for each defect
+    step = 1 if fmt == "refsegrs" else 2  # another image for each defect
     assert step * len(defects) < n_train, "too few lines for the defects"
     # What the file is written from goes first, what is done to the file's bytes last.
     for place, defect in enumerate(sorted(defects, key=lambda name: name in ("blank_line", "undecodable_text"))):
@@ -107,28 +108,28 @@ def write_fake_phrases(
     return tree
 
 
-def entailed(tree: FakePhrases) -> list[tuple[str, str]]:
+def entailed(tree: FakeFileList) -> list[tuple[str, str]]:
     """Kind and place of what a check finds beside the seeded defects, as it follows from them.
 
     RISBench's alpha defect is in both files of its picture, and a name of train in val is a picture of train in val,
     and no name of val's.
     """
     found = []
-    risbench = tree.layout.fmt == "risbench"
+    risbench = tree.form.fmt == "risbench"
     if risbench and "alpha" in tree.defects:
         found.append(("alpha", tree.defects["alpha"].removesuffix("_0") + "_1"))
     if "id_in_two_splits" in tree.defects:
         found.append(("shared_image", "val"))
         if risbench:
-            found.append(("unusual_name", tree.layout.stem(tree.defects["id_in_two_splits"])))
+            found.append(("unusual_name", tree.form.stem(tree.defects["id_in_two_splits"])))
     return found
 
 
-def _spoil(tree: FakePhrases, defect: str, place: int) -> str:
+def _spoil(tree: FakeFileList, defect: str, place: int) -> str:
     """Seed one defect into a line of train; returns what a check should name."""
     lines = tree.lines["train"]
     name, text = lines[place]
-    where, image, mask = tree.layout.stem(name), tree.image(name), tree.mask(name)
+    where, image, mask = tree.form.stem(name), tree.image(name), tree.mask(name)
     level_HW = tree.masks[name].astype(np.uint8) * 255
     if defect in ("missing_image", "missing_mask"):
         (image if defect == "missing_image" else mask).unlink()
@@ -140,7 +141,7 @@ def _spoil(tree: FakePhrases, defect: str, place: int) -> str:
         Image.fromarray(tree.images[name][..., 0].astype(np.uint16) * 200).save(image)
     elif defect == "alpha":
         Image.fromarray(tree.images[name]).convert("RGBA").save(image)
-        if tree.layout.fmt == "risbench":  # the whole picture
+        if tree.form.fmt == "risbench":  # the whole image
             shutil.copyfile(image, tree.image(lines[place + 1][0]))
     elif defect == "unreadable_mask":
         mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
@@ -157,18 +158,18 @@ def _spoil(tree: FakePhrases, defect: str, place: int) -> str:
         lines.append((name, f" {text}"))
         where = name
     elif defect == "id_in_two_splits":
-        tree.lines["val"].append((name, text))  # so val shows a picture of train, too: see `entailed`
+        tree.lines["val"].append((name, text))  # so val shows an image of train, too: see `entailed`
         where = name
     elif defect == "long_expression":
         lines[place] = (name, f"{text} " + "and so on " * 30)
     elif defect == "non_ascii_expression":
         lines[place] = (name, f"{text} — “here”")
     elif defect == "unused_file":
-        shutil.copyfile(mask, tree.mask("9_9_9" if tree.layout.suffix else "9_9_9.png"))
-        return tree.layout.masks
+        shutil.copyfile(mask, tree.mask("9_9_9" if tree.form.suffix else "9_9_9.png"))
+        return tree.form.masks
     elif defect == "shared_image":
         shutil.copyfile(image, tree.image(tree.lines["test"][-1][0]))
-        if tree.layout.fmt == "risbench":  # the whole picture
+        if tree.form.fmt == "risbench":  # the whole image
             shutil.copyfile(image, tree.image(tree.lines["test"][-2][0]))
         return "test"
     elif defect == "unmatched_category":
@@ -181,7 +182,7 @@ def _spoil(tree: FakePhrases, defect: str, place: int) -> str:
         lines[place], where = (new, text), "7-1"
     elif defect == "image_differs":
         Image.fromarray(255 - tree.images[name]).save(tree.image(lines[place + 1][0]))
-        where = tree.layout.stem(lines[place + 1][0])
+        where = tree.form.stem(lines[place + 1][0])
     elif defect == "blank_line":
         path = tree.path("train")
         *raw, last, _ = path.read_bytes().split(b"\n")
