@@ -1,6 +1,7 @@
-"""What travels through the suite: samples, batches, and the contract of a model.
+"""Samples, batches and the base classes of datasets and models.
 
-Shape legend, used in every file of the suite (a tensor's name ends in its shape, ``x_BCHW``):
+Shape legend for all files: a tensor's name ends in its shape, as in ``x_BCHW``. A file that uses other letters explains
+them in one comment line at its head. Lower-case letters are a second size of the same kind.
 
 ====  =========================================================================
 B     samples in a batch
@@ -28,21 +29,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One referring expression with its image and target mask; pixels are read on call, not before.
+    """One referring expression with its image and target mask. Pixels are read on call.
 
     Attributes:
         sample_id: stable and unique within the dataset, over all splits.
-        image_id: equal for samples that show the same picture (bootstrap clusters, encode-once groups).
+        image_id: equal for samples of the same image (bootstrap clusters, images that are encoded once).
         expression: the referring expression as given to the tokenizer.
         language: ``"en"`` or ``"zh"``.
-        category: the dataset's category name, None where the dataset has none.
-        n_targets: objects that the expression denotes; 0 for a no-target expression, None where unknown.
+        category: the dataset's category name, or None.
+        n_targets: number of objects that the expression denotes; 0 for a no-target expression, None if unknown.
         read_image: returns uint8 (H, W, 3), RGB.
         read_mask: returns bool (H, W) at native size, which may differ from the image's size.
         read_rle: returns the same mask as COCO's compressed run-length encoding, ``{"size": [H, W], "counts": bytes}``;
-            None where the dataset does not store it that way. Only a shortcut: whoever reads masks works without it.
+            None if the dataset does not store it that way. A shortcut: `read_mask` always works.
         image_path: the image's file if `read_image` is `rrsis_bench.data.pixels.images.read_rgb` of it, else None.
-            Only a shortcut too: loaders then resize without an array in between, and know what to cache.
+            A shortcut: loaders then resize without an array in between, and can cache the file's views.
     """
 
     sample_id: str
@@ -58,13 +59,13 @@ class Sample:
 
 
 class ReferringDataset(ABC):
-    """One split of a dataset. Cheap to hold, picklable to loader workers; no pixels are kept.
+    """One split of a dataset. Holds no pixels and is pickled to loader workers.
 
     Attributes:
         name: the dataset's registry name, such as ``"rrsisd"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        category_names: every category of the dataset, in the dataset's own order; empty where it has none.
-        notes: what a user has to know about how the files were read, one line each; shown when a run opens the data.
+        category_names: every category of the dataset, in the dataset's own order; may be empty.
+        notes: messages about how the files were read, one line each, shown when a run opens the data.
     """
 
     name: str
@@ -83,13 +84,14 @@ class ReferringDataset(ABC):
 
 @dataclass(slots=True)
 class Batch:
-    """What a loader yields; pixels travel as uint8 and are normalised inside the model's backbone.
+    """One batch of a loader. Pixels are uint8 and are normalised inside the model's backbone.
 
     Attributes:
         views: view name -> uint8 (B, 3, S, S), RGB; the first view is the main one.
-        text: ``input_ids``, ``attention_mask`` and, where asked, ``object_mask``, ``position_mask``: int64 (B, L).
-        target_BSS: uint8 0/1 at the main view's size, resized NEAREST; what the training loss sees.
-        masks: one bool (H, W) array per sample at native size; empty when the loader is not asked for them.
+        text: ``input_ids``, ``attention_mask`` and, if the model reads them, ``object_mask``,
+            ``position_mask``, ``word_mask``: int64 (B, L).
+        target_BSS: uint8 0/1 at the main view's size, resized NEAREST, for the training loss.
+        masks: one bool (H, W) array per sample at native size; empty if they were not requested.
         samples: the samples themselves, in batch order.
     """
 
@@ -106,11 +108,11 @@ class Batch:
 
 @dataclass(slots=True)
 class SegmenterOutput:
-    """What a model returns.
+    """Output of a model.
 
     Attributes:
         logits: (B, h, w) foreground logits, any resolution; a two-class head returns foreground minus background.
-        aux_losses: scalars by name, already weighted, added to the segmentation loss in training.
+        aux_losses: scalars by name, already weighted, which training adds to the segmentation loss.
     """
 
     logits: Tensor
@@ -176,15 +178,15 @@ class Segmenter(nn.Module, ABC):
         """
 
     def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - subclasses use the name
-        """Whether the optimiser leaves parameter `name` without weight decay."""
+        """Return whether the optimiser applies no weight decay to parameter `name`."""
         return False
 
     def frozen_parts(self) -> dict[str, str]:
-        """Parts whose pretrained weights a checkpoint need not hold: prefix of their keys -> where the weights are.
+        """Return the parts whose frozen weights are not saved: prefix of their keys -> source of the weights.
 
-        ``{"clip.": "hub:timm/..."}``. Below such a prefix, parameters that take no gradient are left out of
-        checkpoints, which keep their sha256 instead and refuse a model that has other weights there; adapters and
-        buffers stay in. The prefixes must not contain one another.
+        Example: ``{"clip.": "hub:timm/..."}``. Checkpoints leave out parameters below such a prefix that take no
+        gradient. They keep the sha256 of these weights instead, and a model with other weights there is refused.
+        Adapters and buffers are saved. No prefix may contain another.
         """
         return {}
 
@@ -204,16 +206,16 @@ class Segmenter(nn.Module, ABC):
             views: as in `forward`.
             text: as in `forward`.
             sizes: (H, W) per sample.
-            align_corners: how the bilinear resize of the logits places its samples; the protocol decides.
+            align_corners: of the bilinear resize of the logits; set by the protocol.
         """
         return _masks(self(views, text), sizes, align_corners)
 
 
 class ImageFirstSegmenter(Segmenter):
-    """A model that encodes the picture without looking at the text; a subclass writes `encode_image` and `decode`.
+    """A model whose image encoding does not depend on the text. A subclass writes `encode_image` and `decode`.
 
-    The harness encodes each picture once and decodes it for all of its expressions: wherever it predicts masks, and in
-    training for those that share a batch (not where pictures are augmented, anew for each).
+    The harness encodes each image once and decodes it for all of its expressions. In training this holds for the
+    expressions of a batch, unless images are augmented.
     """
 
     _sealed = {
@@ -229,15 +231,15 @@ class ImageFirstSegmenter(Segmenter):
             views: view name -> uint8 (B, 3, S, S), as in `forward`.
 
         Returns:
-            Tensors by name, every one with B rows first; row i follows from picture i alone.
+            Tensors by name, every one with B rows first; row i depends on image i alone.
         """
 
     @abstractmethod
     def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
-        """Compute foreground logits from encoded pictures.
+        """Compute foreground logits from encoded images.
 
         Args:
-            encoded: as `encode_image` returns it, one row per expression: a picture's row may stand there repeatedly.
+            encoded: output of `encode_image` with one row per expression; the row of an image may be repeated.
             text: text key -> int64 (B, L), as in `forward`.
         """
 
@@ -248,12 +250,12 @@ class ImageFirstSegmenter(Segmenter):
         """Encode and decode; see `Segmenter.forward`.
 
         Args:
-            views: as there, or with one row per picture.
-            text: as there.
-            rows_B: the row of every expression's picture in the views, int64; None where the rows go together.
+            views: as in `Segmenter.forward`, or with one row per image.
+            text: as in `Segmenter.forward`.
+            rows_B: row of every expression's image in the views, int64; None if views and text have the same rows.
 
         Raises:
-            ValueError: a tensor of `encode_image` has not one row per picture.
+            ValueError: a tensor of `encode_image` does not have one row per image.
         """
         encoded = self.encode_image(views)
         if rows_B is not None:
@@ -262,13 +264,13 @@ class ImageFirstSegmenter(Segmenter):
         return self.decode(encoded, text)
 
     @final
-    def require_rows(self, encoded: Mapping[str, Tensor], pictures: int) -> None:
-        """ValueError where a tensor of `encode_image` has not one row for each of `pictures`."""
+    def require_rows(self, encoded: Mapping[str, Tensor], images: int) -> None:
+        """Raise ValueError if a tensor of `encode_image` does not have one row per image."""
         for name, tensor in encoded.items():
-            if tensor.ndim == 0 or tensor.shape[0] != pictures:
+            if tensor.ndim == 0 or tensor.shape[0] != images:
                 raise ValueError(
                     f"{type(self).__name__}.encode_image returned '{name}' of shape {tuple(tensor.shape)} for "
-                    f"{pictures} pictures: every tensor needs one row per picture."
+                    f"{images} images. Every tensor needs one row per image."
                 )
 
     @final
@@ -281,7 +283,7 @@ class ImageFirstSegmenter(Segmenter):
         *,
         align_corners: bool = False,
     ) -> list[Tensor]:
-        """Return what `predict_masks` returns, from pictures that are encoded already; arguments as in `decode`."""
+        """Return the masks of `predict_masks` from encoded images; arguments as in `decode`."""
         return _masks(self.decode(encoded, text), sizes, align_corners)
 
 

@@ -24,7 +24,7 @@ from rrsis_bench.interfaces import Segmenter
 logger = logging.getLogger(__name__)
 
 # The authors' training arguments. Besides tensors and plain containers, no other Python object is read.
-ADMITTED_GLOBALS: list[Callable | tuple[Callable, str]] = [argparse.Namespace]
+ADMITTED_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 SHOWN_KEYS = 12
 
 Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]

@@ -20,8 +20,8 @@ def instance_norm(x_BNC: Tensor, eps: float = 1e-5) -> Tensor:
 class PixelWordAttention(nn.Module):
     """Every position of the map attends to the words, with one head (LAVT, Equations 1 to 5).
 
-    The bias of `out` is there because the authors' files hold it; the normalisation behind it takes it away again, so
-    that it has no effect and gets no gradient.
+    `out` has a bias because the authors' files have one. The normalisation after it cancels the bias, which therefore
+    has no effect and gets no gradient.
     """
 
     def __init__(self, dim: int, text_dim: int) -> None:
@@ -38,7 +38,7 @@ class PixelWordAttention(nn.Module):
         Args:
             x_BNC: the map's positions.
             words_BLD: word features.
-            mask_BL: 1 where a word may be attended to. Without any such word the output is 0.
+            mask_BL: 1 for words that may be attended to. The output is 0 if there are none.
         """
         mask_BL = mask_BL.to(x_BNC.dtype)
         query_BNC = instance_norm(self.query(x_BNC)) * x_BNC.shape[-1] ** -0.5

@@ -1,4 +1,4 @@
-"""Names in the released files of LAVT and its descendants, and what this suite calls the same tensors."""
+"""Names in the released files of LAVT and its descendants, and the names of the same tensors in this suite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rrsis_bench.official import Renames
 
 
 def _to_next_stage(match: re.Match[str]) -> str:
-    """Patch merging ends a stage in the authors' code and opens the next one here."""
+    """Move patch merging from the end of a stage, as in the authors' code, to the start of the next one."""
     return f"backbone.layers.{int(match[1]) + 1}.downsample."
 
 

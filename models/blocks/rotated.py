@@ -4,6 +4,8 @@ Pu et al., "Adaptive Rotated Convolution for Rotated Object Detection", ICCV 202
 decoder: a single kernel, rotated by at most 40 degrees.
 """
 
+# O = output channels, I = input channels, k = side of a kernel
+
 from __future__ import annotations
 
 import math
@@ -16,7 +18,7 @@ MAX_ANGLE = math.radians(40)
 
 
 def _rotation_matrix(angle_B: Tensor) -> Tensor:
-    """Return (B, 9, 9): row p says from which cells of a 3 x 3 kernel, and by how much, the rotated cell p is read."""
+    """Return (B, 9, 9): row p has the weights of the cells of a 3 x 3 kernel in the rotated cell p."""
     offset_3 = torch.arange(-1, 2, device=angle_B.device, dtype=angle_B.dtype)
     row_9, col_9 = offset_3.repeat_interleave(3), offset_3.repeat(3)
     cos_B1, sin_B1 = angle_B.cos()[:, None], angle_B.sin()[:, None]
@@ -50,7 +52,7 @@ class RotationRouting(nn.Module):
     """Predicts a gate in (0, 1) and an angle within 40 degrees from an image's feature map."""
 
     def __init__(self, dim: int, dropout: float = 0.2) -> None:
-        """Build for `dim` channels; `dropout` stands before both predictions."""
+        """Build for `dim` channels; `dropout` is applied before both predictions."""
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
         self.norm = nn.LayerNorm(dim)

@@ -3,9 +3,9 @@
 Jiaxing Yang, Lihe Zhang, Huchuan Lu (Dalian University of Technology). The text that this follows names no venue, DOI
 or code; equations, sections and tables below are those of that text.
 
-What the paper leaves open or prints in two ways, and what is done here:
+Choices where the paper is silent or contradicts itself:
     - Dice 0.9 and BCE 0.1, as printed, both as means; the BCE of a two-class softmax is the cross-entropy of the logit
-      difference. `experiment=csinet_reversed_loss` turns the weights round, as in RMSIN's and FIANet's code.
+      difference. `experiment=csinet_reversed_loss` swaps the weights, as in RMSIN's and FIANet's code.
     - 8 samples per batch in all. 20 tokens, which cut long expressions; `model.args.max_tokens`.
     - The columns of Table IX are slice sizes 3 to 6, although its head calls them J; J stays 3, the slice size 5.
     - Keys and values of the padded rows are 0 and take attention, as printed (`mask_padding=true` keeps it off them).
@@ -17,10 +17,10 @@ What the paper leaves open or prints in two ways, and what is done here:
     - D_i is paired with stage 5 - i, and Up(D_1) enters every step. D_4[1] and D_4[2] of Equation 13 are the remote and
       the close part of the batch.
     - The window attention projects queries, keys and values by 1 x 1 convolutions, as Equation 1 does; one head.
-    - Maps that the window does not divide are resized for the window attention, and what it finds is resized back. A
+    - Maps that the window does not divide are resized for the window attention, and its output is resized back. A
       map smaller than the window is one window, as in the Swin encoder here; it is not enlarged.
     - Table VIII prints a higher mIoU without D_4 (67.63) than with it (67.59); taken as noise.
-    - The close view is the picture resized to N times the remote side, also where that enlarges it.
+    - The close view is the image resized to N times the remote side, even if that enlarges it.
     - Padding tokens are masked in Equation 2, which does not say so. Without any token, the attended words are 0.
     - Key projections have no bias, which a softmax over keys takes away again.
     - "Integrating via FFN" is one 1 x 1 convolution of the concatenation, without a residual.
@@ -32,8 +32,8 @@ What the paper leaves open or prints in two ways, and what is done here:
       of each view on to decoder and next stage. `decoder=arc` decodes both views' maps as one batch, before the same
       prediction. A model with one view has no module of the other; its joint map is a projection of its own.
 
-Exact rearrangements, for speed: what is linear in the words is computed on the words; a convolution of a resized map
-runs before the resize; the prediction resizes one channel.
+Exact rearrangements for speed: linear maps of attended words run on the words, a convolution of a resized map runs
+before the resize, and the prediction resizes one channel.
 
 Printed numbers (Tables I to III):
 

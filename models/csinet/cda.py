@@ -1,5 +1,7 @@
 """Collaboratively dilated attention (Section III-C, Equations 10 to 12): long, slim boxes of rows, then of columns."""
 
+# M = query maps per sample
+
 from __future__ import annotations
 
 import torch
@@ -16,7 +18,7 @@ DENSITY = 3  # J
 def row_offsets(side: int, density: int = DENSITY) -> tuple[int, ...]:
     """Rows that a query attends to, relative to its own: 0 and plus or minus d_j = floor(side / 2^(J - j)), j < J.
 
-    A distance of 0 or one that is there already (short maps) is not counted twice.
+    On short maps, a distance of 0 and repeated distances count once.
     """
     distances = {side // 2 ** (density - j) for j in range(density)} - {0}
     return tuple(sorted({0, *distances, *(-distance for distance in distances)}))
@@ -25,8 +27,8 @@ def row_offsets(side: int, density: int = DENSITY) -> tuple[int, ...]:
 class DilatedRows(nn.Module):
     """One pass: every token attends, inside its slice of S columns, to its own row and to rows at the offsets.
 
-    Rows beyond the map have keys and values of 0, as if the 1 x 1 convolutions were padded; they take attention, unless
-    `mask_padding`. Key and value have no bias: a key's is taken away by the softmax, a value's is one with the FFN's.
+    Rows beyond the map have keys and values of 0, as with padded 1 x 1 convolutions. They take attention, unless
+    `mask_padding`. The key has no bias, because the softmax cancels it. The value has none, because the FFN has one.
     """
 
     def __init__(self, dim: int, slice_size: int, *, mask_padding: bool) -> None:
@@ -70,15 +72,15 @@ class DilatedRows(nn.Module):
         return torch.cat(shifted, dim=3).view(-1, 1, len(offsets) * self.slice_size, dim)
 
     def _inside(self, height: int, offsets: tuple[int, ...], slices: int, batch: int, device: torch.device) -> Tensor:
-        """Which keys lie on the map, bool (B H slices, 1, 1, offsets S)."""
+        """Return which keys are on the map, bool (B H slices, 1, 1, offsets S)."""
         rows = torch.arange(height, device=device)[:, None] + torch.tensor(offsets, device=device)
         inside = ((rows >= 0) & (rows < height)).repeat_interleave(self.slice_size, dim=1)
         inside = inside.repeat_interleave(slices, dim=0).repeat(batch, 1)
         return inside[:, None, None]
 
 
-class Passes(nn.Module):
-    """Rows, then columns: the second pass is the first one's twin on the transposed maps, with its own weights."""
+class RowColumnAttention(nn.Module):
+    """A row pass, then the same pass on the transposed maps, with its own weights."""
 
     def __init__(self, dim: int, slice_size: int, *, mask_padding: bool) -> None:
         """Build both passes."""
@@ -93,7 +95,7 @@ class Passes(nn.Module):
 
 
 class CollaborativeDilatedAttention(nn.Module):
-    """Both views query their joint map; a view has its own weights, the sub-grids of the close view share theirs."""
+    """Both views query their joint map. Each view has its own weights; the sub-grids of the close view share theirs."""
 
     def __init__(
         self, dim: int, n_view: int, *, slice_size: int = 5, mask_padding: bool = False, remote: bool, close: bool
@@ -105,14 +107,14 @@ class CollaborativeDilatedAttention(nn.Module):
             n_view: N; the close map is queried by its N x N strided sub-grids.
             slice_size: S, columns of a slice.
             mask_padding: keep attention off the rows beyond the map.
-            remote: whether the remote view is there.
-            close: whether the close view is there.
+            remote: whether the model has the remote view.
+            close: whether the model has the close view.
         """
         super().__init__()
         self.n_view, self.slice_size = n_view, slice_size
         self.joint = nn.Linear((remote + close) * dim, dim)
-        self.remote = Passes(dim, slice_size, mask_padding=mask_padding) if remote else None
-        self.close = Passes(dim, slice_size, mask_padding=mask_padding) if close else None
+        self.remote = RowColumnAttention(dim, slice_size, mask_padding=mask_padding) if remote else None
+        self.close = RowColumnAttention(dim, slice_size, mask_padding=mask_padding) if close else None
 
     def forward(self, views: Views) -> Views:
         """Return the enhanced maps, at sides of ceil(H / S) S (remote) and N ceil(H / S) S (close)."""

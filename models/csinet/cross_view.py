@@ -1,5 +1,7 @@
 """Cross-view semantics interaction: attention between corresponding windows of the two views (Equations 5 to 9)."""
 
+# M = positions of the other view's window
+
 from __future__ import annotations
 
 import torch
@@ -23,9 +25,9 @@ def from_windows(x_BNC: Tensor, rows: int, cols: int, height: int, width: int) -
 
 
 class WindowCrossAttention(nn.Module):
-    """One direction: the windows of one view query those of the other, and an FFN integrates what they find.
+    """One direction: the windows of one view query those of the other, and an FFN integrates the result.
 
-    One head, scaled by sqrt(C). The keys' projection has no bias, which the softmax would take away again.
+    One head, scaled by sqrt(C). The keys' projection has no bias, because the softmax cancels it.
     """
 
     def __init__(self, dim: int) -> None:
@@ -37,7 +39,7 @@ class WindowCrossAttention(nn.Module):
         self.integrate = nn.Linear(2 * dim, dim)
 
     def attend(self, queries_BNC: Tensor, others_BMC: Tensor) -> Tensor:
-        """Let N positions attend to the M positions of the same window in the other view; (windows, N, C) out."""
+        """Let N positions attend to the M positions of the same window in the other view; return (windows, N, C)."""
         query, key, value = self.query(queries_BNC), self.key(others_BMC), self.value(others_BMC)
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
 
@@ -63,8 +65,8 @@ class CrossViewWindows(nn.Module):
     def forward(self, remote_BHWC: Tensor, close_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """Return both enhanced maps, (B, H, W, C) and (B, N H, N W, C).
 
-        Where windows do not divide the maps, those are resized to ceil(H / S) S and ceil(H / S) N S for the attention,
-        and what it returns is resized back.
+        If the windows do not divide the maps, the maps are resized to ceil(H / S) S and ceil(H / S) N S for the
+        attention, and its output is resized back.
         """
         height, width = remote_BHWC.shape[1:3]
         size = min(self.window, height), min(self.window, width)
@@ -86,7 +88,7 @@ class CrossViewWindows(nn.Module):
         grid: tuple[int, int],
         size: tuple[int, int],
     ) -> Tensor:
-        """The map `x_BHWC`, integrated with what its windows found in the other view's."""
+        """Return `x_BHWC`, integrated with the attended features of the other view."""
         if direction is None:
             return x_BHWC
         found_BHWC = from_windows(direction.attend(queries_BNC, others_BNC), *grid, *size)

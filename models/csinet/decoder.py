@@ -1,5 +1,7 @@
 """Decoders and the prediction over both views (Section III-C, Equation 13)."""
 
+# O = output channels, P = padded positions along an axis, Q = resized positions along it
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,9 +29,9 @@ def _taps(size: int, new_size: int) -> Tensor:
 def conv_of_resized(x_BCHW: Tensor, weight_OC33: Tensor, height: int, width: int) -> Tensor:
     """3 x 3 convolution, zero-padded by 1, of `x` resized bilinearly (no aligned corners): (B, O, height, width).
 
-    Both steps are linear, so the channels are mixed first, on the few positions of `x`, and each axis is then resized
-    and tapped by one matrix. From 15 x 15 to 96 x 96 that is a thirtieth of the work, and the resized map of all input
-    channels is never held.
+    Both steps are linear. The channels are mixed first, on the few positions of `x`; then one matrix per axis resizes
+    and convolves. From 15 x 15 to 96 x 96 this is a thirtieth of the work, and the resized map of all input channels
+    is never in memory.
     """
     _, dim, rows, cols = x_BCHW.shape
     outs = weight_OC33.shape[0]
@@ -83,7 +85,7 @@ class CDADecoder(nn.Module):
     """CDAD: collaboratively dilated attention on the last stage, then integration from coarse to fine.
 
     Attributes:
-        width: channels of what it returns.
+        width: channels of the returned map.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class CDADecoder(nn.Module):
             n_view: N.
             attention: CDA, or None to decode the last stage as it is.
             skip: hand D_1 to every step.
-            stages: number of maps D_1, D_2, ... that are there.
+            stages: number of maps D_1, D_2, ...
         """
         super().__init__()
         self.n_view, self.attention = n_view, attention
@@ -132,13 +134,13 @@ class Prediction(nn.Module):
     """Two-class 1 x 1 convolution over Cat(Up(remote), Assemble(close)), as foreground minus background."""
 
     def __init__(self, width: int, n_view: int, *, remote: bool, close: bool) -> None:
-        """Build for maps of `width` channels of the views that are there."""
+        """Build for maps of `width` channels of the chosen views."""
         super().__init__()
         self.n_view, self.remote, self.close = n_view, remote, close
         self.head = nn.Conv2d((remote + close) * width, 2, 1)
 
     def forward(self, x_BCHW: Tensor, batch: int) -> Tensor:
-        """Return logits (B, H, W) at the close view's size (the remote view's where it is alone).
+        """Return logits (B, H, W) at the close view's size (the remote view's, if it is the only one).
 
         Args:
             x_BCHW: both views along the batch.

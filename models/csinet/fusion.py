@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class LanguageFusion(nn.Module):
     """Cross-modality features of one view at one stage (Section III-B.1).
 
-    The keys' projection has no bias: it would add the same number to a position's scores of all words, which the
-    softmax takes away again.
+    The keys' projection has no bias: it would add the same number to a position's scores of all words, and the softmax
+    cancels that.
     """
 
     def __init__(self, dim: int, text_dim: int, *, gate: bool = True) -> None:
@@ -20,7 +20,7 @@ class LanguageFusion(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(text_dim, dim, bias=False)
         self.value = nn.Linear(text_dim, dim)
-        # Both projections of Cat([F, V]) in Equation 3: the gate's rows first, then those of what it weights.
+        # Both projections of Cat([F, V]) in Equation 3: first the rows of the gate, then those of the gated content.
         self.mix = nn.Linear(2 * dim, 2 * dim) if gate else None
         self.out = nn.Linear(dim, dim) if gate else None
 
@@ -30,12 +30,12 @@ class LanguageFusion(nn.Module):
         Args:
             x_BHWC: the view's map, V in the paper.
             words_BLD: word features.
-            mask_BL: 1 where a word may be attended to; without any such word, F is 0.
+            mask_BL: 1 for words that may be attended to. F is 0 if there are none.
         """
         dim = x_BHWC.shape[-1]
         x_BNC, mask_BL = x_BHWC.flatten(1, 2), mask_BL.to(x_BHWC.dtype)
-        # Everything is linear in the words but the softmax: what meets them is multiplied into the L words, which are
-        # far fewer than the N positions. (W x + b) k = x (W k) + b k, and likewise for the values.
+        # All steps except the softmax are linear, so the projections are applied to the L words, which are far fewer
+        # than the N positions: (W x + b) k = x (W k) + b k. The same holds for the values.
         key_BLC = self.key(words_BLD) * dim**-0.5
         offset_BL = key_BLC @ self.query.bias + 1e4 * (mask_BL - 1)
         scores_BNL = torch.baddbmm(offset_BL[:, None], x_BNC, (key_BLC @ self.query.weight).transpose(1, 2))

@@ -1,4 +1,4 @@
-"""The network: one Swin walks over both views, which meet each other and the words after every stage."""
+"""The network: one Swin encodes both views, which exchange features with each other and the words after every stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLICE_SIZE = 5
 
 
 class CVWin(nn.Module):
-    """What happens to both views after one Swin stage: language fusion of each, then the exchange between them."""
+    """Language fusion of each view after a Swin stage, then the exchange between the views."""
 
     def __init__(self, fusions: Mapping[str, nn.Module], exchange: nn.Module | None) -> None:
         """Build from one fusion per view and the exchange (None: the views stay apart)."""
@@ -41,7 +41,9 @@ class CVWin(nn.Module):
         fused = {}
         for name, fusion in self.fusions.items():
             out = fusion(getattr(views, name), words_BLD, mask_BL)
-            fused[name] = out[0] if isinstance(out, tuple) else out  # PWAM and IIM also return what they added
+            fused[name] = (
+                out[0] if isinstance(out, tuple) else out
+            )  # PWAM and IIM also return the features that they added
         if self.exchange is not None:
             return Views(*self.exchange(fused["remote"], fused["close"]))
         return Views(fused.get("remote"), fused.get("close"))
@@ -72,7 +74,7 @@ class CSINet(Segmenter):
         mask_padding: bool = False,
         cmp_width: int | None = None,
     ) -> None:
-        """Build the model; None stands for the paper's size.
+        """Build the model; None means the paper's size.
 
         Args:
             close: side of the close view, in pixels.
@@ -143,7 +145,7 @@ class CSINet(Segmenter):
         self.prediction = Prediction(hidden, n_view, **has)
 
     def _remote_side(self, close: int, n_view: int, swin: Mapping[str, Any] | None) -> int:
-        """Side of the remote view; UserError where the close view cannot be cut into whole patches of it."""
+        """Return the side of the remote view; UserError if patches of it do not divide the close view."""
         if n_view < 1:
             raise UserError(f"model.args.n_view must be at least 1, not {n_view}.")
         unit = n_view * int((swin or {}).get("patch", 4))
@@ -155,7 +157,7 @@ class CSINet(Segmenter):
         return close // n_view
 
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
-        """Return foreground logits (B, S/4, S/4), S the side of the close view, or of the remote one where alone.
+        """Return foreground logits (B, S/4, S/4), S the side of the close view (of the remote one, if alone).
 
         With fewer decoder stages the map is coarser.
         """
@@ -179,8 +181,8 @@ class CSINet(Segmenter):
     def _embed(self, views: Mapping[str, Tensor]) -> Tensor:
         """Patch embedding of both views as one batch.
 
-        The close view is embedded whole and split afterwards, which is the same, as Swin's patches do not overlap, and
-        lets an encoder with absolute positions see where in the scene a patch lies.
+        The close view is embedded whole and split afterwards. Swin's patches do not overlap, so the result is the same,
+        and an encoder with absolute positions sees the position of a patch in the scene.
         """
         parts = []
         if self.has["remote"]:

@@ -25,7 +25,7 @@ def assemble(x_BHWC: Tensor, n_view: int) -> Tensor:
 
 
 def resize(x_BHWC: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of (B, H, W, C) without aligned corners; the map itself where the size is right already."""
+    """Bilinear resize of (B, H, W, C) without aligned corners; the map itself if it has that size."""
     if x_BHWC.shape[1:3] == (height, width):
         return x_BHWC
     x_BCHW = x_BHWC.permute(0, 3, 1, 2)
@@ -53,6 +53,6 @@ class Views(NamedTuple):
     @classmethod
     def from_batch(cls, x_BHWC: Tensor, batch: int, n_view: int, *, remote: bool, close: bool) -> Views:
         """Undo `to_batch` for `batch` scenes."""
-        # `split` and no slices: their gradients would each fill a batch with zeros.
+        # `split` instead of slices: the gradient of each slice would fill a batch with zeros.
         head, patches = x_BHWC.split([batch * remote, len(x_BHWC) - batch * remote])
         return cls(head if remote else None, assemble(patches, n_view) if close else None)

@@ -70,7 +70,7 @@ class ChannelModulation(nn.Module):
 class FIAM(nn.Module):
     """Context, object and position alignment of one stage, with channel modulation.
 
-    With all three switches off, what is left is LAVT's gated PWAM (the first row of Table VI).
+    With all three switches off, this is LAVT's gated PWAM (the first row of Table VI).
     """
 
     def __init__(

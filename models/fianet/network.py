@@ -49,7 +49,7 @@ class FIANet(Segmenter):
         go_embedding: bool = False,
         decoder_width: int | None = None,
     ) -> None:
-        """Build the model; None stands for the paper's size.
+        """Build the model; None means the paper's size.
 
         Args:
             views: one view, ``{"image": side}``.
@@ -62,8 +62,8 @@ class FIANet(Segmenter):
             channel_modulation: part of FIAM (Table VI).
             object_branch: part of FIAM (Table VI).
             position_branch: part of FIAM (Table VI).
-            stage_output: what a stage hands to neck and decoder: ``"pwam"``, the context's PWAM output, as the authors'
-                code does, or ``"fused"``, the fused tokens of Equation 10.
+            stage_output: input of neck and decoder: ``"pwam"``, the context's PWAM output, as in the authors' code, or
+                ``"fused"``, the fused tokens of Equation 10.
             go_embedding: keep the authors' unused linear layers, for their exact parameter count.
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
 

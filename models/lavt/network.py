@@ -33,7 +33,7 @@ class LAVT(Segmenter):
         *,
         decoder_width: int | None = None,
     ) -> None:
-        """Build the model; None stands for the paper's size.
+        """Build the model; None means the paper's size.
 
         Args:
             views: one view, ``{"image": side}``.

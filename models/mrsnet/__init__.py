@@ -7,15 +7,15 @@ LAVT's skeleton (Swin, BERT, language in every stage) with an intra-scale module
 refinement PSR, context-aware spatial relations CSR, cross-modal alignment CMA, a gated sum of the three), a neck (HFIM:
 local, global and frequency branches over all stages) and RMSIN's decoder. Sections and tables are the paper's.
 
-What the paper leaves open or prints in two ways, and what is done here:
+Choices where the paper is silent or contradicts itself:
     - The learning rate of 6e-4 (Section IV-B) is ten times what Swin and BERT are commonly fine-tuned with. The default
       is 6e-5; `experiment=mrsnet_paper_lr` is the printed one. Cosine annealing, as printed. Epochs, batch, image size,
       loss, tokens, weight decay and the Swin are not given; they are RMSIN's: 40 epochs, 8, 480 px, cross-entropy 0.9
       and Dice 0.1, 20, 0.01, Swin-B.
-    - Section III-B.a multiplies the map by weights that live on the frequency grid, and never transforms back. It is
-      done as printed: weight (u, v) multiplies position (u, v). The convolution is 1 x 1, the softmax runs over the
-      channels of a frequency; `psr_softmax=positions` lets it run over the positions of a channel. Its weights are
-      about 1 / C, and what follows them has no scale of its own.
+    - Section III-B.a multiplies the map by weights that live on the frequency grid, and never transforms back. This
+      is implemented as printed: weight (u, v) multiplies position (u, v). The convolution is 1 x 1, the softmax runs
+      over the channels of a frequency; `psr_softmax=positions` lets it run over the positions of a channel. Its
+      weights are about 1 / C, and the layers after them have no scale of their own.
     - The transforms are orthonormal, so that magnitudes do not grow with the map. Magnitudes up to 1e-6 count as zero,
       with a phase of 0 and no gradient; frequencies that are real have phase 0 or pi, never -pi.
     - Every scale of PSR has its own weights. Smaller scales are means of 2 x 2 and 4 x 4 positions; results are resized
@@ -29,10 +29,10 @@ What the paper leaves open or prints in two ways, and what is done here:
       masked. V_proj is Linear and GELU, and queries come from it. The attention is LAVT's, whose figure the paper's
       resembles: one head, queries and output normalised over the positions. (Without these norms, the tiny size on
       synthetic scenes reaches 25 mIoU on val after one of three epochs, and 36 with them.) The weight W_proj of the
-      mix is one number per pixel ("pixel-wise", and a dot where the paper marks element-wise products otherwise), a
+      mix is one number per pixel ("pixel-wise", and written with a dot, unlike element-wise products), a
       sigmoid of a 1 x 1 convolution.
-    - The gated sum (Section III-B.d) is "the refined feature map for this stage": that is what the neck gets, behind a
-      LayerNorm as in RMSIN. The next stage gets it added to the stage's tokens, as in LAVT; without them, pretrained
+    - The gated sum (Section III-B.d) is "the refined feature map for this stage": the neck gets it, after a LayerNorm
+      as in RMSIN. The next stage gets it added to the stage's tokens, as in LAVT; without them, pretrained
       stages would lose their input.
     - Section III-C says PixelShuffle first and PixelUnshuffle later. The stages are unshuffled to the last stage's grid
       (15 x 15), which is 15 360 channels for Swin-B, and reduced by 1 x 1 convolutions to their own numbers of
@@ -41,14 +41,14 @@ What the paper leaves open or prints in two ways, and what is done here:
     - "F_local, F_local, F_freq" is read as F_local, F_global, F_freq. Both attentions have 8 heads and no positions.
     - The softmax of a complex Q K^T takes its real part, without a conjugate, as printed; the scores weight the complex
       values. The inverse transform is then exactly real.
-    - A stage is added to what the neck hands back to it, which the paper does not print: fine detail would else have to
-      pass the reduction.
+    - Each stage is added to the neck's output for it, which the paper does not print: otherwise fine detail would have
+      to pass the reduction.
     - RMSIN's decoder, with adaptive rotated convolutions.
     - Table III has no row without PSR and CSR, and its rows are test results.
 
-Exact rearrangements, for speed: the transform of a real map is computed for half of the frequencies, and so are the
-products with magnitudes and phases; what is linear in the words is computed on the words; a product with a resized map
-runs before the resize.
+Exact rearrangements for speed: the transform of a real map is computed for half of the frequencies, and so are the
+products with magnitudes and phases. Linear maps of attended words run on the words. A product with a resized map runs
+before the resize.
 
 Printed numbers on NWPU-Refer (Table II), English expressions; Pr@0.5 and Pr@0.6 are not printed, nor how expressions
 without a target count:

@@ -12,8 +12,8 @@ from ..blocks.attention import PixelWordAttention
 class CMA(nn.Module):
     """Cross-attention to the words, each weighted by its importance, and a convex mix with the map at every position.
 
-    The attention is LAVT's, which the paper's figure has too (map to queries, words to keys and values, a projection
-    behind it), with LAVT's normalisation of queries and output over the positions.
+    The attention is LAVT's, as in the paper's figure: queries from the map, keys and values from the words, an output
+    projection. Queries and output are normalised over the positions, as in LAVT.
     """
 
     def __init__(self, dim: int, text_dim: int) -> None:
@@ -31,7 +31,7 @@ class CMA(nn.Module):
         Args:
             x_BNC: the map's positions.
             words_BLD: word features.
-            mask_BL: 1 where a word may be attended to; without any such word, the attended value is 0.
+            mask_BL: 1 for words that may be attended to. The attended value is 0 if there are none.
         """
         visual_BNC = F.gelu(self.visual(x_BNC))
         words_BLD = words_BLD * torch.sigmoid(self.importance(words_BLD))

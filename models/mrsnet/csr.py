@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def neighbour_mean(x_BCHW: Tensor) -> Tensor:
-    """Mean of the up to eight neighbours of every position, itself left out; (B, C, H, W).
+    """Return the mean of the up to eight neighbours of every position, without itself, (B, C, H, W).
 
     Equal to the product with the row-normalised adjacency matrix (H W x H W) of the paper, which is never built: at
     120 x 120 positions it has 207 million entries. A map of a single position has no neighbours and gives 0.

@@ -59,7 +59,7 @@ class FrequencyAttention(nn.Module):
         """Build for `dim` channels, which `heads` divides."""
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)  # a bias would touch frequency 0 alone
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)  # a bias would change frequency 0 alone
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return F_freq (B, C, H, W); computed in float32 or float64 from the projections on, with autocast off."""
@@ -81,11 +81,11 @@ class FrequencyAttention(nn.Module):
 
 
 class HFIM(nn.Module):
-    """Lays the stages side by side on the coarsest grid, mixes them in three branches, and hands every stage its part.
+    """Concatenate the stages on the coarsest grid, mix them in three branches, and add to every stage its part.
 
-    A stage reaches the grid by pixel unshuffling; `reduce` then brings it back to its own number of channels (and 1 x 1
-    convolutions bring the parts up again before the pixel shuffle), 1920 in all for Swin-B in place of 15 360. A
-    stage's part is added to the stage.
+    Pixel unshuffling brings a stage to that grid. `reduce` then restores its own number of channels by 1 x 1
+    convolutions, and others expand the parts again before the pixel shuffle: 1920 channels in all for Swin-B instead of
+    15 360.
     """
 
     def __init__(self, widths: Sequence[int], *, reduce: bool = True) -> None:
@@ -116,7 +116,7 @@ class HFIM(nn.Module):
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Return the integrated stages, in the sizes that they came in.
 
-        Maps that are no multiple of the coarsest grid are padded with zeros at the right and at the bottom.
+        Maps whose sides are not multiples of the coarsest grid are padded with zeros at the right and at the bottom.
 
         Args:
             stages: (B, C_i, H_i, W_i), fine to coarse.

@@ -1,5 +1,7 @@
 """Intra-scale feature interaction (Section III-B, Figure 4): refinement, relations and words of one stage, gated."""
 
+# E = channels of all concatenated maps
+
 from __future__ import annotations
 
 import torch
@@ -14,7 +16,7 @@ class AdaptiveFusion(nn.Module):
     """Linear(sum of sigmoid(g_i) * F_i), [g_1, g_2, ...] = Linear([F_1, F_2, ...]) (Section III-B.d)."""
 
     def __init__(self, dim: int, maps: int) -> None:
-        """Build for so many maps of `dim` channels."""
+        """Build for `maps` maps of `dim` channels."""
         super().__init__()
         self.gate = nn.Linear(maps * dim, maps * dim)
         self.out = nn.Linear(dim, dim)
@@ -27,7 +29,7 @@ class AdaptiveFusion(nn.Module):
 
 
 class IFIM(nn.Module):
-    """The stage's refined map: PSR, CSR and CMA of the same input, in a gated sum."""
+    """Refine a stage's map: a gated sum of PSR, CSR and CMA of the same input."""
 
     def __init__(
         self, dim: int, text_dim: int, *, psr: bool = True, csr: bool = True, softmax: str = "channels"
@@ -37,8 +39,8 @@ class IFIM(nn.Module):
         Args:
             dim: channels of the stage.
             text_dim: width of the word features.
-            psr: have the pyramidal spatial-spectral refinement.
-            csr: have the context-aware spatial relation modelling.
+            psr: use the pyramidal spatial-spectral refinement.
+            csr: use the context-aware spatial relation modelling.
             softmax: axis of the spectral weights, see `models.mrsnet.psr`.
         """
         super().__init__()

@@ -19,7 +19,7 @@ from .psr import SOFTMAXES
 
 
 class MRSNet(Segmenter):
-    """Swin and BERT with IFIM in every stage and HFIM over them; deviations and figures: the package's header."""
+    """Swin and BERT with IFIM in every stage and HFIM over them; the package's header lists deviations and figures."""
 
     version = 1
     # A normalisation cancels the bias of the attention's output.
@@ -38,7 +38,7 @@ class MRSNet(Segmenter):
         psr_softmax: str = "channels",
         hfim_reduce: bool = True,
     ) -> None:
-        """Build the model; None stands for the paper's size.
+        """Build the model; None means the paper's size.
 
         Args:
             views: one view, ``{"image": side}``.

@@ -1,4 +1,4 @@
-"""Pyramidal spatial-spectral refinement (Section III-B.a, Figure 5): a convolution beside Fourier weights, thrice."""
+"""Pyramidal spatial-spectral refinement (Section III-B.a, Figure 5): convolution and Fourier weights at 3 scales."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SpatialSpectralRefinement(nn.Module):
         self.fuse = nn.Linear(2 * dim, dim)
 
     def spectral_weights(self, x_BHWC: Tensor) -> Tensor:
-        """Softmax(Linear([M, P])) on the grid of all frequencies, (B, H, W, C)."""
+        """Return Softmax(Linear([M, P])) on the grid of all frequencies, (B, H, W, C)."""
         magnitude_BHwC, phase_BHwC = half_spectrum(x_BHWC)
         of_magnitude, of_phase = self.spectral.weight.chunk(2, dim=1)
         # Mirrored frequencies have the same magnitude and the negative phase, so that half of the products is enough.
@@ -47,7 +47,7 @@ class SpatialSpectralRefinement(nn.Module):
 
 
 class PSR(nn.Module):
-    """Refines the map at three scales, each with its own weights, and mixes them at the map's own resolution."""
+    """Refine the map at three scales, each with its own weights, and mix them at the map's own resolution."""
 
     def __init__(self, dim: int, softmax: str = "channels") -> None:
         """Build for `dim` channels; `softmax` as in `SpatialSpectralRefinement`."""
@@ -58,11 +58,11 @@ class PSR(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return F_py (B, H, W, C).
 
-        A scale's cells are means of 2 x 2 or 4 x 4 positions, fewer at the far borders of maps that 2 or 4 does not
-        divide. They are resized bilinearly, without aligned corners.
+        A scale's cells are means of 2 x 2 or 4 x 4 positions, fewer at the right and bottom borders if 2 or 4
+        does not divide the map. They are resized bilinearly, without aligned corners.
         """
         x_BCHW, dim = x_BHWC.permute(0, 3, 1, 2), x_BHWC.shape[3]
-        # Linear(concatenated scales), taken apart: a product with a resized map is cheaper before the resize.
+        # Linear(concatenated scales), split by scale: a product with a resized map is cheaper before the resize.
         weights = self.mix.weight.split(dim, dim=1)
         out_BHWC = F.linear(self.scales[0](x_BHWC), weights[0], self.mix.bias)
         for step, scale, weight in zip(STEPS[1:], self.scales[1:], weights[1:], strict=True):

@@ -11,7 +11,7 @@ FLOOR = 1e-6  # magnitudes up to here count as zero
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """The tensor in float32, or as it is where it has at least that precision: transforms take no half precision."""
+    """Return the tensor in float32 or its own higher precision, since transforms do not take half precision."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -35,11 +35,11 @@ class _Polar(torch.autograd.Function):
 
 
 def half_spectrum(x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-    """Magnitude and phase of the orthonormal 2-D transform of a real map, of the columns 0 to W // 2.
+    """Return magnitude and phase of the orthonormal 2-D transform of a real map, of the columns 0 to W // 2.
 
     The other columns mirror these: the magnitude of (-u, -v) is that of (u, v), the phase is its negative. The up to
     four frequencies that are their own mirror image are real: their phase is 0 or pi, never minus pi by a rounding
-    error. Where the magnitude is at most 1e-6, it and the phase are 0 and let no gradient through: the phase has none
+    error. If the magnitude is at most 1e-6, it and the phase are 0 and pass no gradient: the phase has none
     at 0, and next to it its direction is rounding noise.
 
     Args:
@@ -55,12 +55,12 @@ def half_spectrum(x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         for row in {0, height // 2 if height % 2 == 0 else 0}:
             for column in {0, width // 2 if width % 2 == 0 else 0}:
                 imaginary[:, row, column] = 0.0
-        magnitude, phase = _Polar.apply(half[..., 0].contiguous(), imaginary)
+        magnitude, phase = _Polar.apply(half[..., 0].contiguous(), imaginary)  # type: ignore[no-untyped-call]
     return magnitude.to(x_BHWC.dtype), phase.to(x_BHWC.dtype)
 
 
 def mirrored(half_BHWC: Tensor, width: int) -> Tensor:
-    """The columns W // 2 + 1 to W - 1 of a function f(-u, -v) whose columns 0 to W // 2 are given as f(u, v).
+    """Return the columns W // 2 + 1 to W - 1 of a function f(-u, -v) whose columns 0 to W // 2 are given as f(u, v).
 
     Args:
         half_BHWC: (B, H, W // 2 + 1, C).

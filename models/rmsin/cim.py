@@ -4,6 +4,8 @@ The attention ties the module to one grid, because it has a linear layer over th
 reshapes are no transposes: they lay the channels of neighbouring tokens side by side.
 """
 
+# T = tokens of all scales, V = value features of all heads
+
 from __future__ import annotations
 
 from collections.abc import Sequence

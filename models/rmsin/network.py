@@ -34,7 +34,7 @@ class RMSIN(Segmenter):
         *,
         decoder_width: int | None = None,
     ) -> None:
-        """Build the model; None stands for the paper's size.
+        """Build the model; None means the paper's size.
 
         Args:
             views: one view, ``{"image": side}``; the model works at this size only.

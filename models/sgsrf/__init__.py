@@ -1,13 +1,13 @@
 """SGSRF: Structurally Consistent and Grounding-Aware Stagewise Reasoning for RRSIS.
 
 Beijing Institute of Technology and others. Remote Sensing 2026, 18(7), 1015, DOI 10.3390/rs18071015. No code is public.
-Where the paper is silent, RSRefSeg2's public code is followed, whose set-up it shares item by item (nothing is copied).
+If the paper gives no detail, RSRefSeg2's public code is followed, which has the same set-up (nothing is copied).
 
 SigLIP2's tokens of image and text are refined together, so that words that belong together look at the same places
 (CCR, section 3.2); learnable tokens ask both and become SAM 2's sparse and dense prompts (GPG, 3.3); SAM 2's features
 are enhanced by the context tokens, and its decoder draws the mask (GMS, 3.4).
 
-What the paper leaves open or prints in two ways, and what is done here:
+Choices where the paper is silent or contradicts itself:
     - 6 context tokens: section 4.2 says 3, but the full model of Table 7 is Table 8's row of 6. N_c is N_g.
     - Equation 21 sums cosines, which a minimiser would turn opposite: the loss is 1 - their mean over the valid rows of
       the batch. Rows of special tokens and padding, and rows with fewer than two words before them (whose cosine is 1
@@ -21,23 +21,23 @@ What the paper leaves open or prints in two ways, and what is done here:
     - "Initialised from pooled representations": adaptive averages over the words in their order. Learnable positions
       are added to the queries and keys of context and prompt tokens, not to their values.
     - Two prompt blocks (Figure 5): among the tokens, to the image, to the text, in the order of the text.
-    - The product of image tokens and dense token is summed over the channels, as its stated shape demands, and divided
+    - The product of image tokens and dense token is summed over the channels, as its stated shape requires, and divided
       by sqrt(d), so that the maps of an untrained model are of the order of 1; the map goes through
       SAM's own mask downscaling. Figure 5's caption makes it from the text: `dense=text_pool`, the mean word, as in
       RSRefSeg2.
     - GMFE prints V = F, whose rows do not fit the N_g keys: V = G, with a residual F + alpha Attn, since every position
       would otherwise be a mixture of N_g vectors; alpha starts at 0.1 (`gmfe_alpha`; at 1 in the tiny size, whose SAM
-      has learnt nothing yet that the cues could spoil). Each level has its own projections.
+      starts from random weights). Each level has its own projections.
     - The first mask token is read in training and evaluation; SAM's choice by stability is off.
     - BCE and Dice with weight 1 (`experiment=sgsrf_loss5`: 5, as in RSRefSeg2's code). Dice is the suite's, the mean of
-      both classes. Loss, rate, warm-up: conf/recipe/model/sgsrf_paper.yaml and conf/recipe/data/sgsrf_*.
+      both classes. Loss, rate, warm-up: conf/recipe/sgsrf/.
     - New linear layers start by Xavier's rule with biases of 0, prompt tokens from a normal of 0.02. The residual
-      branches of refinement and prompt generation start at 0, but for the prompts' attention to the text: CLIP's
-      tokens are aligned and pass until a branch has learnt, and the first prompts are made of the words.
+      branches of refinement and prompt generation start at 0, except the prompts' attention to the text: CLIP's
+      aligned tokens pass unchanged at first, and the first prompts consist of the words.
     - Adapters of rank 16, alpha 16, without dropout, on the query and key rows of CLIP's towers (section 3.2.1) and of
       SAM's encoder (3.4.1 names no rows); `lora_targets: all` of both are RSRefSeg2's.
     - The main view, at whose size the loss is taken, is SAM's.
-    - Rows of Table 7 whose ticks are lost follow section 4.5.1. Without BCMI the image attends to the words, which
+    - Rows of Table 7 without legible ticks follow section 4.5.1. Without BCMI the image attends to the words, which
       is the "one-way language guidance" there. Without CLSM there are no context tokens; the text's self-attention
       stays, because BCMI + SCR needs A_uu. The first row pools CLIP's words to the sparse prompts.
     - Table 8's row for lambda 0 repeats Table 7's BCMI + SCR digit for digit; the model without the loss would be

@@ -1,5 +1,7 @@
 """Cross-modal consistency refinement, after CLIP's encoders: the attention-induced structural consistency (3.2.2)."""
 
+# G = context tokens, U = words and context tokens
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,13 +17,13 @@ INITS = ("pooled", "zero", "random")
 
 @dataclass(slots=True)
 class Refined:
-    """What the refinement hands on.
+    """Output of the refinement.
 
     Attributes:
         patches_BNC: H_f, the refined image tokens.
         words_BLC: H_l, the refined words.
         context_BGC: G, the grounding cues; None without context tokens.
-        consistency: the unweighted loss; None where it was not asked for.
+        consistency: the unweighted loss; None if it was not requested.
     """
 
     patches_BNC: Tensor
@@ -31,7 +33,7 @@ class Refined:
 
 
 def pool_words(words_BLC: Tensor, mask_BL: Tensor, count: int) -> Tensor:
-    """Adaptive average over the words in their order, (B, count, C): `adaptive_avg_pool1d` as if only they were there.
+    """Average the words adaptively in their order, (B, count, C): `adaptive_avg_pool1d` over the words alone.
 
     Bin g of `count` averages the words floor(g n / count) to ceil((g + 1) n / count) - 1 of n; without words it is 0.
     """
@@ -102,9 +104,9 @@ class ConsistencyRefinement(nn.Module):
         self.to_image_ff = FeedForward(dim, hidden)
 
     def start_as_identity(self) -> None:
-        """Let every residual branch start at 0, so that CLIP's tokens pass, normalised, until a branch has learnt.
+        """Start every residual branch at 0, so that CLIP's tokens pass, normalised, at first.
 
-        Random branches would mix the same words into every image token, and cost the alignment that CLIP brings.
+        Random branches would mix the same words into every image token, and destroy CLIP's alignment.
         """
         for module in self.modules():
             if isinstance(module, (Attention, FeedForward)):

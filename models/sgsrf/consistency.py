@@ -1,4 +1,4 @@
-"""The relations that vision induces between words, and the loss that holds them to those of language (3.2.2)."""
+"""Relations between words from visual attention, and the loss that aligns them with those of language (3.2.2)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEWEST = 2  # entries of a row; the cosine of rows with one positive entry is 1 whatever happens
+FEWEST = 2  # entries of a row; the cosine of rows with one positive entry is always 1
 
 
 def relations(attention_BNL: Tensor) -> Tensor:
-    """C_uu: cosine similarity between the visual responses of every two words, (B, L, L).
+    """Return C_uu: the cosine similarity between the visual responses of every two words, (B, L, L).
 
     Args:
-        attention_BNL: A_fu, how N image positions attend to L words. A word that gets none has similarity 0 to all.
+        attention_BNL: A_fu, how N image positions attend to L words. A word without attention has similarity 0 to all.
     """
     columns_BNL = F.normalize(attention_BNL, dim=1)
     with torch.autocast(columns_BNL.device.type, enabled=False):
@@ -21,9 +21,9 @@ def relations(attention_BNL: Tensor) -> Tensor:
 
 
 def consistency_loss(language_BLL: Tensor, vision_BLL: Tensor, mask_BL: Tensor) -> Tensor:
-    """1 - the mean cosine between the rows of both matrices, below the diagonal and over the words only.
+    """Return 1 - the mean cosine between the rows of both matrices, below the diagonal and over the words only.
 
-    The paper prints the sum of the cosines, which a minimiser would make opposite; the sign is turned here and 1 added.
+    The paper prints the sum of the cosines, which a minimiser would make opposite. Here its sign is flipped, plus 1.
     A row counts if it is a word's and has at least two words before it. The mean runs over all such rows of the batch;
     without any, the loss is 0.
 

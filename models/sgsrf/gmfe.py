@@ -1,5 +1,7 @@
 """Grounding-cues modulated multi-resolution feature enhancement of SAM 2's maps (3.4.1)."""
 
+# G = context tokens
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""Grounding-aware prompt generation: learnable tokens ask image and text, and become SAM 2's prompts (3.3)."""
+"""Grounding-aware prompt generation: learnable tokens attend to image and text, and become SAM 2's prompts (3.3)."""
+
+# P = prompt tokens
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class PromptBlock(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """P = [dense; sparse] through the blocks: tokens of d features, the dense one (where there is one) first."""
+    """P = [dense; sparse] through the blocks: tokens of d features, the dense token first, if any."""
 
     def __init__(
         self, dim: int, inner: int, hidden: int, heads: int, *, sparse: int, dense: bool, blocks: int = 2
@@ -39,20 +41,20 @@ class PromptGenerator(nn.Module):
         """Build for `sparse` sparse tokens, and a dense one if `dense`."""
         super().__init__()
         self.dense = dense
-        # Their scale does not outlast the first norm; small ones turn faster in training.
+        # The first norm removes their scale; small tokens change direction faster in training.
         self.tokens_PC = nn.Parameter(0.02 * torch.randn(dense + sparse, dim))
         self.positions_PC = nn.Parameter(torch.randn(dense + sparse, dim))
         self.blocks = nn.ModuleList(PromptBlock(dim, inner, hidden, heads) for _ in range(blocks))
 
     def start_from_words(self) -> None:
-        """Let every residual branch start at 0 but the attention to the text: prompts that say what the words say."""
+        """Start every residual branch at 0 except the attention to the text: the first prompts consist of the words."""
         for block in self.blocks:
             assert isinstance(block, PromptBlock)
             for branch in (block.of_prompts, block.to_image, block.to_image_ff, block.to_text_ff):
                 branch.start_at_zero()
 
     def forward(self, patches_BNC: Tensor, words_BLC: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the sparse tokens (B, P, C) and the dense one (B, C), None where there is none."""
+        """Return the sparse tokens (B, P, C) and the dense one (B, C), or None."""
         prompts_BPC = self.tokens_PC.to(words_BLC.dtype).expand(len(words_BLC), -1, -1)
         positions_PC = self.positions_PC.to(words_BLC.dtype)
         for block in self.blocks:
@@ -79,6 +81,6 @@ class DenseMap(nn.Module):
 
 
 def mean_word(words_BLC: Tensor, mask_BL: Tensor) -> Tensor:
-    """The average of the words, (B, C); 0 without any."""
+    """Return the average of the words, (B, C); 0 without any."""
     mask_BL1 = mask_BL[..., None].to(words_BLC.dtype)
     return (words_BLC * mask_BL1).sum(1) / mask_BL1.sum(1).clamp_min(1)

@@ -1,5 +1,7 @@
 """Attention, and feed-forward layers with a residual and a norm behind it; for refinement and prompt generation."""
 
+# M = tokens that are attended to
+
 from __future__ import annotations
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Scaled dot-product attention with projections on both sides.
 
-    The keys' projection has no bias, which the softmax would take away again.
+    The keys' projection has no bias, because the softmax cancels it.
     """
 
     def __init__(self, dim: int, inner: int, heads: int) -> None:
@@ -25,14 +27,14 @@ class Attention(nn.Module):
     def forward(
         self, queries_BNC: Tensor, keys_BMC: Tensor, values_BMC: Tensor, mask_BM: Tensor | None = None
     ) -> Tensor:
-        """Return what the N queries find, (B, N, C).
+        """Return the attended values for the N queries, (B, N, C).
 
         Args:
-            queries_BNC: tokens that ask.
-            keys_BMC: tokens that are compared with them.
-            values_BMC: tokens that are handed over.
-            mask_BM: True where a token may be attended to, None for all. Without any such token nothing is found: 0
-                goes into the output projection.
+            queries_BNC: tokens that the queries are made of.
+            keys_BMC: tokens that the keys are made of.
+            values_BMC: tokens that the values are made of.
+            mask_BM: True where a token may be attended to, None for all. Without any such token, the
+                input of the output projection is 0.
         """
         query, key, value = self._project(queries_BNC, keys_BMC, values_BMC)
         allowed_BM, any_B = _at_least_one(mask_BM)
@@ -42,7 +44,7 @@ class Attention(nn.Module):
     def with_weights(
         self, queries_BNC: Tensor, keys_BMC: Tensor, values_BMC: Tensor, mask_BM: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return what `forward` returns, and the weights (B, N, M) in float32, averaged over the heads."""
+        """Return the output of `forward`, and the weights (B, N, M) in float32, averaged over the heads."""
         query, key, value = self._project(queries_BNC, keys_BMC, values_BMC)
         allowed_BM, any_B = _at_least_one(mask_BM)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
@@ -54,7 +56,7 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Let it find nothing until it has learnt; after `initialise`, which sets the bias to 0."""
+        """Start with an output of 0; call it after `initialise`, which sets the bias to 0."""
         self.out.weight.zero_()
 
     def _project(self, *tokens: Tensor) -> list[Tensor]:
@@ -72,7 +74,7 @@ class Attention(nn.Module):
 
 
 def _at_least_one(mask_BM: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The mask with empty rows opened, so that their softmax stays finite, and which rows were not empty."""
+    """Return the mask with empty rows set to True, for a finite softmax, and which rows were not empty."""
     if mask_BM is None:
         return None, None
     any_B = mask_BM.any(1)
@@ -94,19 +96,19 @@ class FeedForward(nn.Module):
 
     @torch.no_grad()
     def start_at_zero(self) -> None:
-        """Let it add nothing until it has learnt; after `initialise`, which sets the bias to 0."""
+        """Start with an addition of 0; call it after `initialise`, which sets the bias to 0."""
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         last.weight.zero_()
 
 
 def mlp(dim: int, inner: int, out: int) -> nn.Sequential:
-    """Two linear layers with a GELU in between."""
+    """Build two linear layers with a GELU in between."""
     return nn.Sequential(nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, out))
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights of the linear layers by Xavier's rule, biases 0: what an attention finds starts as large as its input."""
+    """Draw the weights of the linear layers by Xavier's rule and set biases to 0; this keeps the input's scale."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -1,4 +1,6 @@
-"""The network: CLIP's tokens are refined together, become prompts, and SAM 2 draws the mask."""
+"""The network: CLIP's tokens are refined together, become prompts, and SAM 2 decodes the mask."""
+
+# P = sparse prompt tokens, G = context tokens
 
 from __future__ import annotations
 
@@ -54,21 +56,21 @@ class SGSRF(ImageFirstSegmenter):
         prompt_width: int = 512,
         hidden: int = 512,
     ) -> None:
-        """Build the model; None stands for the paper's size. The views' sides are those of both encoders.
+        """Build the model; None means the paper's size. The views' sides are those of both encoders.
 
         Args:
             clip: fields of `rrsis_bench.backbones.clip.ClipConfig`.
             sam2: fields of `rrsis_bench.backbones.sam2.Sam2Config`.
             prompts: ``"gpg"``; ``"text"`` makes the sparse prompts from CLIP's words alone, without CLIP's image tower
                 and every other part (Table 7, first row).
-            dense: where the dense prompt's map comes from: the dense ``"token"``, ``"text_pool"`` (the mean word, as
-                in RSRefSeg2), or ``"none"``: SAM's own embedding of "no mask" (Table 7).
+            dense: source of the dense prompt's map: the dense ``"token"``, ``"text_pool"`` (the mean word, as in
+                RSRefSeg2), or ``"none"``: SAM's own embedding of "no mask" (Table 7).
             sparse_tokens: N_p (Table 8).
             bcmi: both ways of attention between text and image; off leaves the image's attention to the text (Table 7).
             context_tokens: N_g (Table 8); 0 leaves out the context-enhanced structure (Table 7, CLSM).
             context_init: ``"pooled"`` from the words, ``"zero"`` or ``"random"`` (Table 8).
             gmfe: enhancement of SAM's features by the grounding cues (Table 7).
-            gmfe_alpha: where the learnable weight of the cues starts: small beside features that SAM 2 has learnt.
+            gmfe_alpha: initial value of the learnable weight of the cues; small for pretrained features of SAM 2.
             consistency: lambda, weight of the structural consistency loss; 0 leaves it out (Tables 7 and 8).
             heads: attention heads of refinement and prompt generation.
             prompt_width: width inside the attention of the prompt generation.
@@ -122,7 +124,7 @@ class SGSRF(ImageFirstSegmenter):
         self._drop_unused()
 
     def _drop_unused(self) -> None:
-        """A tower that a switch leaves without any use goes; a part of SAM's takes no gradient, and its twin does."""
+        """Delete a tower that the switches leave unused, and train only the part of SAM that the dense prompt uses."""
         if self.prompts == "text":
             del self.clip.visual
         prompt_encoder = self.sam2.sam.prompt_encoder
@@ -131,7 +133,7 @@ class SGSRF(ImageFirstSegmenter):
             prompt_encoder.mask_embed.requires_grad_(False)
 
     def encode_image(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features of both image towers: ``s4``, ``s8``, ``s16`` (B, C, H, W) and ``patches`` (B, N, D)."""
+        """Return features of both image towers: ``s4``, ``s8``, ``s16`` (B, C, H, W) and ``patches`` (B, N, D)."""
         features = self.sam2.encode_image(views["sam"])
         encoded = {"s4": features.s4_BCHW, "s8": features.s8_BCHW, "s16": features.s16_BCHW}
         if self.prompts == "gpg":
@@ -163,11 +165,11 @@ class SGSRF(ImageFirstSegmenter):
         return SegmenterOutput(self.sam2.decode(SamFeatures(*maps), self.sparse(sparse_BPC), dense_BCHW), losses)
 
     def _no_mask(self, map_BCHW: Tensor) -> Tensor:
-        """SAM's embedding of "no mask" at every position."""
+        """Return SAM's embedding of "no mask" at every position."""
         return self.sam2.sam.prompt_encoder.no_mask_embed.weight[..., None, None].expand_as(map_BCHW)
 
     def frozen_parts(self) -> dict[str, str]:
-        """The backbones, and where their weights are; empty where nothing of them is frozen."""
+        """Return the sources of the backbones' weights; empty if nothing is frozen."""
         return {
             f"{name}.": part.config.weights
             for name, part in (("clip", self.clip), ("sam2", self.sam2))
@@ -175,7 +177,7 @@ class SGSRF(ImageFirstSegmenter):
         }
 
     def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - every parameter is decayed
-        """The paper names no exception."""
+        """Decay every parameter: the paper names no exception."""
         return False
 
 
