@@ -1,4 +1,4 @@
-"""BibTeX of a model's paper, of a dataset's paper and of this suite, from their cards and ``CITATION.cff``."""
+"""BibTeX for a model's paper, a dataset's paper and this suite, from their cards and ``CITATION.cff``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import yaml
 from rrsis_bench import registry
 from rrsis_bench.config.cards import data_config
 from rrsis_bench.errors import unknown
+from rrsis_bench.resources import ROOT
 
 
-def cite(model: str, data: str, root: Path = registry.ROOT) -> str:
-    """Entries ready to paste; a card's own `bibtex` where it has one, else an entry of what the card gives.
+def cite(model: str, data: str, root: Path = ROOT) -> str:
+    """Return BibTeX entries: a card's own `bibtex` if it has one, else an entry from its other fields.
 
     Args:
         model: a model's name.
@@ -55,7 +56,7 @@ def _entry(name: str, card: Mapping[str, Any]) -> str:
 
 
 def _suite(root: Path) -> str:
-    """This suite, as ``CITATION.cff`` describes it."""
+    """Return the suite's entry, from ``CITATION.cff``."""
     cff = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
     names = [
         f"{{{_bib(author['name'])}}}"
@@ -78,5 +79,5 @@ def _bibtex(kind: str, key: str, fields: Mapping[str, str]) -> str:
 
 
 def _bib(text: str) -> str:
-    """Characters that BibTeX would read as commands, escaped."""
+    """Escape characters that BibTeX would read as commands."""
     return re.sub(r"([&%$#_])", r"\\\1", text)

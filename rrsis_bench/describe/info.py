@@ -1,4 +1,4 @@
-"""``rrsis-bench data info``: a dataset's card, its layout on disk, and what lies at the root."""
+"""``rrsis-bench data info``: a dataset's card, its files on disk, and the contents of its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rrsis_bench.data.formats import SPLITS, DatasetIndex, format_module, read_i
 from rrsis_bench.errors import UserError
 
 CHEAP_BYTES = 256 * 2**20
-"""The fingerprint reads every picture; up to this much in all it is made without being asked for."""
+"""The fingerprint reads every image. Up to this total size it is computed without --fingerprint."""
 
 
 def show_card(config: Mapping[str, Any], console: Console) -> None:
@@ -34,7 +34,7 @@ def show_card(config: Mapping[str, Any], console: Console) -> None:
     table.add_column(overflow="fold")
     table.add_row("get it", escape(str(card["get"])))
     if card.get("side"):
-        table.add_row("pictures", f"{card['side']} pixels along the longer side")
+        table.add_row("images", f"{card['side']} pixels along the longer side")
     table.add_row("licence", escape(str(card["licence"])))
     table.add_row("format", escape(str(config["format"])))
     if config["counts"]:
@@ -56,17 +56,17 @@ def layout_of(fmt: str) -> str:
 def show_found(
     config: Mapping[str, Any], root: Path, expected: Mapping[str, int] | None, console: Console, *, deep: bool = False
 ) -> bool:
-    """Print what lies at `root`: samples per split beside the expected ones, and the fingerprint where it is cheap.
+    """Print the contents of `root`: found and expected samples per split, and the fingerprint if it is cheap.
 
     Args:
         config: the ``data`` node.
         root: the dataset's folder.
         expected: samples per split, or None.
         console: where to.
-        deep: make the fingerprint whatever it costs.
+        deep: always compute the fingerprint.
 
     Returns:
-        Whether all splits can be read.
+        True if all splits can be read.
     """
     options = dict(config.get("options") or {})
     try:
@@ -74,7 +74,7 @@ def show_found(
         index.require_readable(SPLITS)
     except UserError as error:
         console.print(f"\n[yellow]not usable in {escape(str(root))}:[/]", highlight=False)
-        reason = str(error).partition("\n\n")[0]  # what follows says where to get it, as the card does
+        reason = str(error).partition("\n\n")[0]  # the rest says where to get the dataset, like the card
         console.print(escape(indent(reason, "  ")), soft_wrap=True, highlight=False)
         console.print(
             f"  Details: rrsis-bench data verify {config['name']} --data-root {escape(str(root))}", soft_wrap=True
@@ -90,19 +90,19 @@ def show_found(
     console.print()
     console.print(table)
     if expected and index.counts != dict(expected):
-        console.print("[yellow]Not the published numbers of samples: rows on it are shown unranked.[/]")
+        console.print("[yellow]The numbers of samples differ from the published ones: its rows are unranked.[/]")
     for note in (note for split in SPLITS for note in index.notes.get(split, ())):
         console.print(escape(note), highlight=False)
     size = _bytes(index)
     if size <= CHEAP_BYTES or deep:
-        with console.status(f"reading {size / 2**30:.2f} GiB of pictures"):
+        with console.status(f"reading {size / 2**30:.2f} GiB of images"):
             digest = fingerprint(index)
         console.print(f"fingerprint {digest}", soft_wrap=True, highlight=False)
     else:
-        console.print(f"fingerprint: not made ({size / 2**30:.1f} GiB of pictures to read); --fingerprint makes it")
+        console.print(f"fingerprint: not computed ({size / 2**30:.1f} GiB of images). Use --fingerprint.")
     return True
 
 
 def _bytes(index: DatasetIndex) -> int:
-    """Return the bytes of all image files."""
+    """Return the total size in bytes of all image files."""
     return sum(Path(image).stat().st_size for image in {row.image for row in index.all_rows()})

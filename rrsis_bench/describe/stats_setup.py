@@ -1,4 +1,4 @@
-"""Which tokenizer and which token limit ``rrsis-bench data stats`` counts with."""
+"""Choose the tokenizer and the token limit for ``rrsis-bench data stats``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rrsis_bench.interfaces import ReferringDataset
 
 
 def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
-    """Compose what a run of this dataset, model and size would read.
+    """Compose the configuration of a run with this dataset, model and size.
 
     Args:
         data: a name of ``conf/data``.
@@ -45,24 +45,24 @@ def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
 def text_limit(
     config: dict[str, Any], train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
 ) -> TextLimit | None:
-    """The tokenizer that a run reads (a vocabulary of the training expressions for ``wordpiece``) and the token limit.
+    """Return a run's tokenizer (for ``wordpiece`` from the training expressions) and its token limit.
 
     Args:
         config: from `configure`.
         train: the training split.
         max_tokens: another limit than the model's, or None.
-        console: says why word-pieces are left out, where the tokenizer is not at hand.
-        strict: refuse instead.
+        console: reports why word-pieces are not counted if the tokenizer is not available.
+        strict: raise instead.
 
     Raises:
-        UserError: `max_tokens` leaves no room, or the tokenizer is not at hand and `strict` is set.
+        UserError: `max_tokens` is too small, or the tokenizer is not available and `strict` is set.
     """
     source = tokenizer_source(config)
     args, limit = config["model"]["args"], max_tokens
     if limit is None:
         limit = int(config["text"].get("context_length") or args["max_tokens"])
     if limit < 3:
-        raise UserError(f"--max-tokens {limit} leaves no room for a word beside two special tokens.")
+        raise UserError(f"--max-tokens {limit} must be at least 3: two special tokens and a word.")
     try:
         if source == WORDPIECE:
             tokenizer = build_vocabulary(config, (train[index].expression for index in range(len(train))))

@@ -24,6 +24,7 @@ from rrsis_bench.predict.sources import scaling
 from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.predict.sources.source import Cropped, Source, Window
 from rrsis_bench.predict.warnings import collect_warnings
+from rrsis_bench.resources import ROOT
 from rrsis_bench.run import build
 from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
@@ -146,7 +147,7 @@ class Predictor:
         data = config["data"]
         origin = ModelProvenance(
             config["model"]["name"], run_id, str(path), weights_sha256, data["name"], trained_side(data),
-            git_state(registry.ROOT)[0],
+            git_state(ROOT)[0],
         )  # fmt: skip
         return cls(engine, origin)
 

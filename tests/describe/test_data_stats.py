@@ -100,7 +100,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path, capsys):
     for extra, message in (
         (["--model", "fianett"], "Did you mean fianet"),
         (["--size", "tinny"], "Did you mean tiny"),
-        (["--size", "tiny", "--max-tokens", "2"], "no room"),
+        (["--size", "tiny", "--max-tokens", "2"], "--max-tokens 2"),
         (["--out", "figure.svg"], ".png"),
     ):
         assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root), *extra]) == 2
@@ -138,9 +138,9 @@ def test_info_leaves_an_expensive_fingerprint_out(tmp_path, capsys, monkeypatch)
     root = write_fake_rrsisd(tmp_path / "data").root
     monkeypatch.setattr("rrsis_bench.describe.info.CHEAP_BYTES", 10)
     assert cli.main(["data", "info", "rrsisd", "--data-root", str(root)]) == 0
-    assert "fingerprint: not made" in capsys.readouterr().out
+    assert "fingerprint: not computed" in capsys.readouterr().out
     assert cli.main(["data", "info", "rrsisd", "--data-root", str(root), "--fingerprint"]) == 0
-    assert "not made" not in capsys.readouterr().out
+    assert "not computed" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fmt", known_formats())

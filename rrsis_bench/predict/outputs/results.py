@@ -38,7 +38,7 @@ class Prediction:
     @property
     def mask(self) -> np.ndarray:
         """Bool (H, W); False where the image holds no data."""
-        return np.equal(self.values, 1)
+        return np.asarray(self.values == 1)
 
     def to_geotiff(self, path: str | Path, *, probability: bool = False) -> Path:
         """Write the mask (or the probabilities, in 254 steps) as a GeoTIFF; needs the extra ``[geo]``."""

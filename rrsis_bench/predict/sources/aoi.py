@@ -70,5 +70,5 @@ class AreaOfInterest(Cropped):
 
         placed = self._in_source(window)
         origin = Affine.translation(placed.x, placed.y)
-        inside_HW: np.ndarray = geometry_mask([self._area], (window.height, window.width), origin, invert=True)
-        return inside_HW & super().valid(window)
+        inside_HW = geometry_mask([self._area], (window.height, window.width), origin, invert=True)
+        return np.logical_and(inside_HW, super().valid(window))
