@@ -12,56 +12,73 @@ from rrsis_bench.resources import LEADERBOARDS
 if TYPE_CHECKING:
     from rrsis_bench.results.board.rows import BoardRow
 
-ROOT = Path("leaderboards")
 RESAMPLES = 10_000  # that of `rrsis_bench.eval.bootstrap`, which --help does not import
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
     board = verbs.add_parser(
         "leaderboard",
-        help="a dataset's rows, ranked within one protocol, with intervals",
-        description="A dataset's rows. The rank is 1 + the number of rows whose mIoU is significantly higher (paired "
-        "test on the samples, Holm's correction over all pairs), so rows that the data cannot tell apart share a rank.",
+        help="show a dataset's rows, ranked within one protocol, with intervals",
+        description="Show a dataset's rows. The rank is 1 + the number of rows with a significantly higher mIoU (paired "
+        "test on the samples, Holm's correction over all pairs). Rows without a significant difference share a rank.",
+        epilog="example: rrsis-bench leaderboard rrsisd --by size",
     )
     board.add_argument("data", help="dataset")
     board.add_argument("--split", choices=["train", "val", "test"], help="only this split")
     board.add_argument("--protocol", help="only this protocol (conf/protocol)")
-    board.add_argument("--with-published", action="store_true", help="also the numbers printed in papers, unranked")
+    board.add_argument(
+        "--with-published", action="store_true", help="also show the numbers printed in papers, unranked"
+    )
     board.add_argument(
         "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
     )
     board.add_argument(
         "--by", choices=["size", "category", "threshold", "control", "targets", "language"],
-        help="in the terminal: mIoU of all rows per size class, category, language control, number of targets (with "
-        "N-acc and T-acc) or language; Pr@X per threshold",
+        help="in the terminal: scores of all rows per size class, category, language control, number of targets "
+        "(with N-acc and T-acc) or language; Pr@X per threshold",
     )  # fmt: skip
     board.set_defaults(call=_leaderboard)
 
     compare = verbs.add_parser(
         "compare",
-        help="two rows of a leaderboard, or two leaderboard files, and their differences",
-        description="Two rows of a leaderboard with a paired test of their differences, or two leaderboard files: "
-        "rrsis-bench compare lavt fianet --data rrsisd | rrsis-bench compare old.csv new.csv",
+        help="compare two rows of a leaderboard, or two leaderboard files",
+        description="Compare two rows of a leaderboard with a paired test of their differences, or two leaderboard "
+        "files.",
+        epilog="examples: rrsis-bench compare lavt fianet --data rrsisd; rrsis-bench compare old.csv new.csv",
     )
     compare.add_argument("a", help="model, model with its variant in quotes, run id; or a .csv file")
-    compare.add_argument("b", help="likewise")
+    compare.add_argument("b", help="the other one, given like the first")
     compare.add_argument("--data", help="dataset of the leaderboard")
     compare.add_argument("--split", choices=["train", "val", "test"], help="only rows of this split")
     compare.add_argument("--protocol", help="only rows of this protocol")
     compare.add_argument("--resamples", type=_positive, default=RESAMPLES, metavar="N", help="default: %(default)s")
     compare.add_argument("--format", default="table", choices=["table", "csv", "md"], help="default: %(default)s")
-    compare.add_argument("--data-root", type=Path, help="the dataset's folder, for the expressions")
+    compare.add_argument("--data-root", type=Path, help="the dataset's folder, to show the expressions")
+    compare.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     compare.set_defaults(call=_compare)
 
-    report = verbs.add_parser("report", help="write the tables anew from the records and show one")
+    report = verbs.add_parser(
+        "report",
+        help="write all tables and the report page from the records, and show one table",
+        epilog="example: rrsis-bench report rrsisd --markdown",
+    )
     report.add_argument("data", help="dataset of the leaderboard")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(call=_report)
     for parser in (board, compare, report):
-        parser.add_argument("--root", type=Path, default=ROOT, help="results.root (default: %(default)s)")
+        parser.add_argument(
+            "--leaderboards",
+            type=Path,
+            default=Path("leaderboards"),
+            help="folder of the tables (default: %(default)s)",
+        )
 
-    cite = verbs.add_parser("cite", help="BibTeX of a model's paper, a dataset's paper and this suite")
+    cite = verbs.add_parser(
+        "cite",
+        help="print BibTeX of a model's paper, a dataset's paper and this suite",
+        epilog="example: rrsis-bench cite lavt rrsisd",
+    )
     cite.add_argument("model", help="model")
     cite.add_argument("data", help="dataset")
     cite.set_defaults(call=_cite)
@@ -76,20 +93,22 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
     if args.by and args.format != "table":
         raise UserError(
-            f"--by is for the terminal; with --format {args.format}, leave it out. The files "
-            f"{args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these figures."
+            f"--by {args.by} is for the terminal and cannot be used with --format {args.format}. Leave one of them out. "
+            f"The files {args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these numbers."
         )
-    rows = _rows(args.root, args.data)
+    rows = _rows(args.leaderboards, args.data)
     printed = published.overall(LEADERBOARDS, args.data, args.split) if args.with_published else []
     if not rows and not printed:
-        raise _nothing(args.root, args.data)
+        raise _nothing(args.leaderboards, args.data)
     chosen = [
         row for row in rows
         if args.split in (None, row.head.split) and args.protocol in (None, row.head.protocol.name)
     ]  # fmt: skip
     if rows and not chosen and not printed:
         there = ", ".join(dict.fromkeys(f"{row.head.split} under {row.head.protocol.name}" for row in rows))
-        raise UserError(f"{args.root} has no such row of {args.data}. There are rows on: {there}.")
+        raise UserError(
+            f"{args.leaderboards} has no row of {args.data} for this --split and --protocol. There are rows on: {there}."
+        )
     if args.format == "csv":
         print(formats.table_csv(chosen, printed), end="")
     elif args.format == "md":
@@ -115,7 +134,7 @@ def _compare(args: argparse.Namespace) -> int:
     if any(as_files):
         if not all(as_files):
             raise UserError(
-                "A leaderboard file can only be compared with another one: name two .csv files, or two rows."
+                "A leaderboard file can only be compared with another one. Give two .csv files, or two rows."
             )
         found = compare_files(Path(args.a), Path(args.b))
         if args.format == "table":
@@ -124,10 +143,10 @@ def _compare(args: argparse.Namespace) -> int:
             print((show_compare.files_csv if args.format == "csv" else show_compare.files_markdown)(found), end="")
         return 0
     if args.data is None:
-        raise UserError("Which leaderboard? Give --data DATASET (or two .csv files).")
+        raise UserError("--data is missing: give the dataset of the leaderboard, or two .csv files.")
     result = compare.compare(
-        args.root, args.a, args.b, args.data, split=args.split, protocol=args.protocol, resamples=args.resamples,
-        expressions=lambda record: expressions(record, args.data_root),
+        args.leaderboards, args.a, args.b, args.data, split=args.split, protocol=args.protocol, resamples=args.resamples,
+        expressions=lambda record: expressions(record, args.data_root, args.runs),
     )  # fmt: skip
     if args.format == "table":
         show_compare.comparison(Console(), result)
@@ -144,10 +163,10 @@ def _report(args: argparse.Namespace) -> int:
     from rrsis_bench.results.render import text as formats
     from rrsis_bench.results.render.terminal import board as show
 
-    leaderboards.regenerate(args.root)
-    rows = _rows(args.root, args.data)
+    leaderboards.regenerate(args.leaderboards)
+    rows = _rows(args.leaderboards, args.data)
     if not rows:
-        raise _nothing(args.root, args.data)
+        raise _nothing(args.leaderboards, args.data)
     if args.markdown:
         missing = f"No row of {args.data} is ranked; the table without --markdown gives the reasons."
         print(formats.markdown(rows) or missing)

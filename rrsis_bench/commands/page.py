@@ -13,24 +13,33 @@ if TYPE_CHECKING:
     from rrsis_bench.results.record.schema import Record
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
     gallery = verbs.add_parser(
         "gallery",
-        help="write a run's page of worst, best and most disagreed predictions",
-        description="Write runs/<RUN>/report.html anew from the masks that predictions=save keeps.",
+        help="write a page with a run's worst, best and most different predictions",
+        description="Write runs/<RUN>/report.html from the masks that predictions=save keeps.",
+        epilog="example: rrsis-bench gallery lavt-rrsisd-paper-s0-0123abcd",
     )
     gallery.add_argument("run", help="run id")
-    gallery.add_argument("--against", metavar="RUN", help="another run id: also show where the two disagree most")
-    gallery.add_argument("--runs", type=Path, default=Path("runs"), help="runs.root (default: %(default)s)")
+    gallery.add_argument(
+        "--against", metavar="RUN", help="another run id: also show the samples on which the two differ most"
+    )
+    gallery.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     gallery.set_defaults(call=_gallery)
 
-    figures = verbs.add_parser("figures", help="the leaderboard's charts as PNG and SVG, for papers")
+    figures = verbs.add_parser(
+        "figures",
+        help="write the leaderboard's charts as PNG and SVG, for papers",
+        epilog="example: rrsis-bench figures rrsisd --out figures",
+    )
     figures.add_argument("data", help="dataset of the leaderboard")
-    figures.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    figures.add_argument("--out", type=Path, required=True, help="folder of the images")
     figures.add_argument("--split", default="test", choices=("test", "val", "train"), help="default: %(default)s")
     figures.add_argument("--protocol", default="native", help="default: %(default)s")
-    figures.add_argument("--root", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    figures.add_argument(
+        "--leaderboards", type=Path, default=Path("leaderboards"), help="folder of the tables (default: %(default)s)"
+    )
     figures.set_defaults(call=_figures)
 
 
@@ -87,7 +96,7 @@ def _figures(args: argparse.Namespace) -> int:
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import figures
 
-    records = [record for record in store.read_all(args.root) if record.data == args.data]
-    for path in figures.write(args.root, rank(records, args.root), args.split, args.protocol, args.out):
+    records = [record for record in store.read_all(args.leaderboards) if record.data == args.data]
+    for path in figures.write(args.leaderboards, rank(records, args.leaderboards), args.split, args.protocol, args.out):
         Console().print(f"Wrote {path}", soft_wrap=True)
     return 0

@@ -9,30 +9,35 @@ from pathlib import Path
 from rrsis_bench.resources import LEADERBOARDS
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
-    published = verbs.add_parser("published", help="the numbers that papers print, and what they tell about themselves")
+    published = verbs.add_parser("published", help="show and audit the numbers that papers print")
     what = published.add_subparsers(dest="what", required=True)
 
     audit = what.add_parser(
         "audit",
         help="check printed averages, shifted category labels and disagreements between papers",
-        description="Recompute, from the CSV files alone: printed averages against the mean of their rows, the "
-        "correlation of category columns between papers per shift of their labels, and the scores of one method that "
-        "papers print differently.",
+        description="Compute from the CSV files: printed averages against the mean of their rows, the correlation of "
+        "category columns between papers for each shift of their labels, and scores of one method that papers print "
+        "differently.",
+        epilog="example: rrsis-bench published audit --metric oiou",
     )
     audit.add_argument("--metric", default="miou", help="of the disagreements (default: %(default)s)")
     audit.add_argument("--json", action="store_true", help="machine-readable, disagreements in all metrics")
     audit.set_defaults(call=_audit)
 
-    show = what.add_parser("show", help="a dataset's printed numbers with their paper and table")
+    show = what.add_parser(
+        "show",
+        help="show a dataset's printed numbers with their paper and table",
+        epilog="example: rrsis-bench published show rrsisd --split test",
+    )
     show.add_argument("data", help="dataset")
     show.add_argument("--split", help="only this split")
     show.add_argument("--metric", help="only this metric, with one column per paper's table")
     show.set_defaults(call=_show)
     for parser in (audit, show):
         parser.add_argument(
-            "--root", type=Path, default=LEADERBOARDS, help="folder with published/ (default: the suite's own)"
+            "--leaderboards", type=Path, default=LEADERBOARDS, help="folder with published/ (default: the suite's own)"
         )
 
 
@@ -45,7 +50,7 @@ def _audit(args: argparse.Namespace) -> int:
     from rrsis_bench.results.render.terminal import published as published_show
 
     _require_metric(args.metric)
-    result = published_audit.audit(args.root)
+    result = published_audit.audit(args.leaderboards)
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False))
     else:
@@ -62,9 +67,9 @@ def _show(args: argparse.Namespace) -> int:
 
     if args.metric is not None:
         _require_metric(args.metric)
-    rows = published.overall(args.root, args.data)
+    rows = published.overall(args.leaderboards, args.data)
     if not rows:
-        raise unknown("dataset with published numbers", args.data, published.datasets(args.root) or ["none"])
+        raise unknown("dataset with published numbers", args.data, published.datasets(args.leaderboards) or ["none"])
     splits = sorted({row.split for row in rows})
     if args.split not in (None, *splits):
         raise UserError(f"No paper prints numbers of {args.data} {args.split}. Splits: {', '.join(splits)}")

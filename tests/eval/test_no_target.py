@@ -98,11 +98,11 @@ def test_the_splits_are_shown_and_the_record_is_audited(tmp_path, root, capsys, 
     stored(tmp_path, root, NATIVE, -1.0)
     assert store.audit(tmp_path) == 1
     monkeypatch.setenv("COLUMNS", "160")
-    assert cli.main(["leaderboard", "nwpu_refer", "--by", "targets", "--root", str(tmp_path)]) == 0
+    assert cli.main(["leaderboard", "nwpu_refer", "--by", "targets", "--leaderboards", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     for word in ("single", "multi", "no_target", "n=10", "N-acc", "T-acc", "33.3", "100.0"):
         assert word in shown
-    assert cli.main(["leaderboard", "nwpu_refer", "--by", "language", "--root", str(tmp_path)]) == 0
+    assert cli.main(["leaderboard", "nwpu_refer", "--by", "language", "--leaderboards", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     for word in ("en", "zh", "n=15", "33.3"):
         assert word in shown

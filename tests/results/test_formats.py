@@ -71,7 +71,7 @@ def test_the_leaderboard_verb_filters_and_names_what_there_is(tmp_path, capsys, 
     monkeypatch.setenv("COLUMNS", "120")
     put(tmp_path, model="lavt", quality=0.4)
     put(tmp_path, model="lavt", split="val", run_id="on-val")
-    root = ["--root", str(tmp_path)]
+    root = ["--leaderboards", str(tmp_path)]
     assert cli.main(["leaderboard", "synthetic", "--split", "val", "--format", "csv", *root]) == 0
     assert [line["split"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["val"]
     assert cli.main(["leaderboard", "synthetic", *root]) == 0
@@ -88,7 +88,9 @@ def test_printed_numbers_stand_beside_measured_ones_without_a_rank(tmp_path, cap
     monkeypatch.setenv("COLUMNS", "120")
     shutil.copytree(registry.ROOT / "leaderboards" / "published", tmp_path / "published")
     put(tmp_path, model="lavt", data="rrsisd")
-    assert cli.main(["leaderboard", "rrsisd", "--split", "test", "--with-published", "--root", str(tmp_path)]) == 0
+    assert (
+        cli.main(["leaderboard", "rrsisd", "--split", "test", "--with-published", "--leaderboards", str(tmp_path)]) == 0
+    )
     shown = capsys.readouterr().out
     measured, printed = shown.split(formats.AS_PRINTED.split(":")[0])
     assert "lavt" in measured

@@ -40,7 +40,7 @@ def site(tmp_path_factory, fake_root) -> Path:
         for split in ("val", "test")
     ]
     rows = rank(store.read_all(root), root)
-    (root / page.INDEX).write_bytes(page.render(rows, {"rrsisd": printed}, page.bounds_at(root)))
+    (root / page.INDEX).write_bytes(page.render(rows, {"rrsisd": printed}))
 
     dataset, table, preds = open_split("rrsisd", fake_root, "test"), CountsTable(), {}
     for index in range(len(dataset)):

@@ -316,7 +316,7 @@ def test_a_copied_column_is_no_second_witness():
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_audit_reads_well_at_any_width(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    assert run("audit", "--root", str(ROOT)) == 0
+    assert run("audit", "--leaderboards", str(ROOT)) == 0
     text = capsys.readouterr().out
     assert max(map(cell_len, text.splitlines())) <= width
     assert "…" not in text
@@ -332,7 +332,7 @@ def test_the_audit_reads_well_at_any_width(width, monkeypatch, capsys):
 
 
 def test_the_audit_as_json(capsys):
-    assert run("audit", "--json", "--root", str(ROOT)) == 0
+    assert run("audit", "--json", "--leaderboards", str(ROOT)) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"averages", "repeats", "alignments", "disagreements"}
     assert sum(entry["shift"] == 1 for entry in found["alignments"]) == 7
@@ -340,12 +340,12 @@ def test_the_audit_as_json(capsys):
 
 def test_show_prints_a_dataset_s_tables_and_one_metric_side_by_side(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    assert run("show", "refsegrs", "--root", str(ROOT)) == 0
+    assert run("show", "refsegrs", "--leaderboards", str(ROOT)) == 0
     text = capsys.readouterr().out
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "FIANet Table I: refsegrs test" in text
     assert "FIANet: the authors' code picks the checkpoint on the test split" in " ".join(text.split())
-    assert run("show", "refsegrs", "--split", "test", "--metric", "miou", "--root", str(ROOT)) == 0
+    assert run("show", "refsegrs", "--split", "test", "--metric", "miou", "--leaderboards", str(ROOT)) == 0
     text = capsys.readouterr().out
     cells = defaultdict(list, {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()})
     assert cells["LAVT"] == ["47.40", "57.30"]
@@ -362,10 +362,10 @@ def test_show_prints_a_dataset_s_tables_and_one_metric_side_by_side(monkeypatch,
 )
 def test_show_says_what_is_not_there(arguments, message):
     with pytest.raises(UserError, match=message):
-        run("show", *arguments, "--root", str(ROOT))
+        run("show", *arguments, "--leaderboards", str(ROOT))
 
 
 def test_an_unknown_metric_is_named_with_the_known_ones():
-    for verb in (["audit", "--root", str(ROOT)], ["show", "refsegrs", "--root", str(ROOT)]):
+    for verb in (["audit", "--leaderboards", str(ROOT)], ["show", "refsegrs", "--root", str(ROOT)]):
         with pytest.raises(UserError, match="miuo.*\n.*miou"):
             run(*verb, "--metric", "miuo")

@@ -314,7 +314,7 @@ class TestVerbs:
         run(tmp_path, fake_root, "controls=false")
         run(tmp_path, fake_root, "controls=false", "model=lavt")
         root = str(tmp_path / "leaderboards")
-        assert cli.main(["compare", "fianet", "lavt", "--data", "rrsisd", "--root", root]) == 0
+        assert cli.main(["compare", "fianet", "lavt", "--data", "rrsisd", "--leaderboards", root]) == 0
         shown = capsys.readouterr().out
         assert "fianet" in shown
         assert "lavt" in shown
@@ -323,7 +323,7 @@ class TestVerbs:
 
     def test_compare_with_an_unknown_model_is_a_message(self, finished, capsys):
         root = str(finished[0] / "leaderboards")
-        assert cli.main(["compare", "fianet", "nobody", "--data", "rrsisd", "--root", root]) == 2
+        assert cli.main(["compare", "fianet", "nobody", "--data", "rrsisd", "--leaderboards", root]) == 2
         assert "nobody" in capsys.readouterr().err
 
     def test_report_writes_the_tables_anew(self, finished, capsys, monkeypatch):
@@ -332,14 +332,14 @@ class TestVerbs:
         table = root / "rrsisd.csv"
         before = table.read_bytes()
         table.unlink()
-        assert cli.main(["report", "rrsisd", "--root", str(root)]) == 0
+        assert cli.main(["report", "rrsisd", "--leaderboards", str(root)]) == 0
         assert table.read_bytes() == before
         assert "fianet" in capsys.readouterr().out
-        assert cli.main(["report", "rrsisd", "--root", str(root), "--markdown"]) == 0
+        assert cli.main(["report", "rrsisd", "--leaderboards", str(root), "--markdown"]) == 0
         assert "| fianet" in capsys.readouterr().out
 
     def test_report_of_a_dataset_without_records_is_a_message(self, finished, capsys):
-        assert cli.main(["report", "synthetic", "--root", str(finished[0] / "leaderboards")]) == 2
+        assert cli.main(["report", "synthetic", "--leaderboards", str(finished[0] / "leaderboards")]) == 2
         assert "no record of synthetic" in capsys.readouterr().err
 
     def test_evaluate_scores_a_checkpoint_like_the_run_did(self, finished, fake_root, tmp_path):

@@ -269,7 +269,9 @@ def _joined(remarks: Iterator[str]) -> str:
 def _figures(root: Path, kind: str, data: str | None, row_type: type[F]) -> Iterator[F]:
     folder = root / FOLDER
     if not folder.is_dir():
-        raise UserError(f"{root} has no published numbers (no folder '{FOLDER}'). The suite's own: --root leaderboards")
+        raise UserError(
+            f"{root} has no published numbers (no folder '{FOLDER}'). The suite's own: --leaderboards leaderboards"
+        )
     ending = f"_{kind}.csv" if data is None else f"{data}_{kind}.csv"
     name = "efficiency.csv" if kind == "efficiency" else None if data is None else ending
     for path in sorted(folder.glob("*.csv")):
