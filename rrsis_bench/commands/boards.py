@@ -20,8 +20,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     board = verbs.add_parser(
         "leaderboard",
         help="show a dataset's rows, ranked within one protocol, with intervals",
-        description="Show a dataset's rows. The rank is 1 + the number of rows with a significantly higher mIoU (paired "
-        "test on the samples, Holm's correction over all pairs). Rows without a significant difference share a rank.",
+        description="Show a dataset's rows. The rank is 1 + the number of rows with a significantly higher mIoU "
+        "(paired test on the samples, Holm's correction over all pairs). Rows without a "
+        "significant difference share a rank.",
         epilog="example: rrsis-bench leaderboard rrsisd --by size",
     )
     board.add_argument("data", help="dataset")
@@ -93,7 +94,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
     if args.by and args.format != "table":
         raise UserError(
-            f"--by {args.by} is for the terminal and cannot be used with --format {args.format}. Leave one of them out. "
+            f"--by {args.by} is for the terminal and cannot be used with --format {args.format}. Leave one out. "
             f"The files {args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these numbers."
         )
     rows = _rows(args.leaderboards, args.data)
@@ -106,9 +107,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     ]  # fmt: skip
     if rows and not chosen and not printed:
         there = ", ".join(dict.fromkeys(f"{row.head.split} under {row.head.protocol.name}" for row in rows))
-        raise UserError(
-            f"{args.leaderboards} has no row of {args.data} for this --split and --protocol. There are rows on: {there}."
-        )
+        raise UserError(f"{args.leaderboards} has no such row of {args.data}. There are rows on: {there}.")
     if args.format == "csv":
         print(formats.table_csv(chosen, printed), end="")
     elif args.format == "md":
@@ -145,7 +144,8 @@ def _compare(args: argparse.Namespace) -> int:
     if args.data is None:
         raise UserError("--data is missing: give the dataset of the leaderboard, or two .csv files.")
     result = compare.compare(
-        args.leaderboards, args.a, args.b, args.data, split=args.split, protocol=args.protocol, resamples=args.resamples,
+        args.leaderboards, args.a, args.b, args.data,
+        split=args.split, protocol=args.protocol, resamples=args.resamples,
         expressions=lambda record: expressions(record, args.data_root, args.runs),
     )  # fmt: skip
     if args.format == "table":

@@ -97,6 +97,6 @@ def _figures(args: argparse.Namespace) -> int:
     from rrsis_bench.results.render import figures
 
     records = [record for record in store.read_all(args.leaderboards) if record.data == args.data]
-    for path in figures.write(args.leaderboards, rank(records, args.leaderboards), args.split, args.protocol, args.out):
+    for path in figures.write(rank(records, args.leaderboards), args.split, args.protocol, args.out):
         Console().print(f"Wrote {path}", soft_wrap=True)
     return 0

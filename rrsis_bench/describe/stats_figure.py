@@ -14,18 +14,13 @@ from rrsis_bench.describe.stats import SHARE_EDGES, DatasetStats, SplitStats
 from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED
 from rrsis_bench.files import write_files
 from rrsis_bench.results.render import fonts
-from rrsis_bench.results.render.figures import COLOURS, DPI
+from rrsis_bench.results.render.charts import COLOURS, DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_CATEGORIES = 40
-_RC: Any = {  # no mathematics: a category may contain a dollar sign
-    "font.family": fonts.OWN, "font.size": 8, "axes.titlesize": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e2e6eb", "axes.axisbelow": True,
-    "text.parse_math": False, "legend.frameon": False,
-}  # fmt: skip
 
 
 def write(stats: DatasetStats, out: Path) -> None:
@@ -37,7 +32,7 @@ def write(stats: DatasetStats, out: Path) -> None:
     from matplotlib import rc_context
 
     letters = fonts.lettering([stats.name, *_categories(stats)])
-    with rc_context({**_RC, "font.family": letters.families}):
+    with rc_context({**STYLE, "axes.titlesize": 9, "font.family": letters.families}):
         packed = io.BytesIO()
         _draw(stats, letters).savefig(packed, format="png", dpi=DPI // 2, metadata={"Software": None})
     write_files({out: packed.getvalue()})

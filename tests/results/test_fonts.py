@@ -16,7 +16,7 @@ from rrsis_bench.data.formats import open_split
 from rrsis_bench.describe import stats, stats_figure
 from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.record import store
-from rrsis_bench.results.render import figures, fonts
+from rrsis_bench.results.render import charts, figures, fonts
 from tests.fakes.custom import write_fake_custom
 from tests.fakes.records import put
 
@@ -127,7 +127,7 @@ def test_the_font_with_most_of_the_characters_is_taken_and_the_rest_said(system,
 
 @pytest.mark.parametrize("installed", [False, True])
 def test_figures_with_chinese_names_have_no_empty_boxes(system, installed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(charts, "DPI", 40)
     monkeypatch.setattr(stats_figure, "DPI", 80)
     if installed:
         system(make_font(tmp_path / "hei.ttf", "SimHei", "储油罐<蓝>"))
@@ -142,7 +142,7 @@ def test_figures_with_chinese_names_have_no_empty_boxes(system, installed, tmp_p
     found = stats.collect("custom", tree.root, datasets, None, console)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures.write(tmp_path, rank(store.read_all(tmp_path), tmp_path), "test", "native", tmp_path / "figures")
+        figures.write(rank(store.read_all(tmp_path), tmp_path), "test", "native", tmp_path / "figures")
         stats_figure.write(found, tmp_path / "stats.png")
     said = capsys.readouterr().err
     svg = (tmp_path / "figures" / "categories.svg").read_text(encoding="utf-8")

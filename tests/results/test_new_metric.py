@@ -25,7 +25,8 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setitem(
         METRICS, "missed", Metric(
             "missed", "Missed", "pixels that are missed, per pixel of the union",
-            lambda scored: (scored.union_N - scored.intersection_N, scored.union_N), higher_is_better=False, unit="px/px",
+            lambda scored: (scored.union_N - scored.intersection_N, scored.union_N),
+            higher_is_better=False, unit="px/px",
         ),
     )  # fmt: skip
     put(tmp_path, model="lavt", quality=0.4)

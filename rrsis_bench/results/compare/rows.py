@@ -232,8 +232,8 @@ def _family(
     for group, (index, gaps, wins) in found.items():
         scores = []
         for metric in names:
-            pair = (row.score(metric, *path, group).value for row in (a, b))
-            scores.append(Difference(metric, *pair, test=gaps[metric], p_holm=adjusted[metric][group]))
+            first, second = (row.score(metric, *path, group).value for row in (a, b))
+            scores.append(Difference(metric, first, second, gaps[metric], adjusted[metric][group]))
         groups.append(GroupDifference(group, len(index), wins, tuple(scores)))
     return tuple(groups)
 

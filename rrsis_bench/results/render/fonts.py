@@ -1,8 +1,7 @@
-"""Chinese in figures: matplotlib's own font has no Chinese characters and would draw an empty box for each.
+"""Fonts for Chinese text in charts. Matplotlib's own font would draw an empty box for each character.
 
-Where a text needs more than that font, a font of the system is taken beside it, character by character. Where none is
-installed, the characters are written as ``U+8239``, which can be looked up, and one line says so. Pages are HTML and
-terminals bring fonts of their own: neither needs any of this.
+A font of the system draws the characters that matplotlib's font lacks. If none is installed, the characters are written
+as their number, such as ``U+8239``, and one line says so. Pages and terminals have fonts of their own.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.eval.counts import CountsTable, SampleCounts
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.metrics import score_samples
 from rrsis_bench.files import write_files
@@ -271,7 +271,7 @@ def outline(mask_HW: np.ndarray) -> np.ndarray:
     """Bool (H, W): the pixels just outside the mask, by their four neighbours."""
     padded = np.pad(mask_HW, 1)
     grown = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    return grown & ~mask_HW
+    return np.asarray(grown & ~mask_HW)
 
 
 def _card(dataset: ReferringDataset, index: int, runs: Sequence[tuple[str, np.ndarray, float]]) -> Card:
@@ -317,7 +317,7 @@ def _picture(words: str, alt: str, image_HWC: np.ndarray) -> Picture:
     return Picture(words, alt, uri, (image_HWC.shape[1], image_HWC.shape[0]))
 
 
-def _one_per_image(order: Sequence[int], rows: Sequence, limit: int) -> list[int]:
+def _one_per_image(order: Sequence[int], rows: Sequence[SampleCounts], limit: int) -> list[int]:
     found: dict[str, int] = {}
     for index in order:
         found.setdefault(rows[index].image_id, index)

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from markupsafe import Markup
 
-from rrsis_bench.eval.metrics import METRICS, PRECISIONS, Metric
-from rrsis_bench.eval.scores import CONTROLS
-from rrsis_bench.eval.scores import Score as Value
+from rrsis_bench.eval.metrics import METRICS, Metric
+from rrsis_bench.eval.scores import CONTROLS, Score
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record.schema import Record
-from rrsis_bench.results.render.page import charts
-from rrsis_bench.results.render.page.charts import Point, Series
+from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts
+from rrsis_bench.results.render.charts import inline_svg
 from rrsis_bench.results.render.text import encoders, shown_metrics
-
-Path = tuple[str, ...]
-"""A group in a record: ``("per_category", "ship")``, ``("per_size", "pixels", "small")``."""
-
-CONTROL_LABELS = {
-    "score": ("mIoU", "with the true expression"),
-    "category_only": ("category only", "mIoU with the category's name instead of the expression"),
-    "same_image_other_expression": ("other expression", "mIoU with another expression of the same image"),
-    "shuffled_text": ("shuffled text", "mIoU with another image's expression"),
-}
-SCHEMES = {"pixels": "area, pixels", "share": "share of image"}
-SIZE_REMARKS = {"small": "<32²", "medium": "<96²", "large": "≥96²"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +48,6 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure: heading, legend of (mark, words), pictures, and what a reader must know."""
-
-    title: str
-    legend: tuple[tuple[Markup, str], ...]
-    pictures: tuple[Markup, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """Provenance of one record, for people, with the paths of its files."""
 
@@ -92,7 +69,7 @@ class Board:
     facts: tuple[str, ...]
     ranked: Table | None
     unranked: Table | None
-    charts: tuple[Chart, ...]
+    charts: tuple[tuple[str, Markup, str], ...]  # title, SVG, note
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
 
@@ -135,7 +112,11 @@ def _board(rows: Sequence[BoardRow], ident: str, crowded: bool) -> Board:
         unranked=_scores(unranked, f"{ident}-unranked", f"Unranked rows of {head.data} {head.split}")
         if unranked
         else None,
-        charts=tuple(_charts(scored, ident)) if scored else (),
+        charts=tuple(
+            (chart.title, inline_svg(chart, f"{ident}-{chart.name}"), chart.note) for chart in board_charts(scored)
+        )
+        if scored
+        else (),
         runs=tuple(_run(record, row) for row in rows for record in row.records),
         notes=tuple(noted),
     )
@@ -147,7 +128,9 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
     values = [row.score("miou") for row in rows]
     ends = [end for v in values for end in (v.value, v.lo, v.hi) if end is not None]
     metrics = shown_metrics(rows)
-    shown_controls = [name for name in reversed(CONTROLS) if any(_control(row, name) for row in rows)]
+    shown_controls = [
+        name for name in reversed(CONTROLS) if any(row.score("miou", "control", name).value is not None for row in rows)
+    ]
     columns = [
         TableColumn("#", "1 + the number of models that are significantly better"), TableColumn("Model", number=False)
     ] if ranked else [TableColumn("Model", number=False), TableColumn("Not ranked because", number=False)]  # fmt: skip
@@ -167,7 +150,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
         scores = {metric.name: _score_cell(row, metric) for metric in metrics}
         if row.score("miou").value is not None:
             score = scores["miou"]
-            forest = _with_forest(score.text, row.score("miou"), min(ends), max(ends))
+            forest = _with_forest(str(score.text), row.score("miou"), min(ends), max(ends))
             scores["miou"] = Cell(forest, score.sort, score.sub)
         params = row.mean("efficiency", "params_total")
         lines.append(
@@ -182,114 +165,16 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
     return Table(ident, caption, tuple(columns), tuple(lines))
 
 
-def _with_forest(text: str | Markup, value: Value, low: float, high: float) -> Markup:
-    return Markup("{}{}").format(text, charts.forest(value, low, high))
+def _with_forest(text: str, score: Score, low: float, high: float) -> Markup:
+    """The score with its interval drawn on the scale of the table, in percent of its width."""
+    span = (high - low) or 1.0
 
+    def place(value: float | None) -> str:
+        return f"{100 * (((score.value if value is None else value) or 0.0) - low) / span:.1f}%"
 
-def _charts(rows: Sequence[BoardRow], ident: str) -> list[Chart]:
-    """The figures of a board; curves and bars show the first few rows, so that they stay readable."""
-    few = list(rows[: charts.SLOTS])
-    slots = {id(row): min(index, charts.REST) for index, row in enumerate(rows)}
-    legend = tuple((charts.mark(slots[id(row)]), label_of(row, rows)) for row in few)
-    left_out = f" The first {len(few)} of {len(rows)} rows." if len(few) < len(rows) else ""
-    found = []
-    with_controls = [row for row in rows if any(_control(row, name) for name in CONTROLS)]
-    if with_controls:
-        found.append(_controls_chart(with_controls, rows, ident))
-    labels = list(PRECISIONS.values())
-    curves = [
-        Series(label_of(row, rows), slots[id(row)], tuple(value_of(row, name) for name in PRECISIONS)) for row in few
-    ]
-    picture = charts.thresholds(f"{ident}-pr", "Pr@X over the IoU threshold, 95% intervals", labels, curves)
-    found.append(Chart("Pr@X over the threshold (%)", legend, (picture,), f"95% intervals.{left_out}"))
-    sizes = [
-        (("per_size", scheme, name), name)
-        for scheme in SCHEMES
-        for name in dict.fromkeys(name for row in few for name in row.names("per_size", scheme))
-    ]
-    if sizes:
-        found.append(_groups_chart("mIoU by target size (%)", f"{ident}-size", few, rows, slots, sizes))
-    found += _scatter_charts(rows, slots, ident, legend)
-    categories = sorted(dict.fromkeys(name for row in few for name in row.names("per_category")))
-    if len(categories) > 1:
-        paths: list[tuple[Path, str]] = [(("per_category", name), name) for name in categories]
-        chart = _groups_chart("mIoU by category (%)", f"{ident}-cat", few, rows, slots, paths)
-        macro = [(label_of(row, rows), row.score("macro_miou").value) for row in few]
-        means = ", ".join(f"{label} {value:.2f}" for label, value in macro if value is not None)
-        note = f"{chart.note}{left_out} Mean over the categories: {means}."
-        found.append(Chart(chart.title, chart.legend, chart.pictures, note))
-    return found
-
-
-def _controls_chart(shown: Sequence[BoardRow], rows: Sequence[BoardRow], ident: str) -> Chart:
-    lines = []
-    for row in shown:
-        values = {"score": value_of(row, "miou"), **{name: _control(row, name) for name in reversed(CONTROLS)}}
-        lines.append((label_of(row, rows), {name: value for name, value in values.items() if value is not None}))
-    used = [name for name in CONTROL_LABELS if any(name in values for _, values in lines)]
-    legend = tuple((charts.control_mark(name), CONTROL_LABELS[name][0]) for name in used)
-    picture = charts.controls(f"{ident}-ctl", "mIoU and the language controls", lines)
-    note = (
-        "Each line is one model: what is left of its mIoU when the expression is taken away or cut to its category. "
-        "A model that ignores language would show its marks on top of each other."
+    return Markup('{}<span class="forest" style="--lo:{};--hi:{};--at:{}" aria-hidden="true"></span>').format(
+        text, place(score.lo), place(score.hi), place(score.value)
     )
-    return Chart("What language is worth: mIoU (%)", legend, (picture,), note)
-
-
-def _groups_chart(
-    title: str,
-    ident: str,
-    few: Sequence[BoardRow],
-    rows: Sequence[BoardRow],
-    slots: Mapping[int, int],
-    paths: Sequence[tuple[Path, str]],
-) -> Chart:
-    groups: list[tuple[str, str]] = []
-    columns: list[list[Value | None]] = []
-    scheme = ""
-    for path, name in paths:
-        if path[0] == "per_size" and path[1] != scheme:
-            scheme = path[1]
-            groups.append(("", SCHEMES[scheme]))
-            columns.append([None] * len(few))
-        sizes = sorted({n for row in few for n in row.values(*path, "n") if n is not None})
-        remark = " ".join(filter(None, (SIZE_REMARKS.get(name, ""), "/".join(map(str, sizes)))))
-        groups.append((name.replace("_", " "), remark))
-        columns.append([group_value(row, path) for row in few])
-    series = [
-        Series(label_of(row, rows), slots[id(row)], tuple(column[index] for column in columns))
-        for index, row in enumerate(few)
-    ]
-    legend = tuple((charts.mark(entry.slot), entry.label) for entry in series)
-    note = "95% intervals, images resampled; beside each name its expressions."
-    return Chart(title, legend, (charts.bars(ident, title, groups, series),), note)
-
-
-def group_value(row: BoardRow, path: Path) -> Value | None:
-    """Return the mIoU of a group, or None if the row has no such group."""
-    score = row.score("miou", *path)
-    return None if score.value is None else score
-
-
-def _scatter_charts(
-    rows: Sequence[BoardRow], slots: Mapping[int, int], ident: str, legend: tuple[tuple[Markup, str], ...]
-) -> list[Chart]:
-    pictures, devices = [], sorted({row.text("efficiency", "device") for row in rows} - {""})
-    costs = (("params_total", "parameters (M)", 1e-6), ("gflops", "GFLOPs", 1.0), ("fps", "FPS", 1.0))
-    for name, unit, factor in costs:
-        points = []
-        for row in rows:
-            x, y = row.mean("efficiency", name), value_of(row, "miou")
-            if x is not None and y is not None:
-                points.append(Point(label_of(row, rows), slots[id(row)], x * factor, y))
-        if points:
-            pictures.append(charts.scatter(f"{ident}-{name}", f"mIoU over {unit}", unit, points))
-    if not pictures:
-        return []
-    if len(rows) > charts.SLOTS:
-        legend = (*legend, (charts.mark(charts.REST), "other rows"))
-    note = "FPS measured on " + (devices[0] if len(devices) == 1 else "different devices: " + ", ".join(devices))
-    return [Chart("mIoU (%) over cost", legend, tuple(pictures), f"{note}." if devices else "")]
 
 
 def published_table(rows: Sequence[PublishedRow], ident: str, data: str) -> Table:
@@ -336,24 +221,6 @@ def _run(record: Record, row: BoardRow) -> Run:
     }
     counts = f"{where}/{record.counts.file}" if record.counts else ""
     return Run(row.label, f"{where}/{record.run_id}.json", counts, tuple((k, v) for k, v in facts.items() if v))
-
-
-def label_of(row: BoardRow, rows: Sequence[BoardRow]) -> str:
-    """The row's name, with what tells it from others of that name."""
-    others = [other for other in rows if other.label == row.label and other is not row]
-    size = f" {row.head.size}" if any(other.head.size != row.head.size for other in others) else ""
-    again = any(other.head.size == row.head.size for other in others)
-    return row.label + size + (f" {row.head.train_hash[:4]}" if again else "")
-
-
-def value_of(row: BoardRow, name: str) -> Value | None:
-    """Return a metric with its interval, or None if it was not measured."""
-    score = row.score(name)
-    return None if score.value is None else score
-
-
-def _control(row: BoardRow, name: str) -> Value | None:
-    return group_value(row, ("control", name))
 
 
 def _score_cell(row: BoardRow, metric: Metric) -> Cell:
