@@ -366,6 +366,6 @@ def test_show_says_what_is_not_there(arguments, message):
 
 
 def test_an_unknown_metric_is_named_with_the_known_ones():
-    for verb in (["audit", "--leaderboards", str(ROOT)], ["show", "refsegrs", "--root", str(ROOT)]):
+    for verb in (["audit", "--leaderboards", str(ROOT)], ["show", "refsegrs", "--leaderboards", str(ROOT)]):
         with pytest.raises(UserError, match="miuo.*\n.*miou"):
             run(*verb, "--metric", "miuo")
