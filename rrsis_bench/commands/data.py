@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.data.formats import known_formats
 from rrsis_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rrsis_bench.config.schema import DataConfig
 
 
 def add(verbs: argparse._SubParsersAction) -> None:
@@ -127,8 +130,8 @@ def _verify(args: argparse.Namespace) -> int:
     console = Console()
     config = data_config(args.name)
     root = args.data_root or _default_root(config)
-    index = read_index(config["format"], root, config.get("options"))
-    report = verify(index, config["counts"], console=console)
+    index = read_index(config.format, root, config.options)
+    report = verify(index, config.counts, console=console)
     print_report(report, console)
     return 1 if report.errors else 0
 
@@ -143,9 +146,9 @@ def _stats(args: argparse.Namespace) -> int:
     if args.out is not None and args.out.suffix.lower() != ".png":
         raise UserError(f"--out {args.out}: the figure is a PNG; give a name that ends in .png.")
     setup = stats_setup.configure(args.name, args.model, args.size)
-    config = setup["data"]
+    config = setup.data
     root = args.data_root or _default_root(config)
-    index = read_index(config["format"], root, config.get("options"))
+    index = read_index(config.format, root, config.options)
     datasets = {split: index.open(split) for split in SPLITS}
     limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
     found = stats.collect(args.name, root, datasets, limit, console)
@@ -188,21 +191,21 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def _expected(config: dict[str, Any], root: Path | None) -> dict[str, int] | None:
+def _expected(config: DataConfig, root: Path | None) -> dict[str, int] | None:
     """Samples per split of a complete copy; of synthetic scenes only where they lie at their own root."""
-    if config["counts"] or not config["scenes"]:
-        return config["counts"]
-    from rrsis_bench.run.build import expected_counts
+    if config.counts or not config.synthetic:
+        return config.counts
+    from rrsis_bench.run.data import expected_counts
 
     return expected_counts(config) if root is None else None
 
 
-def _default_root(config: dict[str, Any]) -> Path:
+def _default_root(config: DataConfig) -> Path:
     """Where the configuration says that the dataset lies; synthetic scenes are written first."""
-    if not config["scenes"]:
-        return Path(config["root"])
+    if not config.synthetic:
+        return Path(config.root)
     from rich.console import Console
 
-    from rrsis_bench.run.build import data_root
+    from rrsis_bench.run.data import data_root
 
     return data_root(config, Console())

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rrsis_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from rrsis_bench.eval.counts import CountsTable
-    from rrsis_bench.results.record.schema import Record
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,49 +39,27 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gallery(args: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
     from rich.console import Console
 
     from rrsis_bench.results.render import gallery
-    from rrsis_bench.run import build
+    from rrsis_bench.run.data import data_root, open_limited
+    from rrsis_bench.run.folder import RunFolder
 
     console = Console()
-    run_dir = args.runs / args.run
-    record, table = _kept(run_dir)
-    file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{file} is missing: only a run that was trained here says where its dataset lies.")
-    kept = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    assert isinstance(kept, dict)
-    config = {str(key): value for key, value in kept.items()}
-    root = build.data_root(config["data"], console)
-    dataset = build.open_data(config, root, [record.split])[record.split]
+    run = RunFolder.open(args.runs / args.run)
+    record, config = run.record, run.config
+    dataset = open_limited(config, data_root(config.data, console), [record.split])[record.split]
     against = None
     if args.against:
-        other_dir = args.runs / args.against
-        other, counts = _kept(other_dir)
+        second = RunFolder.open(args.runs / args.against)
+        other = second.record
         if other.dataset_fingerprint != record.dataset_fingerprint:
             raise UserError(f"{args.run} and {args.against} did not score the same data: their fingerprints differ.")
-        against = (other, counts, gallery.stored(_masks(other_dir, other), dataset))
-    path = gallery.write(
-        run_dir / gallery.NAME, record, table, dataset, gallery.stored(_masks(run_dir, record), dataset), against
-    )
+        against = (other, second.counts, gallery.stored(second.predictions(other.split), dataset))
+    masks = gallery.stored(run.predictions(record.split), dataset)
+    path = gallery.write(run.path / gallery.NAME, record, run.counts, dataset, masks, against)
     console.print(f"Wrote {path}", soft_wrap=True)
     return 0
-
-
-def _masks(run_dir: Path, record: Record) -> Path:
-    return run_dir / "predictions" / f"{record.split}.jsonl"
-
-
-def _kept(run_dir: Path) -> tuple[Record, CountsTable]:
-    """The record and the integers that a run keeps in its own folder."""
-    from rrsis_bench.results.record import store
-
-    paths = sorted((run_dir / "record" / store.RECORDS).glob("*/*/*.json"))
-    if not paths:
-        raise UserError(f"{run_dir} holds no finished run. `ls {run_dir.parent}` shows the run ids.")
-    return store.read(paths[0]), store.read_counts(paths[0])
 
 
 def _figures(args: argparse.Namespace) -> int:

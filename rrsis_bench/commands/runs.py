@@ -21,7 +21,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("overrides", nargs="*", help="checkpoint=official:/path | checkpoint=/path/step-... ...")
     evaluate.add_argument("--rescore", metavar="RUN", help="a run id: derive its metrics from its integers, no model")
-    evaluate.add_argument("--root", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    evaluate.add_argument("--root", type=Path, default=Path("leaderboards"), help="leaderboards (default: %(default)s)")
     evaluate.set_defaults(call=_rescore)
 
     listing = verbs.add_parser("list", help="models and datasets")

@@ -25,7 +25,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     )
     splits = ("train", "val", "test")
     score.add_argument("--data", required=True, help="dataset, as in conf/data")
-    score.add_argument("--root", type=Path, help="its folder (default: conf/data/<name>.yaml)")
+    score.add_argument("--data-root", type=Path, metavar="DIR", help="its folder (default: conf/data/<name>.yaml)")
     score.add_argument("--split", default="test", choices=splits, help="the split predicted (default: %(default)s)")
     score.add_argument("--predictions", type=Path, required=True, help="a JSON Lines file or a folder of PNG masks")
     score.add_argument("--name", required=True, help="the system's name in the tables")
@@ -35,7 +35,10 @@ def add(verbs: argparse._SubParsersAction) -> None:
         choices=splits,
         help="the split that picked the system's checkpoint; without it, or with test, the row is not ranked",
     )
-    score.add_argument("--results", type=Path, default=Path("leaderboards"), help="results.root (default: %(default)s)")
+    score.add_argument(
+        "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="default: %(default)s"
+    )
+    score.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
     score.add_argument("--force", action="store_true", help="replace another record of the same predictions")
     score.add_argument(
         "overrides", nargs="*", help="data.counts='{train: 8, val: 4, test: 4}' protocol.strict=true ..."
@@ -48,15 +51,14 @@ def _score(args: argparse.Namespace) -> int:
 
     from rrsis_bench.run import score
 
-    config = score.configure(args.data, args.protocol, args.overrides)
-    config["results"]["root"], config["force"] = str(args.results), args.force
+    given = {"leaderboards": args.leaderboards, "runs": args.runs, "data.root": args.data_root, "force": args.force}
+    config = score.configure(args.data, args.protocol, args.overrides, given)
     score.score(
         config,
         Console(),
         name=args.name,
         predictions=args.predictions,
         split=args.split,
-        root=args.root,
         selected_on=args.selected_on,
     )
     return 0

@@ -1,13 +1,15 @@
-"""What ``rrsis-bench list`` shows: models and datasets, from their configuration files alone."""
+"""Cards of models and datasets, from their configuration files alone: neither torch nor Hydra is imported."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rrsis_bench import registry
+from rrsis_bench import codec, registry
+from rrsis_bench.config.schema import DataConfig, ModelCard
 from rrsis_bench.errors import unknown
 
 WIDE = 100
@@ -15,28 +17,39 @@ WIDE = 100
 
 
 def collect(root: Path = registry.ROOT) -> dict[str, list[dict[str, Any]]]:
-    """Cards of all models (with source and views) and datasets (with where to get them), by name."""
+    """Return the cards of all models (with source and views) and datasets (with their sample counts), by name."""
     models = [
-        {"name": entry.name, "source": entry.source, **registry.card(entry)}
+        {"name": entry.name, "source": entry.source, **dataclasses.asdict(model_card(entry))}
         for entry in registry.entries(root).values()
     ]
-    datasets = [{"name": path.stem, **_card(path)} for path in sorted((root / "conf" / "data").glob("*.yaml"))]
+    datasets = []
+    for name in _datasets(root):
+        data = data_config(name, root)
+        assert data.card is not None, f"conf/data/{name}.yaml has no card"
+        datasets.append({"name": name, **dataclasses.asdict(data.card), "counts": data.counts})
     return {"models": sorted(models, key=lambda model: model["name"]), "datasets": datasets}
 
 
-def data_config(name: str, root: Path = registry.ROOT) -> dict[str, Any]:
-    """The ``data`` node of ``conf/data/<name>.yaml``; UserError with suggestions where there is none."""
-    folder = root / "conf" / "data"
-    path = folder / f"{name}.yaml"
-    if not path.exists():
-        raise unknown("dataset", name, sorted(path.stem for path in folder.glob("*.yaml")))
+def model_card(entry: registry.ModelEntry) -> ModelCard:
+    """Return a model's card, with its views at paper size; UserError if a field does not fit."""
+    return codec.decode(ModelCard, registry.card(entry), str(entry.conf), path="card", defaults=True)
+
+
+def data_config(name: str, root: Path = registry.ROOT) -> DataConfig:
+    """Return the node ``data`` of ``conf/data/<name>.yaml``.
+
+    Raises:
+        UserError: there is no such file (with suggestions), or a field does not fit.
+    """
+    if name not in _datasets(root):
+        raise unknown("dataset", name, _datasets(root))
+    path = root / "conf" / "data" / f"{name}.yaml"
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return raw.get("data", raw)
+    return codec.decode(DataConfig, raw.get("data", raw), str(path), path="data", defaults=True)
 
 
-def _card(path: Path) -> dict[str, Any]:
-    node = data_config(path.stem, path.parent.parent.parent)
-    return {**node["card"], "counts": node["counts"]}
+def _datasets(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / "conf" / "data").glob("*.yaml"))
 
 
 def show(found: dict[str, list[dict[str, Any]]]) -> None:
@@ -49,21 +62,19 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
     for column in ("name", "paper", "venue", "params (M)", "views", "source"):
         models.add_column(column, overflow="fold")
     for model in found["models"]:
-        views = ", ".join(f"{name} {side}" for name, side in (model.get("views") or {}).items())
-        parameters = f"{model['params_m']:.1f}" if model.get("params_m") else ""
-        models.add_row(
-            model["name"], model.get("title", ""), model.get("venue", ""), parameters, views, model["source"]
-        )
+        views = ", ".join(f"{name} {side}" for name, side in (model["views"] or {}).items())
+        parameters = f"{model['params_m']:.1f}" if model["params_m"] else ""
+        models.add_row(model["name"], model["title"], model["venue"], parameters, views, model["source"])
     datasets = Table(title="Datasets", title_justify="left", title_style="bold")
     licences = console.width >= WIDE
-    for column in ("name", "dataset", "train/val/test", *(["licence"] if licences else []), "where to get it"):
+    for column in ("name", "dataset", "train/val/test", *(["licence"] if licences else []), "source"):
         datasets.add_column(column, overflow="fold", no_wrap=column in ("name", "train/val/test"))
     for dataset in found["datasets"]:
         counts = dataset["counts"]
         sizes = "/".join(f"{counts[split]:,}" for split in ("train", "val", "test")) if counts else ""
-        licence = [dataset.get("licence", "")] if licences else []
-        datasets.add_row(dataset["name"], dataset.get("title", ""), sizes, *licence, dataset.get("get", ""))
+        licence = [dataset["licence"]] if licences else []
+        datasets.add_row(dataset["name"], dataset["title"], sizes, *licence, dataset["source"])
     console.print(models)
     console.print(datasets)
-    console.print("Licence, layout, known defects of one:  rrsis-bench data info <name>")
-    console.print("Train and evaluate one:  make bench MODEL=<name> DATA=<name>")
+    console.print("Licence, files and known defects of a dataset:  rrsis-bench data info <name>")
+    console.print("Train and evaluate a model:  rrsis-bench bench model=<name> data=<name>")

@@ -1,8 +1,9 @@
-"""Hydra, for the suite alone: its configuration with the conf folders of plugins, beside whoever else uses Hydra."""
+"""Compose the configuration with Hydra and parse it once into `rrsis_bench.config.schema.Config`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any
@@ -10,17 +11,18 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rrsis_bench import registry
+from rrsis_bench.config.overrides import CONF, check_names, field_name
 from rrsis_bench.config.recipes import check_recipes
-from rrsis_bench.errors import UserError
-
-CONF = registry.ROOT / "conf"
+from rrsis_bench.config.schema import Config
+from rrsis_bench.errors import UserError, suggestion
 
 
 class ModelSearchPath(SearchPathPlugin):
@@ -35,10 +37,10 @@ class ModelSearchPath(SearchPathPlugin):
 
 @contextmanager
 def own_hydra() -> Iterator[None]:
-    """Hydra with the suite's plugins and no state.
+    """Run Hydra with the suite's plugins and without earlier state.
 
-    Within a Hydra application, or beside a package that initialises Hydra at import (SAM 2's does), ours would not
-    start; theirs gets its state back at the end.
+    Inside another Hydra application, or beside a package that initialises Hydra at import (SAM 2's does), Hydra would
+    not start. The other application gets its state back at the end.
     """
     plugins = Plugins.instance()
     if ModelSearchPath not in plugins.discover(SearchPathPlugin):
@@ -51,17 +53,78 @@ def own_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = theirs  # Hydra's own context managers put another instance in place
 
 
-def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration that `overrides` choose, resolved, as plain containers.
+def compose_config(overrides: Sequence[str]) -> Config:
+    """Compose and parse the configuration that `overrides` choose.
 
     Raises:
-        UserError: an override that does not compose.
+        UserError: a misspelt name or field, or a value that does not fit.
     """
+    return parse(compose_node(overrides))
+
+
+def compose_node(overrides: Sequence[str]) -> DictConfig:
+    """Compose without resolving or parsing.
+
+    Raises:
+        UserError: an override names no choice or no field of the configuration.
+    """
+    check_names(overrides)
     check_recipes(CONF, registry.entries())
     try:
-        with own_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-            config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+        return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"The configuration does not compose: {error}.") from error
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        refused = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
+        if refused is None:
+            raise UserError(f"The configuration does not compose: {error}.") from error
+        name = refused[1]
+        known = _dotted(_compose([override for override in overrides if field_name(override) != name]))
+        near = suggestion(name, known)
+        raise UserError(f"The configuration has no field '{name}'.{near} `rrsis-bench config` lists them.") from error
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Check the command line of a run before Hydra reads it; of a sweep, only the overrides with a single value.
+
+    Raises:
+        UserError: as `compose_node`.
+    """
+    typed = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(typed)
+    except HydraException as error:
+        raise UserError(f"The command line cannot be read: {error}.") from error
+    compose_node([str(override.input_line) for override in parsed if not override.is_sweep_override()])
+
+
+def parse(composed: DictConfig) -> Config:
+    """Resolve and parse what Hydra composed.
+
+    Raises:
+        UserError: an interpolation does not resolve, or a field does not fit.
+    """
+    return Config.parse(plain(composed))
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Resolve a composed configuration into plain containers; UserError if it does not resolve."""
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The configuration does not resolve: {error}.") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    with own_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted field of a composed configuration, sections included."""
+    if isinstance(node, DictConfig | Mapping):
+        for key in node:
+            name = f"{prefix}.{key}" if prefix else str(key)
+            yield name
+            value = node._get_node(key) if isinstance(node, DictConfig) else node[key]  # interpolations unresolved
+            yield from _dotted(value, name)

@@ -55,6 +55,7 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     default: Any = dataclasses.MISSING,
+    factory: Any = dataclasses.MISSING,
 ) -> Any:
     """Declare a field of a configuration dataclass; see `Meaning` for the arguments.
 
@@ -67,9 +68,10 @@ def setting(
         at_most: largest value.
         below: excluded upper bound.
         default: for a node that the YAML files may leave out.
+        factory: called for the default of such a node.
     """
     known = Meaning(text, affects, unit, at_least, above, at_most, below)
-    return dataclasses.field(default=default, metadata={_KEY: known})
+    return dataclasses.field(default=default, default_factory=factory, metadata={_KEY: known})
 
 
 def section(text: str) -> Any:
@@ -81,6 +83,11 @@ def meaning(field: dataclasses.Field[Any]) -> Meaning:
     """Return what a field was declared with; KeyError if it was not declared by `setting` or `section`."""
     found: Meaning = field.metadata[_KEY]
     return found
+
+
+def affects(field: dataclasses.Field[Any]) -> Affects:
+    """Return which results a field affects; a section affects nothing by itself."""
+    return meaning(field).affects or Affects.NOTHING
 
 
 def leaves(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
@@ -103,7 +110,7 @@ def check_bounds(node: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(node):
         value, known = getattr(node, field.name), meaning(field)
         name = f"{prefix}.{field.name}" if prefix else field.name
-        if dataclasses.is_dataclass(value):
+        if known.affects is None:
             check_bounds(value, name)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             if known.at_least is not None and value < known.at_least:

@@ -1,4 +1,4 @@
-"""The configuration of a run as one typed, frozen tree, and what each field means, in which unit, and what it affects.
+"""The configuration of a run as one typed, frozen tree: meaning, unit and effect of every field.
 
 Hydra composes plain containers from ``conf/``; `Config.parse` turns them into this tree once, and every error names its
 dotted field. The help text, the documentation and the hashes of a run are derived from the declarations below. Default
@@ -23,12 +23,56 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The node ``model.card``: the paper, for lists and tables.
+
+    Attributes:
+        title: of the paper.
+        venue: journal or conference, with the year.
+        url: of the paper.
+        code: of the authors' code.
+        params_m: parameters at paper size, in millions.
+        bibtex: of the paper.
+        views: view -> side in pixels at paper size, if it does not follow from ``model.args.views``.
+    """
+
+    title: str = ""
+    venue: str = ""
+    url: str | None = None
+    code: str | None = None
+    params_m: float | None = None
+    bibtex: str | None = None
+    views: dict[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataCard:
+    """The node ``data.card``: what a reader of a table must know about a dataset.
+
+    Attributes:
+        title: of the dataset.
+        source: how to get it.
+        licence: of the data.
+        defects: known ones.
+        bibtex: of the dataset's paper.
+        side: longer side of the images in pixels; the default tile of `rrsis-bench predict`.
+    """
+
+    title: str
+    source: str
+    licence: str
+    defects: tuple[str, ...] = ()
+    bibtex: str | None = None
+    side: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The node ``model``."""
 
     name: str = setting("Registry name of the model.", TRAINING)
     args: dict[str, Any] = setting("Arguments of the model's constructor.", TRAINING)
-    card: dict[str, Any] = setting("Paper, code and parameter count, for lists and tables.", NOTHING)
+    card: ModelCard = setting("Paper, code and parameter count, for lists and tables.", NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +100,18 @@ class DataConfig:
     synthetic: dict[str, Any] | None = setting(
         "Options of the synthetic scenes, which are written on first use; null for a real dataset.", TRAINING
     )
-    card: dict[str, Any] | None = setting("Source, licence, known defects and BibTeX.", NOTHING, default=None)
-    options: dict[str, Any] = setting("Options of the format's reader.", TRAINING, default=None)
-    notes: list[str] = setting("Notes that every record of this dataset carries.", NOTHING, default=None)
+    card: DataCard | None = setting("Source, licence, known defects and BibTeX.", NOTHING, default=None)
+    options: dict[str, Any] = setting("Options of the format's reader.", TRAINING, factory=dict)
+    notes: tuple[str, ...] = setting("Notes that every record of this dataset carries.", NOTHING, default=())
     cache: str | None = setting("Folder that keeps resized views between runs; null: none.", NOTHING, default=None)
     cache_gb: float = setting("Largest size of that folder.", NOTHING, unit="GB", above=0, default=64.0)
 
-    def __post_init__(self) -> None:
-        """Replace nodes that are absent by empty ones."""
-        object.__setattr__(self, "options", self.options or {})
-        object.__setattr__(self, "notes", self.notes or [])
+    @property
+    def image_side(self) -> int | None:
+        """Longer side of the images in pixels; None if it is unknown or differs."""
+        if self.synthetic:
+            return int(self.synthetic["size"])
+        return None if self.card is None else self.card.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,23 +199,29 @@ class Config:
     controls: bool = setting("Evaluate the language controls before the record is written.", NOTHING)
     predictions: Literal["none", "save"] = setting("``save`` keeps the predicted masks in the run folder.", NOTHING)
     checkpoint: str | None = setting(
-        "What `evaluate` scores: a run folder, a checkpoint folder, or official:/path/file.pth.", NOTHING
+        "The weights that `evaluate` scores: a run folder, a checkpoint folder, or official:/path/file.pth.", NOTHING
     )
     force: bool = setting("Train again although the run is finished.", NOTHING)
     runs: str = setting("Folder of the runs: checkpoints, logs, predictions.", NOTHING)
     leaderboards: str = setting("Folder of the records and tables.", NOTHING)
 
+    @property
+    def tokenizer(self) -> str:
+        """``text.tokenizer``: ``"wordpiece"`` or what `rrsis_bench.data.text.tokenizers.load_tokenizer` reads."""
+        return str(self.text["tokenizer"])
+
     @classmethod
-    def parse(cls, composed: Mapping[str, Any]) -> Config:
+    def parse(cls, composed: Mapping[str, Any], where: str = "The configuration") -> Config:
         """Parse and validate what Hydra composed.
 
         Args:
             composed: plain containers, resolved.
+            where: how a message names the source.
 
         Raises:
             UserError: a missing or unknown field, a value of another type or out of bounds, named by its dotted field.
         """
-        config = codec.decode(cls, composed, "The configuration", defaults=True)
+        config = codec.decode(cls, composed, where, defaults=True)
         check_bounds(config)
         return config
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from rrsis_bench import registry
-from rrsis_bench.config.cards import data_config
+from rrsis_bench.config.cards import data_config, model_card
+from rrsis_bench.config.schema import DataCard, ModelCard
 from rrsis_bench.errors import unknown
 from rrsis_bench.resources import ROOT
 
@@ -29,19 +29,19 @@ def cite(model: str, data: str, root: Path = ROOT) -> str:
     models = registry.entries(root)
     if model not in models:
         raise unknown("model", model, sorted(models))
-    entries = [_entry(model, registry.card(models[model]))]
+    entries = [_entry(model, model_card(models[model]))]
     config = data_config(data, root)
-    if not config["scenes"]:  # scenes are written by the suite, which is cited anyway
-        entries.append(_entry(data, config["card"]))
+    if config.card and not config.synthetic:  # the suite writes synthetic scenes, and it is cited anyway
+        entries.append(_entry(data, config.card))
     return "\n\n".join(dict.fromkeys([*entries, _suite(root)])) + "\n"
 
 
-def _entry(name: str, card: Mapping[str, Any]) -> str:
+def _entry(name: str, card: ModelCard | DataCard) -> str:
     """The card's BibTeX; without one, the title, venue, year and address that it gives."""
-    if card.get("bibtex"):
-        return str(card["bibtex"]).strip()
-    venue, url = str(card.get("venue") or ""), str(card.get("url") or "")
-    fields = {"title": f"{{{_bib(str(card.get('title', name)))}}}"}
+    if card.bibtex:
+        return card.bibtex.strip()
+    venue, url = (card.venue, card.url or "") if isinstance(card, ModelCard) else ("", "")
+    fields = {"title": f"{{{_bib(card.title or name)}}}"}
     year = re.search(r"\b(?:19|20)\d\d\b", venue)
     if year:
         fields["year"] = year[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from rrsis_bench.config.schema import DataConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.formats import SPLITS, DatasetIndex, format_module, read_index
 from rrsis_bench.errors import UserError
@@ -20,29 +20,30 @@ CHEAP_BYTES = 256 * 2**20
 """The fingerprint reads every image. Up to this total size it is computed without --fingerprint."""
 
 
-def show_card(config: Mapping[str, Any], console: Console) -> None:
+def show_card(config: DataConfig, console: Console) -> None:
     """Print the card and the layout.
 
     Args:
         config: the ``data`` node of ``conf/data/<name>.yaml``.
         console: where to.
     """
-    card = config["card"]
-    console.print(f"[bold]{escape(str(config['name']))}[/]  {escape(str(card['title']))}", highlight=False)
+    card = config.card
+    assert card is not None, "every file of conf/data has a card"
+    console.print(f"[bold]{escape(config.name)}[/]  {escape(card.title)}", highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("get it", escape(str(card["get"])))
-    if card.get("side"):
-        table.add_row("images", f"{card['side']} pixels along the longer side")
-    table.add_row("licence", escape(str(card["licence"])))
-    table.add_row("format", escape(str(config["format"])))
-    if config["counts"]:
-        table.add_row("samples", ", ".join(f"{split} {n:,}" for split, n in config["counts"].items()))
-    for number, defect in enumerate(card.get("defects") or ()):
-        table.add_row("known defects" if number == 0 else "", "- " + escape(" ".join(str(defect).split())))
+    table.add_row("get it", escape(card.source))
+    if card.side:
+        table.add_row("images", f"{card.side} pixels along the longer side")
+    table.add_row("licence", escape(card.licence))
+    table.add_row("format", escape(config.format))
+    if config.counts:
+        table.add_row("samples", ", ".join(f"{split} {n:,}" for split, n in config.counts.items()))
+    for number, defect in enumerate(card.defects):
+        table.add_row("known defects" if number == 0 else "", "- " + escape(" ".join(defect.split())))
     console.print(Padding(table, (1, 0, 0, 2)), highlight=False)
-    for label, text in (("layout", layout_of(config["format"])), ("citation", card.get("bibtex"))):
+    for label, text in (("layout", layout_of(config.format)), ("citation", card.bibtex)):
         if text:
             console.print(f"\n  [bold]{label}[/]")
             console.print(escape(indent(str(text).rstrip(), "    ")), soft_wrap=True, highlight=False)
@@ -54,7 +55,7 @@ def layout_of(fmt: str) -> str:
 
 
 def show_found(
-    config: Mapping[str, Any], root: Path, expected: Mapping[str, int] | None, console: Console, *, deep: bool = False
+    config: DataConfig, root: Path, expected: Mapping[str, int] | None, console: Console, *, deep: bool = False
 ) -> bool:
     """Print the contents of `root`: found and expected samples per split, and the fingerprint if it is cheap.
 
@@ -68,16 +69,15 @@ def show_found(
     Returns:
         True if all splits can be read.
     """
-    options = dict(config.get("options") or {})
     try:
-        index = read_index(config["format"], root, options)
+        index = read_index(config.format, root, config.options)
         index.require_readable(SPLITS)
     except UserError as error:
         console.print(f"\n[yellow]not usable in {escape(str(root))}:[/]", highlight=False)
         reason = str(error).partition("\n\n")[0]  # the rest says where to get the dataset, like the card
         console.print(escape(indent(reason, "  ")), soft_wrap=True, highlight=False)
         console.print(
-            f"  Details: rrsis-bench data verify {config['name']} --data-root {escape(str(root))}", soft_wrap=True
+            f"  Details: rrsis-bench data verify {config.name} --data-root {escape(str(root))}", soft_wrap=True
         )
         return False
     table = Table(title=f"found in {escape(str(root))}", title_justify="left")

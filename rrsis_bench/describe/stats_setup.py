@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 
-from rrsis_bench import registry
-from rrsis_bench.config.compose import CONF, compose_config
-from rrsis_bench.data.text.tokenizers import (
-    FIELD,
-    WORDPIECE,
-    build_vocabulary,
-    load_tokenizer,
-    tokenizer_source,
-)
+from rrsis_bench.config.compose import compose_config
+from rrsis_bench.config.schema import Config
+from rrsis_bench.data.text.tokenizers import WORDPIECE, build_wordpiece, load_tokenizer
 from rrsis_bench.describe.stats import TextLimit
-from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset
+from rrsis_bench.run.model import TOKENIZER, VOCAB_SIZE
 
 
-def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
+def configure(data: str, model: str | None, size: str | None) -> Config:
     """Compose the configuration of a run with this dataset, model and size.
 
     Args:
@@ -32,18 +25,12 @@ def configure(data: str, model: str | None, size: str | None) -> dict[str, Any]:
     Raises:
         UserError: an unknown name.
     """
-    if model is not None:
-        registry.find(model)
-    for kind, name in (("data", data), ("size", size)):
-        known = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-        if name is not None and name not in known:
-            raise unknown("dataset" if kind == "data" else kind, name, known)
     chosen = {"data": data, "model": model, "size": size}
     return compose_config([f"{group}={name}" for group, name in chosen.items() if name is not None])
 
 
 def text_limit(
-    config: dict[str, Any], train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
+    config: Config, train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
 ) -> TextLimit | None:
     """Return a run's tokenizer (for ``wordpiece`` from the training expressions) and its token limit.
 
@@ -57,17 +44,18 @@ def text_limit(
     Raises:
         UserError: `max_tokens` is too small, or the tokenizer is not available and `strict` is set.
     """
-    source = tokenizer_source(config)
-    args, limit = config["model"]["args"], max_tokens
+    source, limit = config.tokenizer, max_tokens
     if limit is None:
-        limit = int(config["text"].get("context_length") or args["max_tokens"])
+        args = config.model.args
+        limit = int(config.text.get("context_length") or args["max_tokens"])
     if limit < 3:
         raise UserError(f"--max-tokens {limit} must be at least 3: two special tokens and a word.")
     try:
         if source == WORDPIECE:
-            tokenizer = build_vocabulary(config, (train[index].expression for index in range(len(train))))
+            expressions = (train[index].expression for index in range(len(train)))
+            tokenizer = build_wordpiece(expressions, int(config.text["vocab_size"]), VOCAB_SIZE)
         else:
-            tokenizer = load_tokenizer(source, FIELD)
+            tokenizer = load_tokenizer(source, TOKENIZER)
     except UserError as error:
         if strict:
             raise
@@ -77,5 +65,5 @@ def text_limit(
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    named = config["model"]["name"] if max_tokens is None else "--max-tokens"
+    named = config.model.name if max_tokens is None else "--max-tokens"
     return TextLimit(tokenizer, limit, f"{source}, limit of {named}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,12 @@ from typing import Any
 
 from rrsis_bench import registry
 from rrsis_bench.config.compose import compose_config
+from rrsis_bench.config.schema import Config, DataConfig
+from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import FIELD, WORDPIECE, load_tokenizer, tokenizer_source
+from rrsis_bench.data.text.tokenizers import WORDPIECE
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.predict import pipeline
 from rrsis_bench.predict.engine import Engine
@@ -25,7 +29,8 @@ from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.predict.sources.source import Cropped, Source, Window
 from rrsis_bench.predict.warnings import collect_warnings
 from rrsis_bench.resources import ROOT
-from rrsis_bench.run import build
+from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.model import TOKENIZER, build_fabric, load_text, restore_model
 from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
@@ -76,21 +81,14 @@ class Predictor:
         Raises:
             UserError: not a finished run, or some of its files are missing or damaged.
         """
-        from omegaconf import OmegaConf
-
-        path = checkpoint.best_of(Path(run).expanduser())
-        run_dir = path.parent.parent
-        if not (run_dir / "config.yaml").is_file():
-            raise UserError(f"{run} is no run: {run_dir / 'config.yaml'} is missing. Runs lie in runs/<run id>.")
-        kept = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
-        assert isinstance(kept, dict)
-        config = {str(key): value for key, value in kept.items()}
+        folder = RunFolder.open(run)
+        config, path = folder.config, folder.weights
         saved = checkpoint.load(path)
-        seed_everything(config["seed"])  # frozen parts that start from random weights are not in the checkpoint
-        hint = f"{run_dir / 'config.yaml'} names another model than the run was trained with, or was changed since."
-        model = build.restore_model(config, saved, hint)
-        text = _text(config, model, run_dir)
-        return cls._of(config, model, text, device, run_dir.name, path, frozen.weights_sha256(path))
+        seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
+        hint = f"{folder.path / 'config.yaml'} or the model's code has changed since the run."
+        model = restore_model(config.model, saved, hint)
+        text = load_text(config, model, folder.categories, folder.vocabulary)
+        return cls._of(config, config.data, model, text, device, folder.path.name, path, frozen.weights_sha256(path))
 
     @classmethod
     def from_weights(
@@ -120,21 +118,21 @@ class Predictor:
 
         registry.find(model)
         config = compose_config([f"model={model}", "size=paper", *overrides])
-        built = load_official(model, path, **config["model"]["args"])
-        if tokenizer_source(config) == WORDPIECE:
+        built = load_official(model, path, **config.model.args)
+        if config.tokenizer == WORDPIECE:
             raise UserError(
-                f"{FIELD}=wordpiece is built from training expressions, which released weights do "
-                "not include. Set it to the weights' own tokenizer, such as hub:google-bert/bert-base-uncased."
+                f"{TOKENIZER}=wordpiece is built from training expressions, which released weights do not "
+                "include. Set it to the weights' own tokenizer, such as hub:google-bert/bert-base-uncased."
             )
-        text = _text(config, built, None)
-        if not any(override.startswith("data=") for override in overrides):
-            config["data"] = {"name": None, "card": {}}  # the default dataset is not what they were trained on
-        return cls._of(config, built, text, device, None, path, checkpoint.sha256(path))
+        text = load_text(config, built, _categories(config, built), path)
+        data = config.data if any(override.startswith("data=") for override in overrides) else None
+        return cls._of(config, data, built, text, device, None, path, sha256_file(path))
 
     @classmethod
     def _of(
         cls,
-        config: dict[str, Any],
+        config: Config,
+        data: DataConfig | None,
         model: Segmenter,
         text: TextPipeline,
         device: str,
@@ -142,13 +140,11 @@ class Predictor:
         path: Path,
         weights_sha256: str,
     ) -> Predictor:
-        fabric = build.build_fabric({**config["trainer"], "accelerator": device})
-        engine = Engine(model.to(fabric.device), text, fabric, align_corners=config["protocol"]["align_corners"])
-        data = config["data"]
-        origin = ModelProvenance(
-            config["model"]["name"], run_id, str(path), weights_sha256, data["name"], trained_side(data),
-            git_state(ROOT)[0],
-        )  # fmt: skip
+        fabric = build_fabric(dataclasses.replace(config.trainer, accelerator=device))
+        engine = Engine(model.to(fabric.device), text, fabric, align_corners=config.protocol.align_corners)
+        name, side = (None, None) if data is None else (data.name, data.image_side)
+        commit = git_state(ROOT)[0]
+        origin = ModelProvenance(config.model.name, run_id, str(path), weights_sha256, name, side, commit)
         return cls(engine, origin)
 
     def tags(self, options: Options, scale: scaling.Scaling, image: str) -> dict[str, str]:
@@ -218,46 +214,15 @@ class Predictor:
         return Options.parse(values, self.origin.side or self.engine.side)
 
 
-def trained_side(data: Mapping[str, Any]) -> int | None:
-    """Return the longer side of a dataset's images in pixels, by its configuration; None if it is not one number."""
-    if data.get("scenes"):
-        return int(data["scenes"]["size"])
-    side = data.get("card", {}).get("side")
-    return None if side is None else int(side)
-
-
-def _text(config: Mapping[str, Any], model: Segmenter, run_dir: Path | None) -> TextPipeline:
-    source = tokenizer_source(config)
-    if source == WORDPIECE:
-        assert run_dir is not None, "refused before"
-        source = str(run_dir / "vocab.txt")
-        if not Path(source).is_file():
-            raise UserError(f"{source} is missing: the run's folder is not complete, and its model cannot read words.")
-    return TextPipeline(
-        load_tokenizer(source, FIELD),
-        model.max_tokens,
-        phrase_masks=model.phrase_masks,
-        phrases=config["phrases"],
-        categories=_categories(config, model, run_dir),
-    )
-
-
-def _categories(config: Mapping[str, Any], model: Segmenter, run_dir: Path | None) -> tuple[str, ...]:
-    """The dataset's category names, which a model with object phrases was trained with; empty where none is needed."""
+def _categories(config: Config, model: Segmenter) -> tuple[str, ...]:
+    """Return the dataset's category names if the model marks phrases with them; UserError if it cannot be read."""
     if "object_mask" not in model.phrase_masks and "position_mask" not in model.phrase_masks:
         return ()
-    kept = None if run_dir is None else run_dir / build.CATEGORIES
-    if kept is not None and kept.is_file():
-        return tuple(json.loads(kept.read_text(encoding="utf-8")))
-    root = Path(config["data"]["root"])
-    cure = "Give its folder with --set data.root=." if kept is None else f"Or write them to {kept}, a JSON list."
+    data = config.data
     try:
-        from rrsis_bench.data.formats import open_split
-
-        options = build.data_options(config["data"])
-        return open_split(config["data"]["format"], root, "train", options).category_names
+        return open_split(data.format, Path(data.root), "train", data.options).category_names
     except UserError as error:
         raise UserError(
-            f"{config['model']['name']} looks the category names of '{config['data']['name']}' up in every expression, "
-            f"and they are read from the dataset: {error}\n{cure}"
+            f"{config.model.name} looks up the category names of '{data.name}' in every expression. They are read from "
+            f"the dataset: {error}\nGive its folder with --set data.root=."
         ) from error

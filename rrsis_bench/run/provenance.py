@@ -1,17 +1,47 @@
-"""Where a number comes from: the commit, the versions, the machine."""
+"""The origin of a result: commit, versions, machine, weights, costs."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import rrsis_bench
+from rrsis_bench.eval.scores import Efficiency
+from rrsis_bench.files import sha256_file
+from rrsis_bench.results.record.schema import Split
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "lightning", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProvenance:
+    """The origin of predicted masks: the fields of a record that say how they were made. None means unknown."""
+
+    model: str
+    model_source: str
+    size: str
+    device: str
+    seed: int | None = None
+    epochs: int | None = None
+    variant: list[str]
+    selection_split: Split | None = None
+    selection_metric: str | None = None
+    weights_sha256: str | None = None
+    predictions_sha256: str | None = None
+    init_weights: dict[str, str]
+    device_name: str | None = None
+    world_size: int = 1
+    precision: str = ""
+    git_sha: str | None
+    git_dirty: bool | None
+    efficiency: Efficiency
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
@@ -37,7 +67,7 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this suite and the packages that decide the numbers."""
+    """Return the versions of Python, this suite and the packages that affect the numbers."""
     found = {"python": platform.python_version(), "rrsis_bench": rrsis_bench.__version__}
     for package in PACKAGES:
         try:
@@ -50,7 +80,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
+    """Return the name of the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -59,3 +89,23 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
+
+
+def initial_weights(args: Mapping[str, Any]) -> dict[str, str]:
+    """Return the source of each backbone's first weights: ``random``, a hub id, or the sha256 of a local file.
+
+    A local folder is ``a local folder``. A file that is missing, because the evaluated checkpoint holds all weights, is
+    ``a file that is not here``. No path of this machine enters a record.
+    """
+    found = {}
+    for part, value in args.items():
+        source = value.get("weights") if isinstance(value, Mapping) else None
+        if source:
+            path = Path(source)
+            if source == "random" or str(source).startswith("hub:"):
+                found[part] = str(source)
+            elif path.is_file():
+                found[part] = sha256_file(path)
+            else:
+                found[part] = "a local folder" if path.is_dir() else "a file that is not here"
+    return found

@@ -1,175 +1,208 @@
-"""From scores to a record, and from the record to the leaderboards."""
+"""From predicted masks to a record, and from the record to the leaderboards.
+
+`score_and_record` is the one sequence of `bench`, `evaluate` and `score`: score a split, its language controls and the
+costs, then write the record to the run's folder. `publish` enters the record into the leaderboards.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from lightning.fabric import Fabric
 from rich.console import Console
 
 from rrsis_bench import registry
 from rrsis_bench.config.protocol import METRIC_VERSION
+from rrsis_bench.config.schema import Config
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.eval.metrics import compute_metrics
-from rrsis_bench.eval.scores import Efficiency
-from rrsis_bench.eval.scoring import Scores
+from rrsis_bench.eval.scoring import Scores, score_split
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.board import rows as board_rows
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Record, Split
+from rrsis_bench.results.record.schema import DatasetCard, Record, Split
 from rrsis_bench.results.render.terminal import board as show
-from rrsis_bench.run import provenance
-from rrsis_bench.run.plan import Setting
-from rrsis_bench.train import checkpoint
+from rrsis_bench.run.data import view_cache
+from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.provenance import RunProvenance, device_name, initial_weights, versions
+from rrsis_bench.stop import StopRequest
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What made the masks of a record; the fields are the record's."""
+class MaskSource(Protocol):
+    """Anything that can be scored: a model, or masks from outside."""
 
-    model: str
-    model_source: str
-    size: str
-    seed: int
-    epochs: int | None
-    variant: list[str]
-    selection_split: Split | None
-    selection_metric: str | None
-    weights_sha256: str | None
-    predictions_sha256: str | None
-    init_weights: dict[str, str]
-    device: str
-    device_name: str | None
-    world_size: int
-    precision: str
-    efficiency: Efficiency
+    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:
+        """Count the pixels of every sample of an opened split, and score the language controls if there are any."""
+
+    def provenance(self, plan: RunPlan) -> RunProvenance:
+        """Return the origin of the masks; called after `score`."""
+
+    def notes(self, plan: RunPlan) -> list[str]:
+        """Return notes that a reader of the row must know."""
 
 
-def origin_of(setting: Setting, model: Segmenter, fabric: Fabric, weights_sha256: str) -> Origin:
-    """The origin of masks that `model` makes here, trained as the configuration says; measures what it costs."""
-    from rrsis_bench.eval.efficiency import measure
+@dataclass(frozen=True, slots=True)
+class ModelMasks:
+    """The masks that a model of this suite predicts here.
 
-    config = setting.config
-    return Origin(
-        model=config["model"]["name"],
-        model_source=registry.find(config["model"]["name"]).source,
-        size=config["size"]["name"],
-        seed=config["seed"],
-        epochs=setting.recipe.epochs,
-        variant=list(setting.variant),
-        selection_split=setting.protocol.selection_split,
-        selection_metric=setting.protocol.selection_metric,
-        weights_sha256=weights_sha256,
-        predictions_sha256=None,
-        init_weights=_initial_weights(config["model"]["args"]),
-        device=fabric.device.type,
-        device_name=provenance.device_name(fabric.device),
-        world_size=fabric.world_size,
-        precision=config["trainer"]["precision"],
-        efficiency=measure(model, fabric.device),
-    )
+    Attributes:
+        model: with its weights, on the device.
+        text: its text pipeline.
+        fabric: device and precision.
+        stop: looked at between batches.
+        weights_sha256: of the weights.
+        save: file for the predicted masks; None: they are not kept.
+    """
+
+    model: Segmenter
+    text: TextPipeline
+    fabric: Fabric
+    stop: StopRequest
+    weights_sha256: str
+    save: Path | None
+
+    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:
+        """Predict the masks of a split and of its language controls, and count their pixels."""
+        scores = score_split(
+            self.model,
+            plan.data.splits[split],
+            self.text,
+            plan.protocol,
+            self.fabric,
+            batch_size=plan.config.trainer.eval_batch_size,
+            num_workers=plan.config.trainer.num_workers,
+            controls=plan.config.controls,
+            stop=self.stop,
+            console=console,
+            save=self.save,
+            view_cache=view_cache(plan.config.data),
+        )
+        if self.save:
+            console.print(f"Predictions: {self.save}", soft_wrap=True)
+        return scores
+
+    def provenance(self, plan: RunPlan) -> RunProvenance:
+        """Return the origin of masks whose model was trained as the plan says; measures the model's costs."""
+        config = plan.config
+        return RunProvenance(
+            model=config.model.name,
+            model_source=registry.find(config.model.name).source,
+            size=config.size.name,
+            seed=config.seed,
+            epochs=config.train.epochs,
+            variant=list(plan.variant),
+            selection_split=plan.protocol.selection_split,
+            selection_metric=plan.protocol.selection_metric,
+            weights_sha256=self.weights_sha256,
+            init_weights=initial_weights(config.model.args),
+            device=self.fabric.device.type,
+            device_name=device_name(self.fabric.device),
+            world_size=self.fabric.world_size,
+            precision=config.trainer.precision,
+            git_sha=plan.git[0],
+            git_dirty=plan.git[1],
+            efficiency=measure(self.model, self.fabric.device),
+        )
+
+    def notes(self, plan: RunPlan) -> list[str]:  # noqa: ARG002 - part of the protocol
+        """Name the tagger of noun phrases if it is not the suite's own: another tagger marks other words."""
+        tagger = self.text.tagger
+        return [] if tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {tagger} tagger"]
 
 
-def make_record(
-    setting: Setting,
-    origin: Origin,
-    scores: Scores,
-    *,
-    started: datetime,
-    wall_s: float,
-    split: Split = "test",
-    notes: Sequence[str] = (),
-) -> Record:
-    """The record of a scored split; what was not measured stays None."""
-    scored = compute_metrics(scores.table, setting.protocol)
-    sha, dirty = setting.git
-    expected = setting.data.expected
-    return Record(
-        **vars(origin),
-        run_id=setting.run_id,
+def score_and_record(
+    plan: RunPlan, source: MaskSource, run: RunFolder, console: Console, *, split: Split = "test"
+) -> tuple[Record, CountsTable]:
+    """Score a split and write its record to the run's folder.
+
+    Args:
+        plan: configuration, data and names.
+        source: makes the masks.
+        run: the folder that keeps the record.
+        console: shows progress.
+        split: the split that is scored.
+
+    Returns:
+        The record, and the integers of its samples.
+    """
+    scores = source.score(plan, split, console)
+    provenance = source.provenance(plan)
+    scored = compute_metrics(scores.table, plan.protocol)
+    data, config = plan.data, plan.config
+    record = Record(
+        **{name: getattr(provenance, name) for name in RunProvenance.__dataclass_fields__},
+        run_id=plan.run_id,
         status="finished",
-        data=setting.config["data"]["name"],
-        dataset_fingerprint=setting.data.fingerprint,
+        data=config.data.name,
+        dataset_fingerprint=data.fingerprint,
         split=split,
         n=len(scores.table),
-        n_expected=expected[split] if expected else None,
-        limit=setting.data.limit or None,
-        train_hash=setting.train_hash,
-        eval_hash=setting.eval_hash,
-        protocol=setting.protocol,
+        n_expected=data.expected[split] if data.expected else None,
+        limit=data.limit or None,
+        train_hash=plan.train_hash,
+        eval_hash=plan.eval_hash,
+        protocol=plan.protocol,
         metric_version=METRIC_VERSION,
-        git_sha=sha,
-        git_dirty=dirty,
-        versions=provenance.versions(),
-        started_utc=started.isoformat(timespec="seconds"),
-        wall_s=round(wall_s, 1),
+        versions=versions(),
+        started_utc=plan.started.isoformat(timespec="seconds"),
+        wall_s=round(plan.elapsed(), 1),
         overall=scored.overall,
         control=scores.controls,
         per_category=scored.per_category,
         per_size=scored.per_size,
         per_language=scored.per_language,
         per_target=scored.per_target,
-        notes=[*notes, *(setting.config["data"].get("notes") or [])],
-        dataset_card=setting.dataset_card,
+        notes=[*source.notes(plan), *config.data.notes],
+        dataset_card=dataset_card(plan),
+    )
+    run.write_record(record, scores.table)
+    return record, scores.table
+
+
+def dataset_card(plan: RunPlan) -> DatasetCard | None:
+    """Return the dataset's card with its split sizes; None if its configuration has none."""
+    card = plan.config.data.card
+    if card is None:
+        return None
+    return DatasetCard(
+        title=card.title,
+        source=card.source,
+        licence=card.licence,
+        citation=card.bibtex,
+        defects=[" ".join(defect.split()) for defect in card.defects],
+        samples=dict(plan.data.expected or plan.data.found),
     )
 
 
-def _initial_weights(args: Mapping[str, Any]) -> dict[str, str]:
-    """Backbone -> where its first weights came from: ``random``, a hub id, or a local file's sha256.
+def publish(config: Config, record: Record, table: CountsTable, console: Console) -> None:
+    """Enter a record into the leaderboards, write the tables and show them.
 
-    ``a local folder`` and, where a checkpoint that holds all weights was scored without it, ``a file that is not
-    here``: no path of this machine enters a record.
+    A record is immutable. If the leaderboards already hold one of this run, it stays and the two scores are shown;
+    ``force=true`` replaces it.
     """
-    found = {}
-    for part, value in args.items():
-        source = value.get("weights") if isinstance(value, Mapping) else None
-        if source:
-            path = Path(source)
-            if source == "random" or str(source).startswith("hub:"):
-                found[part] = str(source)
-            elif path.is_file():
-                found[part] = checkpoint.sha256(path)
-            else:
-                found[part] = "a local folder" if path.is_dir() else "a file that is not here"
-    return found
-
-
-def stored_path(setting: Setting) -> Path:
-    """Where a run keeps its own copy of its record."""
-    return store.record_path(
-        setting.run_dir / "record", setting.config["data"]["name"], setting.config["model"]["name"], setting.run_id
-    )
-
-
-def keep(setting: Setting, record: Record, scores: Scores) -> None:
-    """Store the record in the run's own folder first, so that nothing computed is lost whatever happens next."""
-    store.write(setting.run_dir / "record", record, scores.table, force=True)
-
-
-def publish(setting: Setting, record: Record, scores: Scores | None, console: Console) -> None:
-    """Enter the record into the leaderboards, write the tables anew and show them.
-
-    A record is immutable: where the leaderboards already hold this run (a committed one that was run again here), it
-    stays, and the difference is shown; force=true replaces it.
-    """
-    path = store.record_path(setting.results, record.data, record.model, record.run_id)
-    if path.exists() and not setting.config["force"]:
+    root = Path(config.leaderboards)
+    path = store.record_path(root, record.data, record.model, record.run_id)
+    if path.exists() and not config.force:
         kept = store.read(path)
-        if scores is not None:
+        if kept != record:
             console.print(
-                f"The leaderboards already hold {record.run_id}: mIoU {kept.value('miou') or 0:.2f} on "
-                f"{kept.device_name}, {kept.started_utc}. This run reached {record.value('miou') or 0:.2f} and is kept "
-                f"in {setting.run_dir}; the published record stays (force=true replaces it)."
+                f"The leaderboards already hold {record.run_id}: mIoU {_miou(kept)} on {kept.device_name}, "
+                f"{kept.started_utc}. This time it is {_miou(record)}. The published record stays; force=true replaces "
+                "it."
             )
     else:
-        table = scores.table if scores is not None else store.read_counts(stored_path(setting))
-        store.write(setting.results, record, table, force=setting.config["force"])
-    leaderboards.regenerate(setting.results)
-    found = [entry for entry in store.read_all(setting.results) if entry.data == record.data]
-    rows = board_rows.rank(found, setting.results)
+        store.write(root, record, table, force=config.force)
+    leaderboards.regenerate(root)
+    rows = board_rows.rank([entry for entry in store.read_all(root) if entry.data == record.data], root)
     show.leaderboard(console, rows, highlight=record.run_id)
     show.categories(console, rows)
+
+
+def _miou(record: Record) -> str:
+    return f"{record.value('miou') or 0:.2f}"

@@ -1,10 +1,10 @@
-"""Masks of a system that does not live here, scored into the same record as a run of this suite."""
+"""`rrsis-bench score`: score the masks of another system into the same record as a run of this suite."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +13,116 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rrsis_bench import registry
-from rrsis_bench.config import hashes as hashing
-from rrsis_bench.config.compose import CONF, compose_config
-from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
-from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.config import hashes
+from rrsis_bench.config.compose import compose_config
+from rrsis_bench.config.overrides import field_name, matches
+from rrsis_bench.config.protocol import METRIC_VERSION
+from rrsis_bench.config.schema import Config, Split
+from rrsis_bench.errors import UserError
 from rrsis_bench.eval.predictions import count_predictions
 from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Scores
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Record, Split
-from rrsis_bench.run import provenance
-from rrsis_bench.run.plan import OpenData, Setting
-from rrsis_bench.run.record import Origin, keep, make_record, publish
+from rrsis_bench.results.record.schema import Record
+from rrsis_bench.run.data import OpenData
+from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.provenance import RunProvenance, device_name, git_state
+from rrsis_bench.run.record import publish, score_and_record
 
 SIZE = "external"
 SOURCE = "predictions"
-OVERRIDES = ("data.", "limit.", "protocol.", "runs.")  # what changes a score, or where it is kept
+OVERRIDES = ("data.", "limit.", "protocol.")  # fields that change a score
 
 
-def configure(data: str, protocol: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compose the configuration of a dataset and a protocol; its model and training sections mean nothing here.
+@dataclass(frozen=True, slots=True)
+class OutsideMasks:
+    """Masks that another system predicted.
+
+    Attributes:
+        name: of the system; the row's model.
+        scores: the integers of the masks.
+        sha256: of the masks.
+        selected_on: the split that selected the system's checkpoint, as its authors say; None: unknown.
+    """
+
+    name: str
+    scores: Scores
+    sha256: str
+    selected_on: Split | None
+
+    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:  # noqa: ARG002 - part of the protocol
+        """Return the scores: the masks are counted before, because the run is named after them."""
+        return self.scores
+
+    def provenance(self, plan: RunPlan) -> RunProvenance:
+        """Return the origin of the masks; only the scoring is known."""
+        device = torch.device("cpu")  # where the masks were counted
+        return RunProvenance(
+            model=self.name,
+            model_source=SOURCE,
+            size=SIZE,
+            variant=[],
+            selection_split=self.selected_on,
+            predictions_sha256=self.sha256,
+            init_weights={},
+            device=device.type,
+            device_name=device_name(device),
+            git_sha=plan.git[0],
+            git_dirty=plan.git[1],
+            efficiency=Efficiency(),
+        )
+
+    def notes(self, plan: RunPlan) -> list[str]:
+        """Say where the masks come from, and what is not known of the data."""
+        notes = ["outside predictions" + (", selection declared by the submitter" if self.selected_on else "")]
+        if plan.data.fingerprint is None:
+            notes.append("dataset fingerprint unknown: another split could not be read")
+        return notes
+
+
+def configure(
+    data: str, protocol: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> Config:
+    """Compose the configuration of a dataset and a protocol. Its model and training sections are not used.
+
+    Args:
+        data: name of the dataset.
+        protocol: name of the protocol.
+        overrides: as the user typed them.
+        given: further fields -> values; None leaves a field as it is.
 
     Raises:
-        UserError: an unknown dataset or protocol, or an override of something that no score depends on.
+        UserError: an unknown dataset or protocol, or an override that affects no score.
     """
-    for kind, name in (("data", data), ("protocol", protocol)):
-        known = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-        if name not in known:
-            raise unknown("dataset" if kind == "data" else kind, name, known)
     for override in overrides:
-        if not override.lstrip("+~").startswith(OVERRIDES):
+        if not matches(field_name(override), OVERRIDES):
             raise UserError(
-                f"The override '{override}' changes nothing of a score. Those that may be given start with: "
-                f"{', '.join(OVERRIDES)} such as 'data.counts={{train: 8, val: 4, test: 4}}'."
+                f"The override '{override}' affects no score. Fields that do start with {', '.join(OVERRIDES)}: "
+                "'data.counts={train: 8, val: 4, test: 4}'."
             )
-    return compose_config([f"data={data}", f"protocol={protocol}", *overrides])
+    fields = [f"{name}='{value}'" for name, value in (given or {}).items() if value is not None]
+    return compose_config([f"data={data}", f"protocol={protocol}", *fields, *overrides])
 
 
-def check_name(name: str, results: Path, data: str) -> None:
-    """Refuse a name that cannot be a folder, or that a reader would take for a model of this suite."""
-    store.record_path(results, data, name, "any")
+def check_name(name: str, config: Config) -> None:
+    """Refuse a name that cannot be a folder, or that is a model of this suite."""
+    store.record_path(Path(config.leaderboards), config.data.name, name, "any")
     taken = {known.casefold(): known for known in registry.entries()}
     if name.casefold() in taken:
         raise UserError(
-            f"--name {name}: '{taken[name.casefold()]}' is a model of this suite, and a row of that name would be "
-            f"taken for it. Choose another one, such as {name}-authors."
+            f"--name {name}: '{taken[name.casefold()]}' is a model of this suite. Choose another name, such as "
+            f"{name}-authors."
         )
 
 
 def score(
-    config: dict[str, Any],
+    config: Config,
     console: Console,
     *,
     name: str,
     predictions: Path,
     split: Split = "test",
-    root: Path | None = None,
     selected_on: Split | None = None,
 ) -> Record:
     """Check the masks at `predictions` against a split, count them, write the record and the tables, show them.
@@ -78,67 +132,33 @@ def score(
         console: shows the table and warnings.
         name: of the system; the row's model.
         predictions: a JSON Lines file or a folder of PNG masks, see `rrsis_bench.eval.predictions`.
-        split: which one they predict; only this one has to be readable.
-        root: the dataset's folder, None for the configured one.
-        selected_on: the split that picked the system's checkpoint, as its authors say; None leaves the row unranked.
+        split: the split that they predict; the other splits need not be readable.
+        selected_on: the split that selected the system's checkpoint, as its authors say; None leaves the row unranked.
 
     Raises:
-        UserError: a name that will not do, a protocol of another size than the native one, a dataset that cannot be
+        UserError: a name that cannot be used, a protocol at another size than the native one, a dataset that cannot be
             read, or predictions that do not fit it, with every problem named.
     """
-    protocol = Protocol.from_mapping(config["protocol"])
+    protocol = config.protocol
     if protocol.resolution != "native":
         raise UserError(
             f"Protocol '{protocol.name}' compares masks at a model's input size (protocol.resolution="
-            f"{protocol.resolution}), which masks from outside do not have: they come at native size. Score them under "
-            "--protocol native."
+            f"{protocol.resolution}). Masks from outside come at native size. Score them under --protocol native."
         )
-    check_name(name, Path(config["results"]["root"]), config["data"]["name"])
-    started, clock = datetime.now(UTC), time.perf_counter()
-    git = provenance.git_state(registry.ROOT)
-    data = OpenData.open(config, console, root, [split])
-    dataset = data.splits[split]
+    check_name(name, config)
+    plan = RunPlan(config, OpenData.open(config, console, names=[split]), "", "", "", (), git_state(registry.ROOT))
+    dataset = plan.data.splits[split]
     with Progress(console=console) as progress:
         bar = progress.add_task(f"score {split}", total=len(dataset))
         table, sha256 = count_predictions(predictions, dataset, lambda: progress.advance(bar))
-    train_hash = hashing.digest({"name": name, "predictions": sha256})
-    evaluation = {"scoring": protocol.scoring_id, "fingerprint": data.fingerprint, "metric_version": METRIC_VERSION}
-    eval_hash = hashing.digest({"train": train_hash, "evaluation": evaluation})
-    setting = Setting(
-        config=config,
-        protocol=protocol,
-        data=data,
-        train_hash=train_hash,
-        eval_hash=eval_hash,
-        run_id=f"{name}-{config['data']['name']}-{SIZE}-s0-{eval_hash[:8]}",
-        variant=(),
-        git=git,
-    )
-    device = torch.device("cpu")  # where the masks were counted; where they were made is not known
-    origin = Origin(
-        model=name,
-        model_source=SOURCE,
-        size=SIZE,
-        seed=0,
-        epochs=None,
-        variant=[],
-        selection_split=selected_on,
-        selection_metric=None,
-        weights_sha256=None,
-        predictions_sha256=sha256,
-        init_weights={},
-        device=device.type,
-        device_name=provenance.device_name(device),
-        world_size=1,
-        precision="",
-        efficiency=Efficiency(),
-    )
-    notes = ["outside predictions" + (", selection declared by the submitter" if selected_on else "")]
-    if data.fingerprint is None:
-        notes.append("dataset fingerprint unknown: another split could not be read")
-    wall_s = time.perf_counter() - clock
-    scores = Scores(table)
-    record = make_record(setting, origin, scores, started=started, wall_s=wall_s, split=split, notes=notes)
-    keep(setting, record, scores)
-    publish(setting, record, scores, console)
+    train_hash = hashes.digest({"name": name, "predictions": sha256})
+    scoring = {"scoring": protocol.scoring_id, "fingerprint": plan.data.fingerprint, "metric_version": METRIC_VERSION}
+    eval_hash = hashes.digest({"train": train_hash, "evaluation": scoring})
+    run_id = f"{name}-{config.data.name}-{SIZE}-{eval_hash[:8]}"
+    plan = dataclasses.replace(plan, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
+    run = RunFolder.create(plan)
+    masks = OutsideMasks(name, Scores(table), sha256, selected_on)
+    record, _ = score_and_record(plan, masks, run, console, split=split)
+    run.update("finished")
+    publish(config, record, table, console)
     return record

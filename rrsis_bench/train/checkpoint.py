@@ -82,7 +82,7 @@ def save(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: di
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"The checkpoint {final} could not be written: {reason}. Earlier checkpoints are intact; "
-            "free some space or set runs.root=/other/folder, then run the same command again to continue."
+            "free some space or set runs=/other/folder, then run the same command again to continue."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well

@@ -1,4 +1,4 @@
-"""Every configuration file composes, and every field that any of them brings is marked for the hashes."""
+"""Every configuration file composes and fits the schema."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra.errors import ConfigCompositionException
 
 from rrsis_bench import registry
-from rrsis_bench.config.hashes import affects, leaves
+from rrsis_bench.config.cards import model_card
+from rrsis_bench.config.overrides import check_evaluation, variant
 from rrsis_bench.config.recipes import check_recipes
-from rrsis_bench.data.text.tokenizers import tokenizer_source
 from rrsis_bench.errors import UserError
-from rrsis_bench.run.plan import parse_recipe, variant
 from rrsis_bench.train.recipe import check_recipe
-from tests.fakes.config import CONF, compose
+from tests.fakes.config import CONF, compose, parsed
 
 GROUPS = (
     "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbones", "vision", "text",
@@ -39,13 +37,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_composes_and_every_field_is_marked(case):
-    config = compose(*case.split())
-    for field in leaves(config):
-        affects(field)
-    check_recipe(parse_recipe(config["train"]))
-    assert config["model"]["args"].get("views") or config["model"]["card"]["views"]
-    assert config["model"]["name"] in registry.entries()
+def test_composes_and_fits_the_schema(case):
+    config = parsed(*case.split())
+    check_recipe(config.train)
+    assert config.model.args.get("views") or config.model.card.views
+    assert config.model.name in registry.entries()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +62,8 @@ def test_every_model_file_has_a_configuration_of_its_name():
     for entry in registry.entries().values():
         if entry.source == "in-tree":
             assert compose(f"model={entry.name}")["model"]["name"] == entry.name
-            assert {"title", "venue", "url", "code", "params_m"} <= set(registry.card(entry))
+            assert model_card(entry).title
+            assert model_card(entry).params_m
 
 
 def test_synthetic_data_choose_the_tiny_size_and_the_command_line_wins():
@@ -118,12 +115,32 @@ def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vo
             continue
         assert (bert["vocab_size"], bert["hidden"], bert["max_positions"]) == (vocab_size, 768, 512)
         assert bert["weights"] == "/w"  # the command line wins
-        assert tokenizer_source(config).startswith("hub:google-bert/bert-base-")
+        assert config["text"]["tokenizer"].startswith("hub:google-bert/bert-base-")
 
 
 def test_an_unknown_field_is_refused():
-    with pytest.raises(ConfigCompositionException, match="learning_rate"):
-        compose("train.learning_rate=1")
+    with pytest.raises(UserError, match=r"train\.epoch'.*Did you mean train\.epochs"):
+        parsed("train.epoch=1")
+    with pytest.raises(UserError, match=r"unknown field: train\.epoch\. Did you mean epochs"):
+        parsed("+train.epoch=1")
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [("train.epochs=0", "train.epochs=0"), ("trainer.precision=16-true", "trainer.precision"),
+     ("protocol.empty=maybe", "protocol.empty"), ("protocol.no_target_pixels=-1", "protocol.no_target_pixels"),
+     ("predictions=all", "predictions"), ("data.cache_gb=0", "data.cache_gb"), ("limit.test=a", "limit.test")],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_refused_by_its_field(override, field):
+    with pytest.raises(UserError, match=field):
+        parsed(override)
+
+
+@pytest.mark.parametrize("name", ["seed", "train.epochs", "model", "limit.train", "protocol.selection_split", "runs"])
+def test_the_evaluation_of_a_run_refuses_what_its_training_has_fixed(name):
+    with pytest.raises(UserError, match=f"{name}=1 does not apply"):
+        check_evaluation([f"{name}=1"], "a-run")
+    check_evaluation(["protocol=lavt", "limit.test=3", "trainer.num_workers=2", "+data.cache=x"], "a-run")
 
 
 def test_no_configuration_file_is_left_out_of_these_tests():
@@ -133,6 +150,6 @@ def test_no_configuration_file_is_left_out_of_these_tests():
 
 def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
     typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
-             "train.epochs=2", "runs.root=x", "trainer.num_workers=2", "limit.train=8", "vision=swin_s",
+             "train.epochs=2", "runs=x", "trainer.num_workers=2", "limit.train=8", "vision=swin_s",
              "text=bert_zh"]  # fmt: skip
     assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "vision=swin_s", "text=bert_zh")

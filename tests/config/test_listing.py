@@ -49,7 +49,7 @@ def test_json_has_models_with_papers_and_datasets_with_sources(capsys):
     assert all(model["views"] and model["title"] and model["source"] == "in-tree" for model in models.values())
     datasets = {dataset["name"]: dataset for dataset in found["datasets"]}
     assert datasets["rrsisd"]["counts"] == {"train": 12181, "val": 1740, "test": 3481}
-    assert "VoyageWang/rrsis-d" in datasets["rrsisd"]["get"]
+    assert "VoyageWang/rrsis-d" in datasets["rrsisd"]["source"]
 
 
 def test_tables_name_every_model_and_dataset(capsys, monkeypatch):
@@ -63,7 +63,7 @@ def test_every_card_says_where_to_get_it_the_licence_and_what_is_wrong_with_it()
     cards = {dataset["name"]: dataset for dataset in listing.collect()["datasets"]}
     assert {"custom", "rrsisd", "synthetic"} <= set(cards)
     for name, card in cards.items():
-        assert all(card[field] for field in ("title", "get", "licence")), name
+        assert all(card[field] for field in ("title", "source", "licence")), name
         assert all(isinstance(defect, str) for defect in card.get("defects", [])), name
     assert any("09976.jpg" in defect for defect in cards["rrsisd"]["defects"])
 
@@ -74,5 +74,5 @@ def test_unknown_dataset_suggests():
 
 
 def test_a_dataset_file_for_the_global_package_is_read_like_the_others():
-    assert listing.data_config("synthetic")["name"] == "synthetic"
-    assert listing.data_config("rrsisd")["name"] == "rrsisd"
+    assert listing.data_config("synthetic").name == "synthetic"
+    assert listing.data_config("rrsisd").name == "rrsisd"

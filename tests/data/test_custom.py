@@ -210,12 +210,12 @@ def test_brackets_in_a_message_are_printed_as_they_are(tmp_path):
 
 def test_a_run_on_defective_data_refuses_before_the_model_is_built(tmp_path, capsys, monkeypatch):
     from rrsis_bench.run import __main__ as run
-    from rrsis_bench.run import build
+    from rrsis_bench.run import bench
     from tests.fakes.config import tiny_overrides
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rrsis-bench"])
-    monkeypatch.setattr(build, "build_model", lambda _: pytest.fail("the model was built"))
+    monkeypatch.setattr(bench, "build_model", lambda _: pytest.fail("the model was built"))
     tree = write_fake_custom(tmp_path / "broken", defects=DEFECTS)
     overrides = [name for name in tiny_overrides(tmp_path, tree.root) if not name.startswith(("data=", "data.counts"))]
     with pytest.raises(SystemExit) as stop:

@@ -18,10 +18,12 @@ from rrsis_bench.data.formats import read_index
 from rrsis_bench.data.formats.index import SHOWN
 from rrsis_bench.data.pixels import images
 from rrsis_bench.errors import UserError
-from rrsis_bench.run.plan import OpenData, Setting
+from rrsis_bench.run.data import OpenData
+from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.record import dataset_card
 from tests.fakes import custom, file_list, nwpu, rrsisd
 from tests.fakes.checks import verify
-from tests.fakes.config import compose
+from tests.fakes.config import parsed
 
 RRSISD_WARNINGS = ("size_differs", "empty_mask", "shared_image", "long_expression", "non_ascii_expression")
 
@@ -54,8 +56,8 @@ def cases(errors: bool) -> list[tuple[str, str]]:
 
 def start(fmt: str, tmp_path: Path, console: Console | None = None) -> OpenData:
     """What `bench` and `evaluate` do before they build the model."""
-    overrides = [f"data.root={tmp_path / 'data'}", "data.counts=null", f"runs.root={tmp_path / 'runs'}"]
-    return OpenData.open(compose(f"data={fmt}", *overrides), console or Console(file=io.StringIO()))
+    overrides = [f"data.root={tmp_path / 'data'}", "data.counts=null", f"runs={tmp_path / 'runs'}"]
+    return OpenData.open(parsed(f"data={fmt}", *overrides), console or Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize(("fmt", "defect"), cases(errors=True))
@@ -170,24 +172,25 @@ def test_pictures_are_decoded_once_not_at_every_start(tmp_path, monkeypatch):
     assert len(decoded) == 16
 
 
-def setting_of(tmp_path: Path, *overrides: str) -> Setting:
+def plan_of(tmp_path: Path, *overrides: str) -> RunPlan:
     write("rrsisd", tmp_path / "data")
-    roots = [f"data.root={tmp_path / 'data'}", f"runs.root={tmp_path / 'runs'}"]
-    return Setting.prepare(compose("data=rrsisd", "size=tiny", *roots, *overrides), Console(file=io.StringIO()))
+    roots = [f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]
+    return RunPlan.prepare(parsed("data=rrsisd", "size=tiny", *roots, *overrides), Console(file=io.StringIO()))
 
 
 def test_the_record_carries_the_datasets_card(tmp_path):
-    setting = setting_of(tmp_path)
-    card, written = setting.dataset_card, data_config("rrsisd")["card"]
+    card, written = dataset_card(plan_of(tmp_path)), data_config("rrsisd").card
+    assert card
+    assert written
     assert (card.title, card.source, card.licence, card.citation) == (
-        written["title"], written["get"], written["licence"], written["bibtex"]
+        written.title, written.source, written.licence, written.bibtex
     )  # fmt: skip
     assert card.samples == {"train": 12181, "val": 1740, "test": 3481}, "as published, not as in this copy"
-    assert len(card.defects) == len(written["defects"]) > 3
+    assert len(card.defects) == len(written.defects) > 3
     assert not any("\n" in defect for defect in card.defects)
 
 
 def test_a_card_without_published_sizes_has_those_of_the_copy(tmp_path):
-    card = setting_of(tmp_path, "data.counts=null", "limit.train=3").dataset_card
+    card = dataset_card(plan_of(tmp_path, "data.counts=null", "limit.train=3"))
     assert card.samples == {"train": 8, "val": 4, "test": 4}
-    assert setting_of(tmp_path, "data.card=null").dataset_card is None
+    assert dataset_card(plan_of(tmp_path, "data.card=null")) is None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ from rrsis_bench.data.formats import known_formats, open_split
 from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
-from rrsis_bench.run.build import expected_counts, open_data, scene_spec
-from rrsis_bench.run.plan import OpenData
+from rrsis_bench.run.data import OpenData, expected_counts, open_splits, scene_spec
 from rrsis_bench.synthetic import SceneSpec, render_scene, synthesize, writer
 from rrsis_bench.synthetic.language.realise import NOUNS, realise
 from rrsis_bench.synthetic.language.semantics import PLACES, RELATIONS, SIDES, Query
 from tests.fakes.checks import fingerprint, verify
-from tests.fakes.config import compose
+from tests.fakes.config import parsed
 from tests.fakes.nwpu import ERRORS, HEIGHT, WARNINGS, WIDTH, write_fake_nwpu
 from tests.fakes.rrsisd import write_fake_rrsisd
 
@@ -263,7 +263,7 @@ def test_a_run_names_every_defect_before_anything_is_built(tmp_path):
     tree = write_fake_nwpu(tmp_path, (3, 1, 1), defects=["odd_coordinates", "missing_image", "missing_annotation"])
     del next(ref for ref in tree.refs if ref["split"] == "test")["sentences"][:]
     tree.write()
-    config = compose("data=nwpu_refer", "size=tiny", f"data.root={tmp_path}", f"runs.root={tmp_path / 'runs'}")
+    config = parsed("data=nwpu_refer", "size=tiny", f"data.root={tmp_path}", f"runs={tmp_path / 'runs'}")
     with pytest.raises(UserError) as caught:
         OpenData.open(config, Console(file=io.StringIO()))
     for kind, where in (*tree.defects.values(), ("empty_expression", tree.refs[-4]["ref_id"])):
@@ -340,15 +340,16 @@ def test_the_written_layout_is_the_published_one(written):
 
 
 def test_the_preset_has_what_its_name_says(written):
-    config = compose("data=synthetic_nwpu")
-    spec = scene_spec(config["data"]["scenes"])
+    config = parsed("data=synthetic_nwpu")
+    spec = scene_spec(config.data)
     assert (spec.multi_target, spec.no_target, set(spec.languages)) == (0.3, 0.2, {"en", "zh"})
-    assert (config["size"]["name"], config["data"]["options"]) == ("tiny", {"language": "all", "merge": True})
-    config["data"]["scenes"] |= {"train": SPEC.train, "val": SPEC.val, "test": SPEC.test}
-    splits = open_data(config, written)
-    assert {name: len(dataset) for name, dataset in splits.items()} == expected_counts(config["data"])
-    config["data"]["options"]["language"] = "en"
-    assert 0 < len(open_data(config, written)["train"]) < len(splits["train"])
+    assert (config.size.name, config.data.options) == ("tiny", {"language": "all", "merge": True})
+    scenes = (config.data.synthetic or {}) | {"train": SPEC.train, "val": SPEC.val, "test": SPEC.test}
+    data = replace(config.data, synthetic=scenes)
+    splits = open_splits(data, written)
+    assert {name: len(dataset) for name, dataset in splits.items()} == expected_counts(data)
+    english = replace(data, options={"language": "en", "merge": True})
+    assert 0 < len(open_splits(english, written)["train"]) < len(splits["train"])
 
 
 def test_the_tiny_vocabulary_spells_chinese():
@@ -363,11 +364,11 @@ def test_the_tiny_vocabulary_spells_chinese():
         *(Query("category", noun, plural=True, number=number) for noun in NOUNS for number in (None, 2, 3, 4, 5)),
     ]
     texts = [realise(query, language, rng) for query in queries for language in ("en", "zh")]
-    size = compose("data=synthetic_nwpu")["size"]
-    tokenizer = build_wordpiece(texts, size["bert"]["vocab_size"])
+    config = parsed("data=synthetic_nwpu", "model=lavt")
+    tokenizer = build_wordpiece(texts, config.text["vocab_size"])
     for text in texts:
         tokens = tokenizer.encode(text).tokens
         assert "[UNK]" not in tokens, text
-        assert len(tokens) <= size["max_tokens"], text
+        assert len(tokens) <= config.size.max_tokens, text
         if not text.isascii():
             assert tokens[1:-1] == list(text)

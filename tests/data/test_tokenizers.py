@@ -21,7 +21,6 @@ from rrsis_bench.data.text.tokenizers import (
     save_vocabulary,
 )
 from rrsis_bench.errors import UserError
-from rrsis_bench.run import build
 
 LOWER = [*SPECIAL_TOKENS, *"abcdefghijklmnopqrstuvwxyz船左边的", "ship", "##s", "the"]
 CASED = [*SPECIAL_TOKENS, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ船左边的", "Ship", "ship", "##s", "the", "é"]
@@ -186,36 +185,6 @@ def test_word_mask_leaves_special_tokens_and_padding_out():
     assert out["word_mask"].dtype == np.int64
     both = TextPipeline(tokenizer, 6, ("word_mask", "object_mask"), categories=("ship",))(["the ship"])
     assert (both["word_mask"].tolist(), both["object_mask"].tolist()) == ([[0, 1, 1, 0, 0, 0]], [[0, 0, 1, 0, 0, 0]])
-
-
-class _Reader:
-    """What `build_text` asks of a model."""
-
-    max_tokens, phrase_masks = 8, ("word_mask",)
-
-
-class _Train(list):
-    category_names = ()
-
-
-def _config(tokenizer, vocab_size=90):
-    return {"model": {"name": "m"}, "phrases": "nltk", "text": {"tokenizer": tokenizer, "vocab_size": vocab_size}}
-
-
-def test_the_text_node_chooses_the_tokenizer(tmp_path):
-    samples = _Train(type("S", (), {"expression": text})() for text in ("the red ship", "左边的船"))
-    saved = tmp_path / "run" / "vocab.txt"
-    text = build.build_text(_config("wordpiece"), _Reader(), samples, saved)
-    assert text.tokenizer.get_vocab_size() <= 90
-    assert set(text(["左边的船"])) == {"input_ids", "attention_mask", "word_mask"}
-    saved.unlink()
-    with pytest.raises(UserError, match=r"text\.vocab_size"):
-        build.build_text(_config("wordpiece", vocab_size=20), _Reader(), samples, saved)
-    text = build.build_text(_config("clip"), _Reader(), samples, saved)
-    assert text.tokenizer.get_vocab_size() == 49408
-    assert not saved.exists()
-    with pytest.raises(UserError, match=r"text\.tokenizer="):
-        build.build_text(_config("/nowhere"), _Reader(), samples, saved)
 
 
 def test_a_saved_vocabulary_with_chinese_survives_its_file(tmp_path):

@@ -8,18 +8,18 @@ import torch
 from lightning.fabric import Fabric
 
 from rrsis_bench import registry
-from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 from rrsis_bench.results.render import gallery
-from rrsis_bench.run import build
-from tests.fakes.config import compose, tiny_overrides
+from rrsis_bench.run.data import expressions_of, open_splits
+from rrsis_bench.run.model import build_model, build_vocabulary, load_text
+from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.image_first import ImageFirst
 from tests.fakes.toy import Toy, make_trainer, views_of
 
-NATIVE = Protocol.from_mapping(compose("protocol=native")["protocol"])
+NATIVE = parsed("protocol=native").protocol
 SCATTERED = [0, 2, 4, 6, 1, 3, 5, 7]  # two expressions to a picture, never side by side
 
 
@@ -200,11 +200,12 @@ def test_models_of_the_registry_agree_grouped_and_ungrouped(fake_root, tmp_path,
     names = [name for name in registry.entries() if issubclass(registry.load_class(name), ImageFirstSegmenter)]
     assert names
     for name in names:
-        config = compose(f"model={name}", *tiny_overrides(tmp_path, fake_root))
+        config = parsed(f"model={name}", *tiny_overrides(tmp_path, fake_root))
         torch.manual_seed(0)
-        model = build.build_model(config)
-        train = build.open_data(config, fake_root, ["train"])["train"]
-        text = build.build_text(config, model, train, tmp_path / name / "vocab.txt")
+        model = build_model(config.model)
+        train = open_splits(config.data, fake_root, ["train"])["train"]
+        build_vocabulary(config, expressions_of(train), vocabulary := tmp_path / name / "vocab.txt")
+        text = load_text(config, model, train.category_names, vocabulary)
         data = ViewDataset(train, model.views, text, native_masks=True)
         calls: list[int] = []
 

@@ -7,13 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from omegaconf import OmegaConf
+from rrsis_bench.config.compose import CONF, compose_node, plain
+from rrsis_bench.config.schema import Config
 
-from rrsis_bench import registry
-
-CONF = registry.ROOT / "conf"
+__all__ = ["CONF", "compose", "parsed", "tiny_overrides"]
 
 # Every module of the tiny size at a width that trains in milliseconds per step.
 NARROW = (
@@ -34,15 +31,17 @@ NARROW = (
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra_compose("config", overrides=list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return plain(compose_node(overrides))
 
 
 def compose(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of these Hydra overrides, as plain containers that a test may change."""
     return copy.deepcopy(_composed(overrides))
+
+
+def parsed(*overrides: str) -> Config:
+    """The typed configuration of these Hydra overrides."""
+    return Config.parse(compose(*overrides))
 
 
 def tiny_overrides(tmp_path: Path, root: Path) -> list[str]:
@@ -52,8 +51,8 @@ def tiny_overrides(tmp_path: Path, root: Path) -> list[str]:
         "size=tiny",
         f"data.root={root}",
         "data.counts={train: 8, val: 4, test: 4}",
-        f"results.root={tmp_path / 'leaderboards'}",
-        f"runs.root={tmp_path / 'runs'}",
+        f"leaderboards={tmp_path / 'leaderboards'}",
+        f"runs={tmp_path / 'runs'}",
         "trainer=cpu",
         "train.epochs=2",
         "train.batch_size=4",

@@ -55,7 +55,7 @@ args:
   width: 8
 """
 SMALL = (
-    "data.scenes.train=6 data.scenes.val=2 data.scenes.test=3 data.scenes.size=96 "
+    "data.synthetic.train=6 data.synthetic.val=2 data.synthetic.test=3 data.synthetic.size=96 "
     "size.image=32 train.epochs=1 train.batch_size=4 trainer=cpu"
 )
 

@@ -36,7 +36,7 @@ def test_every_job_of_a_table_builds_another_model(table) -> None:
     assert arguments[full] == compose("model=csinet", *fitting)["model"]["args"]
     for config, args in zip(configs, arguments, strict=True):
         assert config["model"]["name"] == "csinet"
-        assert config["results"]["root"] == f"runs/ablation/{name}"
+        assert config["leaderboards"] == f"runs/ablation/{name}"
         with torch.device("meta"):
             registry.load_class("csinet")(**args)
 

@@ -21,7 +21,7 @@ def test_table_3_runs_the_rows_that_the_paper_prints() -> None:
         config = compose("ablation=mrsnet_table3", f"experiment=mrsnet_table3/{row}", "data=synthetic")
         args = config["model"]["args"]
         assert config["model"]["name"] == "mrsnet"
-        assert config["results"]["root"] == "runs/ablation/mrsnet_table3"
+        assert config["leaderboards"] == "runs/ablation/mrsnet_table3"
         assert (args["psr"], args["csr"]) == switches
         if row == "both":
             assert args == compose("model=mrsnet", "data=synthetic")["model"]["args"]

@@ -43,7 +43,7 @@ def test_every_job_of_a_table_builds_another_model(table) -> None:
     assert arguments[full] == config["model"]["args"]
     swept = compose(f"ablation=sgsrf_table{table}", "size=tiny", *jobs_of(f"sgsrf_table{table}")[0])
     assert swept["model"]["name"] == "sgsrf"
-    assert swept["results"]["root"] == f"runs/ablation/sgsrf_table{table}"
+    assert swept["leaderboards"] == f"runs/ablation/sgsrf_table{table}"
     for args in arguments:
         with torch.device("meta"):
             registry.load_class("sgsrf")(**args)

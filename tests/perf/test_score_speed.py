@@ -90,12 +90,11 @@ def test_scoring_a_whole_dataset_beats_a_plain_loop_and_a_minute(tmp_path):
     ours_s = time.process_time() - started
     assert [(row.intersection, row.union) for row in table] == expected
 
-    overrides = [f"data.counts={{train: 0, val: 0, test: {N}}}", f"runs.root={tmp_path / 'runs'}"]
-    config = scorer.configure("rrsisd", "native", overrides)
-    config["results"]["root"] = str(tmp_path / "leaderboards")
+    folders = {"data.root": tmp_path / "data", "runs": tmp_path / "runs", "leaderboards": tmp_path / "leaderboards"}
+    config = scorer.configure("rrsisd", "native", [f"data.counts={{train: 0, val: 0, test: {N}}}"], folders)
     started = time.process_time()
     console = Console(file=io.StringIO())
-    scorer.score(config, console, name="outsider", predictions=source, root=tmp_path / "data")
+    scorer.score(config, console, name="outsider", predictions=source)
     verb_s = time.process_time() - started
     size = np.mean([len(rle["counts"]) for rle in encoded])
     print(

@@ -28,8 +28,8 @@ from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, SegmenterOutp
 from rrsis_bench.official import load_official
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.predictor import ModelProvenance, Predictor
-from rrsis_bench.run import bench, build
-from tests.fakes.config import compose, tiny_overrides
+from rrsis_bench.run import bench
+from tests.fakes.config import compose, parsed, tiny_overrides
 from tests.fakes.official_checkpoint import SMALL_ARGS, official_state_dict, small_shapes
 from tests.fakes.rrsisd import write_fake_rrsisd
 from tests.models.conftest import build_tiny
@@ -101,13 +101,13 @@ def finished(tmp_path_factory):
     """A run of FIANet, which looks category names up: (its folder, its configuration, the dataset's samples)."""
     tmp_path = tmp_path_factory.mktemp("run")
     root = write_fake_rrsisd(tmp_path / "data").root
-    config = compose(
+    config = parsed(
         "model=fianet", *tiny_overrides(tmp_path, root), "train.epochs=1", "trainer.eval_batch_size=1",
         "predictions=save",
     )  # fmt: skip
     bench.bench(config, Console(file=io.StringIO(), width=220))
     (run,) = (path.parent for path in (tmp_path / "runs").glob("*/manifest.json"))
-    dataset = open_split("rrsisd", root, "test", build.data_options(config["data"]))
+    dataset = open_split("rrsisd", root, "test", config.data.options)
     samples = [dataset[index] for index in range(len(dataset))]
     return run, root, samples, saved_masks(run / "predictions" / "test.jsonl")
 
@@ -139,24 +139,6 @@ def test_the_command_gives_the_predictions_of_the_run(finished, tmp_path, capsys
             Predictor.from_weights(run, "fianet")
     finally:
         hidden.rename(root)
-
-
-def test_without_kept_category_names_the_dataset_is_asked(finished):
-    """Runs from before category names were kept."""
-    run, root, _, _ = finished
-    kept = run / build.CATEGORIES
-    names = kept.read_bytes()
-    kept.unlink()
-    try:
-        assert Predictor.from_run(run, device="cpu").engine.text.finder is not None
-        hidden = root.rename(root.with_name("hidden"))
-        try:
-            with pytest.raises(UserError, match=r"category names of 'rrsisd'(.|\n)*write them to .*categories\.json"):
-                Predictor.from_run(run, device="cpu")
-        finally:
-            hidden.rename(root)
-    finally:
-        kept.write_bytes(names)
 
 
 def test_released_weights_predict_as_the_imported_model(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rioxarray
@@ -16,7 +18,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.predict import predictor as module
 from rrsis_bench.predict.predictor import Predictor
 from rrsis_bench.predict.sources.opening import open_source
-from rrsis_bench.run import build
+from rrsis_bench.run.model import build_fabric, without_weights
 from tests.fakes.echo import Echo, make_predictor
 from tests.fakes.rrsisd import write_fake_rrsisd
 from tests.predict.rasters import blobs, write_raster
@@ -55,7 +57,7 @@ def test_released_weights_are_not_said_to_come_from_the_default_dataset(tmp_path
 
 def test_a_run_fetches_no_pretrained_weights_that_its_checkpoint_replaces():
     args = {"swin": {"weights": "hub:a/b", "window": 7}, "loss": {"weights": "balanced"}, "views": {"image": 9}}
-    assert build._without_weights(args) == {
+    assert without_weights(args) == {
         "swin": {"weights": "random", "window": 7}, "loss": {"weights": "balanced"}, "views": {"image": 9},
     }  # fmt: skip
     assert args["swin"]["weights"] == "hub:a/b"
@@ -83,14 +85,14 @@ def test_a_truncated_mask_band_is_the_images_fault(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_a_device_is_a_message():
     with pytest.raises(UserError, match="no CUDA device"):
-        build.build_fabric({"accelerator": "cuda", "precision": "32-true"})
+        build_fabric(replace(compose_config([]).trainer, accelerator="cuda"))
 
 
 def test_composing_leaves_another_hydra_application_alone():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         theirs = GlobalHydra.instance().hydra
         assert theirs is not None
-        assert compose_config(["model=lavt"])["model"]["name"] == "lavt"
+        assert compose_config(["model=lavt"]).model.name == "lavt"
         assert GlobalHydra.instance().hydra is theirs
 
 

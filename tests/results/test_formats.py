@@ -185,7 +185,10 @@ def test_a_card_without_bibtex_gives_its_title_and_address(tmp_path):
     (tmp_path / "models" / "toy.py").write_text("")
     card = {"title": "Toys & 100% more", "venue": "CVPR 2031", "url": "https://arxiv.org/abs/3101.00001", "params_m": 1}
     (tmp_path / "conf/model/toy.yaml").write_text(yaml.safe_dump({"name": "toy", "card": card, "args": {}}))
-    (tmp_path / "conf/data/d.yaml").write_text(yaml.safe_dump({"scenes": None, "card": {"title": "Data"}}))
+    (tmp_path / "conf/data/d.yaml").write_text(
+        "name: d\nformat: custom\nroot: d\ncounts: null\nsynthetic: null\n"
+        "card: {title: Data, source: here, licence: free}\n"
+    )
     text = cite("toy", "d", tmp_path)
     assert r"title = {{Toys \& 100\% more}}," in text
     assert "year = {2031}," in text

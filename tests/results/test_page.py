@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
 from rrsis_bench import cli
 from rrsis_bench.data.formats import open_split
@@ -241,7 +241,7 @@ def stored_run(runs: Path, fake_root: Path, name: str, shift: int) -> None:
     record = record_of(table, data="rrsisd", run_id=name)
     store.write(run_dir / "record", record, table)
     config = compose("model=fianet", *tiny_overrides(runs.parent, fake_root))
-    OmegaConf.save(OmegaConf.create(config), run_dir / "config.yaml")
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 def test_the_gallery_of_a_stored_run_against_another(fake_root, tmp_path, capsys):

@@ -16,21 +16,23 @@ from rich.console import Console
 
 from rrsis_bench import cli, registry
 from rrsis_bench.config import hashes as hashing
+from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
-from rrsis_bench.run import provenance
+from rrsis_bench.run import plan
+from rrsis_bench.run import record as recording
 from rrsis_bench.train import checkpoint, loop
 from rrsis_bench.train.loop import NonFiniteLoss
-from tests.fakes.config import compose, tiny_overrides
+from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.rrsisd import write_fake_rrsisd
 
 
-def run(tmp_path: Path, root: Path, *overrides: str) -> tuple[str, dict[str, Any]]:
+def run(tmp_path: Path, root: Path, *overrides: str) -> tuple[str, Config]:
     """Bench the narrow FIANet on the tree at `root`; returns (what was printed, the configuration)."""
-    config = compose("model=fianet", *tiny_overrides(tmp_path, root), *overrides)
+    config = parsed("model=fianet", *tiny_overrides(tmp_path, root), *overrides)
     console = Console(file=io.StringIO(), width=220)
     harness.bench(config, console)
     return console.file.getvalue(), config
@@ -59,7 +61,7 @@ def manifest(tmp_path: Path) -> dict[str, Any]:
 def clean_commit() -> Iterator[None]:
     """Rows of a dirty tree are not ranked: whether the tests' own tree is dirty must not matter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance, "git_state", lambda _: ("c" * 40, False))
+        patch.setattr(plan, "git_state", lambda _: ("c" * 40, False))
         yield
 
 
@@ -106,7 +108,7 @@ def test_the_weights_of_the_record_are_those_of_the_best_checkpoint(finished):
 def test_the_best_epoch_is_tested_not_the_last(fake_root, tmp_path, monkeypatch):
     falling = iter([50.0, 10.0])
     tested: dict[str, torch.Tensor] = {}
-    score = harness.score_split
+    score = recording.score_split
 
     def rigged(*_args, **_kwargs):
         value = next(falling)
@@ -117,7 +119,7 @@ def test_the_best_epoch_is_tested_not_the_last(fake_root, tmp_path, monkeypatch)
         return score(model, *args, **kwargs)
 
     monkeypatch.setattr(harness, "score_table", rigged)
-    monkeypatch.setattr(harness, "score_split", spy)
+    monkeypatch.setattr(recording, "score_split", spy)
     run(tmp_path, fake_root, "controls=false")
     (run_dir,) = (tmp_path / "runs").glob("fianet-*")
     best, last = (checkpoint.load(checkpoint.folder(run_dir / "checkpoints", step)) for step in (2, 4))
@@ -165,10 +167,10 @@ def test_a_finished_run_enters_another_table_under_the_name_it_has_there(finishe
     """Bug: two of five rows of an ablation bore the names that another ablation had given to the same training."""
     before, *_ = finished
     monkeypatch.setattr(loop.Trainer, "fit", lambda _: pytest.fail("trained again"))
-    for overrides in (["experiment=base"], ["train.lr=1e-3"]):
-        root = f"results.root={tmp_path / overrides[0][:5]}"
+    for overrides in (["experiment=base"], ["train.optimizer.lr=1e-3"]):
+        root = f"leaderboards={tmp_path / overrides[0][:5]}"
         harness.bench(
-            compose("model=fianet", *tiny_overrides(before, fake_root), root), Console(file=io.StringIO()), overrides
+            parsed("model=fianet", *tiny_overrides(before, fake_root), root), Console(file=io.StringIO()), overrides
         )
         (record,) = store.read_all(tmp_path / overrides[0][:5])
         assert record.variant == overrides
@@ -246,19 +248,19 @@ def test_the_lavt_protocol_scores_at_the_views_size(fake_root, tmp_path):
 
 
 def test_a_non_finite_loss_ends_as_nan_without_a_record(fake_root, tmp_path, monkeypatch):
-    real, calls = loop.segmentation_loss, []
+    real, calls = loop.SegmentationLoss.__call__, []
 
     def poisoned(*args):
         calls.append(1)
         return real(*args) * (float("nan") if len(calls) == 4 else 1.0)
 
-    monkeypatch.setattr(loop, "segmentation_loss", poisoned)
+    monkeypatch.setattr(loop.SegmentationLoss, "__call__", poisoned)
     with pytest.raises(NonFiniteLoss, match="step 3"):
         run(tmp_path, fake_root)
     assert manifest(tmp_path)["status"] == "nan"
     assert events(tmp_path)[-1] == {**events(tmp_path)[-1], "event": "end", "status": "nan"}
     assert not (tmp_path / "leaderboards").exists()
-    monkeypatch.setattr(loop, "segmentation_loss", real)
+    monkeypatch.setattr(loop.SegmentationLoss, "__call__", real)
     run(tmp_path, fake_root)  # the same command goes on from the last good checkpoint
     assert [event["step"] for event in events(tmp_path) if event["event"] == "resumed"] == [2]
     assert manifest(tmp_path)["status"] == "finished"
@@ -271,7 +273,7 @@ def test_an_interruption_while_testing_keeps_the_training(fake_root, tmp_path, m
         raise Interrupted(2)
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(harness, "score_split", interrupted)
+        stopped.setattr(recording, "score_split", interrupted)
         with pytest.raises(Interrupted):
             run(tmp_path, fake_root)
     assert manifest(tmp_path)["status"] == "interrupted"
@@ -342,23 +344,6 @@ class TestVerbs:
         assert cli.main(["report", "synthetic", "--leaderboards", str(finished[0] / "leaderboards")]) == 2
         assert "no record of synthetic" in capsys.readouterr().err
 
-    def test_evaluate_scores_a_checkpoint_like_the_run_did(self, finished, fake_root, tmp_path):
-        before, _, config = finished
-        (record,) = records(before)
-        best = before / "runs" / record.run_id / "checkpoints" / manifest(before)["best"]
-        overrides = ["model=fianet", *tiny_overrides(tmp_path, fake_root), f"checkpoint={best}"]
-        harness.evaluate_checkpoint(compose(*overrides), Console(file=io.StringIO()))
-        (scored,) = records(tmp_path)
-        assert scored.overall == record.overall
-        assert scored.control == record.control
-        assert (scored.weights_sha256, scored.epochs) == (record.weights_sha256, None)
-        assert scored.run_id != record.run_id
-        assert config["checkpoint"] is None
-
-    def test_evaluate_without_a_checkpoint_is_a_message(self, fake_root, tmp_path):
-        with pytest.raises(UserError, match="evaluate needs checkpoint="):
-            harness.evaluate_checkpoint(compose(*tiny_overrides(tmp_path, fake_root)), Console(file=io.StringIO()))
-
 
 def test_an_argument_that_does_not_fit_the_model_is_named(fake_root, tmp_path):
     with pytest.raises(UserError, match="does not fit FIANet.*wings"):
@@ -372,14 +357,3 @@ def test_records_carry_nothing_of_this_machines_folders(finished, fake_root):
     assert str(tmp_path) not in text
     assert str(fake_root) not in text
     assert str(registry.ROOT) not in text
-
-
-def test_weights_of_the_right_shape_only(finished, fake_root, tmp_path):
-    before, _, _ = finished
-    (record,) = records(before)
-    best = before / "runs" / record.run_id / "checkpoints" / manifest(before)["best"]
-    overrides = ["model=lavt", *tiny_overrides(tmp_path, fake_root), f"checkpoint={best}"]
-    with pytest.raises(UserError, match="does not fit model=lavt"):
-        harness.evaluate_checkpoint(compose(*overrides), Console(file=io.StringIO()))
-    with pytest.raises(UserError, match="no checkpoint folder nowhere"):
-        harness.evaluate_checkpoint(compose(*overrides[:-1], "checkpoint=nowhere"), Console(file=io.StringIO()))

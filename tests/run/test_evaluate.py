@@ -7,17 +7,16 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import collate
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.scoring import replaced_expressions
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput, resize_logits
-from tests.fakes.config import compose
+from tests.fakes.config import parsed
 from tests.fakes.toy import SIDE, Toy, views_of
 
-PROTOCOLS = {name: Protocol.from_mapping(compose(f"protocol={name}")["protocol"]) for name in ("native", "lavt")}
+PROTOCOLS = {name: parsed(f"protocol={name}").protocol for name in ("native", "lavt")}
 
 
 @pytest.fixture(scope="module")

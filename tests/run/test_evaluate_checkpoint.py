@@ -1,94 +1,149 @@
-"""`rrsis-bench evaluate checkpoint=...`: weights that are there already, scored under any protocol."""
+"""`rrsis-bench evaluate checkpoint=...`: weights that exist already, scored under any protocol."""
 
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.results.board import rows as board
 from rrsis_bench.results.record import store
+from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
+from rrsis_bench.run import evaluate as evaluation
+from rrsis_bench.run import model as building
+from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.train import checkpoint, frozen
-from tests.fakes.config import compose, tiny_overrides
+from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.image_first import ImageFirst
+
+TRAINED = ("model=lavt", "seed=3", "limit.train=4", "protocol.selection_split=test", "train.epochs=1")
 
 
 @pytest.fixture(scope="module")
-def finished(fake_root, tmp_path_factory):
-    """A finished narrow LAVT: (its folder, the dataset's root, its run folder)."""
+def finished(fake_root, tmp_path_factory) -> SimpleNamespace:
+    """A narrow LAVT that was trained on 4 samples with seed 3 and selected on test; ``pretrained`` backbones."""
     tmp_path = tmp_path_factory.mktemp("finished")
-    config = compose("model=lavt", *tiny_overrides(tmp_path, fake_root))
-    harness.bench(config, Console(file=io.StringIO(), width=200))
+    overrides = [*TRAINED, *(name for name in tiny_overrides(tmp_path, fake_root) if "epochs" not in name)]
+    harness.bench(parsed(*overrides), Console(file=io.StringIO(), width=200), ["model.args.toy=1"])
     (manifest,) = (tmp_path / "runs").glob("*/manifest.json")
-    return tmp_path, fake_root, manifest.parent
+    return SimpleNamespace(tmp_path=tmp_path, run=RunFolder.open(manifest.parent), overrides=overrides)
 
 
-def evaluate(finished, *overrides: str) -> None:
-    tmp_path, root, _ = finished
-    config = compose("model=lavt", *tiny_overrides(tmp_path, root), *overrides)
-    harness.evaluate_checkpoint(config, Console(file=io.StringIO(), width=200))
+def evaluate(leaderboards: Path, *overrides: str) -> Record:
+    """Evaluate with nothing but these overrides; returns the only record in `leaderboards`."""
+    typed = [*overrides, f"leaderboards={leaderboards}"]
+    evaluation.evaluate(parsed(*typed), Console(file=io.StringIO(), width=200), typed)
+    (record,) = store.read_all(leaderboards)
+    return record
 
 
-def test_a_runs_checkpoint_gives_the_runs_integers(finished):
-    tmp_path, _, run_dir = finished
-    evaluate(finished, f"checkpoint={run_dir}")
-    records = {record.run_id: record for record in store.read_all(tmp_path / "leaderboards")}
-    assert set(records) > {run_dir.name}
-    (again,) = [record for record in records.values() if record.run_id != run_dir.name]
-    folder = tmp_path / "leaderboards" / "records" / "rrsisd" / "lavt"
-    assert again.weights_sha256 == records[run_dir.name].weights_sha256
-    assert store.read_counts(folder / f"{again.run_id}.json") == store.read_counts(folder / f"{run_dir.name}.json")
+def test_a_bare_command_takes_everything_of_the_training_from_the_run(finished, tmp_path):
+    own = finished.run.record
+    record = evaluate(tmp_path, f"checkpoint={finished.run.path}")
+    assert (record.seed, record.limit, record.selection_split) == (3, {"train": 4}, "test")
+    assert (record.epochs, record.variant, record.selection_metric) == (1, ["toy=1"], "miou")
+    assert (record.model, record.size, record.data) == ("lavt", "tiny", "rrsisd")
+    assert (record.train_hash, record.eval_hash, record.run_id) == (own.train_hash, own.eval_hash, own.run_id)
+    assert (record.overall, record.control, record.weights_sha256) == (own.overall, own.control, own.weights_sha256)
+    (row,) = board.rank([record], tmp_path)
+    assert row.rank is None
+    assert "selected on test" in row.reason
+    assert "limited to 4 train" in row.reason
+    assert finished.run.record == own, "the run's own record stays"
+
+
+def test_another_protocol_is_another_record_of_the_same_training(finished, tmp_path):
+    record, own = evaluate(tmp_path, f"checkpoint={finished.run.path}", "protocol=lavt"), finished.run.record
+    assert record.protocol.name == "lavt"
+    assert (record.selection_split, record.protocol.selection_metric) == ("test", "miou"), "selected before"
+    assert (record.seed, record.train_hash) == (3, own.train_hash)
+    assert record.eval_hash != own.eval_hash
+    assert record.run_id.startswith(own.run_id)
+    folder = RunFolder.open(finished.run.path.with_name(record.run_id))
+    assert (folder.record, folder.status, folder.config.protocol.name) == (record, "finished", "lavt")
+
+
+def test_a_checkpoint_that_was_not_selected_says_so(finished, tmp_path):
+    other = shutil.copytree(finished.run.best, finished.run.best.with_name("step-00000009"))
+    try:
+        record = evaluate(tmp_path, f"checkpoint={other}")
+    finally:
+        shutil.rmtree(other)
+    assert (record.seed, record.selection_split, record.selection_metric) == (3, None, None)
+    assert record.train_hash != finished.run.record.train_hash
 
 
 def test_pretrained_weights_that_the_checkpoint_replaces_are_not_fetched(finished, tmp_path):
-    """Bug: scoring a run where there is no network failed on Swin's weights, which its checkpoint holds."""
-    _, _, run_dir = finished
-    missing = ("vision.weights=/nowhere/swin.pth", "text.weights=/nowhere")
-    evaluate(finished, f"checkpoint={run_dir}", *missing, f"results.root={tmp_path}")
-    (record,) = store.read_all(tmp_path)
-    assert record.init_weights == dict.fromkeys(("swin", "bert"), "a file that is not here"), "and no path"
+    """Bug: scoring a run without a network failed on Swin's weights, which its checkpoint holds."""
+    run = shutil.copytree(finished.run.path, tmp_path / "runs" / finished.run.path.name)
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace("weights: random", "weights: /nowhere/swin.pth"))
+    record = evaluate(tmp_path / "leaderboards", f"checkpoint={run}")
+    assert set(record.init_weights.values()) == {"a file that is not here"}, "and no path"
 
 
-def test_another_protocol_is_another_record(finished):
-    tmp_path, _, run_dir = finished
-    evaluate(finished, f"checkpoint={run_dir}", "protocol=lavt")
-    names = {record.protocol.name for record in store.read_all(tmp_path / "leaderboards")}
-    assert names == {"native", "lavt"}
+@pytest.mark.parametrize("override", ["seed=0", "train.epochs=3", "model=fianet", "limit.train=2"])
+def test_what_the_training_has_fixed_is_refused(finished, tmp_path, override):
+    with pytest.raises(UserError, match=f"{override} does not apply"):
+        evaluate(tmp_path, f"checkpoint={finished.run.path}", override)
 
 
-def test_frozen_parts_are_those_of_the_run(finished, tmp_path, monkeypatch):
-    """A run of a model with a frozen part; its checkpoint is scored on the same, and refused on another one."""
-    _, root, _ = finished
+def test_a_checkpoint_outside_a_run_needs_its_model_and_knows_no_seed(finished, tmp_path, fake_root):
+    bare = shutil.copytree(finished.run.best, tmp_path / "weights" / "step-00000001")
+    vocabulary = tmp_path / "vocab.txt"
+    shutil.copy(finished.run.vocabulary, vocabulary)
+    chosen = [name for name in tiny_overrides(tmp_path, fake_root) if not name.startswith(("train.", "leaderboards"))]
+    typed = [f"checkpoint={bare}", "model=lavt", *chosen]
+    with pytest.raises(UserError, match=r"text\.tokenizer=wordpiece"):
+        evaluate(tmp_path / "leaderboards", *typed)
+    record = evaluate(tmp_path / "leaderboards", *typed, f"text.tokenizer={vocabulary}")
+    assert (record.seed, record.epochs, record.limit, record.selection_split) == (None, None, None, None)
+    assert record.overall == finished.run.record.overall
+    with pytest.raises(UserError, match="does not fit model=fianet"):
+        evaluate(tmp_path / "other", *typed, f"text.tokenizer={vocabulary}", "model=fianet")
+    with pytest.raises(UserError, match="nowhere"):
+        evaluate(tmp_path / "other", "checkpoint=nowhere", *typed[1:], f"text.tokenizer={vocabulary}")
+
+
+def test_evaluate_without_a_checkpoint_is_a_message(tmp_path):
+    with pytest.raises(UserError, match="evaluate needs checkpoint="):
+        evaluate(tmp_path)
+
+
+def test_frozen_parts_are_those_of_the_run(tmp_path, fake_root, monkeypatch):
+    """The checkpoint of a model with a frozen part is scored with the same part, and refused with another one."""
     shown = Console(file=io.StringIO(), width=200)
-    monkeypatch.setattr(harness.build, "build_model", lambda _: ImageFirst())
-    overrides = ["model=lavt", *tiny_overrides(tmp_path, root), "controls=false", "train.freeze=[head.*]"]
-    harness.bench(compose(*overrides), shown)
+    build = [lambda _: ImageFirst()]
+    for module in (harness, building):
+        monkeypatch.setattr(module, "build_model", lambda config: build[0](config))
+    overrides = ["model=lavt", *tiny_overrides(tmp_path, fake_root), "controls=false", "train.freeze=[head.*]"]
+    harness.bench(parsed(*overrides), shown)
     assert "backbone" in shown.file.getvalue(), "the table of what is trained"
     (run_dir,) = (path.parent for path in (tmp_path / "runs").glob("*/manifest.json"))
-    (record,) = store.read_all(tmp_path / "leaderboards")
-    best = checkpoint.best_of(run_dir)
-    assert record.weights_sha256 == frozen.weights_sha256(best) != checkpoint.sha256(best / "model.safetensors")
+    run = RunFolder.open(run_dir)
+    record = run.record
+    assert record.weights_sha256 == frozen.weights_sha256(run.best)
+    assert record.weights_sha256 != checkpoint.sha256(run.best / "model.safetensors")
     assert record.efficiency.params_total - record.efficiency.params_trainable == 240 + 9
 
-    config = compose(*overrides, f"checkpoint={run_dir}")
-    harness.evaluate_checkpoint(config, shown)
-    records = store.read_all(tmp_path / "leaderboards")
-    assert len(records) == 2
-    assert {entry.weights_sha256 for entry in records} == {record.weights_sha256}
-    assert {entry.value("miou") for entry in records} == {record.value("miou")}
-    monkeypatch.setattr(harness.build, "build_model", lambda _: ImageFirst(seed=1))
+    again = evaluate(tmp_path / "again", f"checkpoint={run_dir}")
+    assert (again.weights_sha256, again.overall) == (record.weights_sha256, record.overall)
+    build[0] = lambda _: ImageFirst(seed=1)
     with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
-        harness.evaluate_checkpoint(config, shown)
-    with monkeypatch.context() as patch:
-        patch.setattr(harness.build, "build_model", lambda _: ImageFirst())
-        harness.bench(compose(*overrides, "force=true", "trainer.full_checkpoints=true"), shown)
-    harness.evaluate_checkpoint(config, shown)  # the frozen part comes with the checkpoint now
+        evaluate(tmp_path / "other", f"checkpoint={run_dir}")
+    build[0] = lambda _: ImageFirst()
+    harness.bench(parsed(*overrides, "force=true", "trainer.full_checkpoints=true"), shown)
+    build[0] = lambda _: ImageFirst(seed=1)
+    evaluate(tmp_path / "other", f"checkpoint={run_dir}")  # the frozen part comes with the checkpoint now
 
 
-def test_weights_that_changed_while_they_were_frozen_are_found(finished, tmp_path, monkeypatch):
+def test_weights_that_changed_while_they_were_frozen_are_found(fake_root, tmp_path, monkeypatch):
     """When the best checkpoint is loaded after training; a record of it could not be repeated."""
 
     class Drifting(ImageFirst):
@@ -96,18 +151,7 @@ def test_weights_that_changed_while_they_were_frozen_are_found(finished, tmp_pat
             self.backbone.conv.weight.data += 1e-3
             return super().encode_image(views)
 
-    monkeypatch.setattr(harness.build, "build_model", lambda _: Drifting())
-    config = compose("model=lavt", *tiny_overrides(tmp_path, finished[1]), "controls=false")
+    monkeypatch.setattr(harness, "build_model", lambda _: Drifting())
+    config = parsed("model=lavt", *tiny_overrides(tmp_path, fake_root), "controls=false")
     with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
-        harness.bench(config, Console(file=io.StringIO(), width=200))
-
-
-def test_an_unfinished_run_and_a_foreign_vocabulary_are_refused(finished, tmp_path: Path):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "manifest.json").write_text('{"status": "running"}')
-    with pytest.raises(UserError, match="not finished"):
-        evaluate(finished, f"checkpoint={tmp_path}")
-    with pytest.raises(UserError, match="text.tokenizer=hub:"):
-        evaluate(finished, "checkpoint=official:/nowhere/file.pth")
-    with pytest.raises(UserError, match="checkpoint=official:"):
-        evaluate(finished)
+        harness.bench(config, Console(file=io.StringIO()))

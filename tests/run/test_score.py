@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from rrsis_bench import cli
+from rrsis_bench.config.schema import Config
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
@@ -25,8 +25,10 @@ from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
-from rrsis_bench.run import provenance
-from tests.fakes.config import compose, tiny_overrides
+from rrsis_bench.run import plan
+from rrsis_bench.run import score as scorer
+from rrsis_bench.run.evaluate import evaluate
+from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.rrsisd import write_fake_rrsisd
 
 COUNTS = "data.counts={train: 8, val: 4, test: 4}"
@@ -37,12 +39,13 @@ TIMES = {"started_utc": "", "wall_s": 0.0}  # the only fields that differ betwee
 def clean_commit() -> Iterator[None]:
     """Rows of a dirty tree are not ranked: whether the tests' own tree is dirty must not matter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance, "git_state", lambda _: ("c" * 40, False))
+        for module in (plan, scorer):
+            patch.setattr(module, "git_state", lambda _: ("c" * 40, False))
         yield
 
 
-def configure(tmp_path: Path, root: Path, *overrides: str) -> dict[str, Any]:
-    return compose("model=lavt", *tiny_overrides(tmp_path, root), "controls=false", "train.epochs=1", *overrides)
+def configure(tmp_path: Path, root: Path, *overrides: str) -> Config:
+    return parsed("model=lavt", *tiny_overrides(tmp_path, root), "controls=false", "train.epochs=1", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +64,9 @@ def saved(fake_root, tmp_path_factory) -> SimpleNamespace:
 
 def score(tmp_path: Path, root: Path, source: Path, *options: str, name: str = "outsider") -> int:
     """The verb itself; the dataset's counts are the tree's unless `options` end with others."""
-    overrides = [COUNTS, f"runs.root={tmp_path / 'runs'}"]
-    arguments = ["score", "--data", "rrsisd", "--root", str(root), "--predictions", str(source), "--name", name]
-    return cli.main([*arguments, "--results", str(tmp_path / "leaderboards"), *options, *overrides])
+    arguments = ["score", "--data", "rrsisd", "--data-root", str(root), "--predictions", str(source), "--name", name]
+    folders = ["--leaderboards", str(tmp_path / "leaderboards"), "--runs", str(tmp_path / "runs")]
+    return cli.main([*arguments, *folders, *options, COUNTS])
 
 
 def stored(tmp_path: Path, name: str = "outsider") -> tuple[Record, CountsTable]:
@@ -102,14 +105,19 @@ def test_the_saved_file_has_a_line_per_sample_in_order(saved):
 def test_the_record_says_where_the_masks_come_from(saved, tmp_path):
     score(tmp_path, saved.root, saved.file, "--selected-on", "val")
     record, _ = stored(tmp_path)
-    assert (record.model, record.model_source, record.size, record.seed) == ("outsider", "predictions", "external", 0)
+    assert (record.model, record.model_source, record.size, record.seed) == (
+        "outsider",
+        "predictions",
+        "external",
+        None,
+    )
     assert (record.weights_sha256, record.epochs, record.variant, record.init_weights) == (None, None, [], {})
     assert (record.efficiency, record.control, record.limit) == (Efficiency(), {}, None)
     assert (record.selection_split, record.selection_metric, record.precision) == ("val", None, "")
     assert record.notes == ["outside predictions, selection declared by the submitter"]
     assert len(record.predictions_sha256) == 64
     assert record.train_hash not in (record.eval_hash, record.predictions_sha256)
-    assert record.run_id == f"outsider-rrsisd-external-s0-{record.eval_hash[:8]}"
+    assert record.run_id == f"outsider-rrsisd-external-{record.eval_hash[:8]}"
     assert str(tmp_path) not in json.dumps(dataclasses.asdict(record), default=str)
     assert store.audit(tmp_path / "leaderboards") == 1
 
@@ -173,8 +181,8 @@ def test_the_protocol_reaches_the_score(saved, tmp_path):
         (("--data", "rrsis-d"), "outsider", "Unknown dataset 'rrsis-d'. Did you mean rrsisd"),
         ((), "LAVT", "'lavt' is a model of this suite"),
         ((), "a/b", "cannot name a file"),
-        (("train.lr=1",), "outsider", "'train.lr=1' changes nothing of a score"),
-        (("data.nonsense=1",), "outsider", "does not compose"),
+        (("train.lr=1",), "outsider", "'train.lr=1' affects no score"),
+        (("data.nonsense=1",), "outsider", "no field 'data.nonsense'"),
     ],
 )
 def test_what_cannot_be_scored_is_a_message(saved, tmp_path, capsys, options, name, message):
@@ -220,12 +228,14 @@ def test_only_the_split_that_is_scored_has_to_be_there(tmp_path, capsys):
     assert "no reference in split 'val'" in capsys.readouterr().err
 
 
-def test_evaluate_saves_them_too(saved, tmp_path):
-    config = configure(tmp_path, saved.root, "predictions=save", f"checkpoint={saved.run_dir}")
-    harness.evaluate_checkpoint(config, Console(file=io.StringIO(), width=200))
-    (record,) = store.read_all(tmp_path / "leaderboards")
-    again = tmp_path / "runs" / record.run_id / "predictions" / "test.jsonl"
-    assert again.read_bytes() == saved.file.read_bytes()
+def test_evaluate_saves_them_where_the_gallery_finds_them(saved, tmp_path):
+    shutil.copytree(saved.run_dir, run := tmp_path / "runs" / saved.run_dir.name)
+    masks = run / "predictions" / "test.jsonl"
+    masks.unlink()
+    overrides = [f"checkpoint={run}", "predictions=save", f"leaderboards={tmp_path / 'leaderboards'}"]
+    evaluate(parsed(*overrides), Console(file=io.StringIO(), width=200), overrides)
+    assert masks.read_bytes() == saved.file.read_bytes()
+    assert cli.main(["gallery", run.name, "--runs", str(run.parent)]) == 0
 
 
 def test_a_finished_run_without_predictions_says_how_to_get_them(saved, tmp_path):
@@ -245,7 +255,7 @@ def test_a_finished_run_without_predictions_says_how_to_get_them(saved, tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("predictions=all",), "predictions=all is not one of: none, save"),
+        (("predictions=all",), "predictions is 'all'"),
         (("predictions=save", "protocol=lavt"), "predictions=save writes masks at native size"),
     ],
 )

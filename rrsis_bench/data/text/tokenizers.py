@@ -37,16 +37,6 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def tokenizer_source(config: Mapping[str, Any]) -> str:
-    """Return what a run's tokenizer is made from: ``"wordpiece"`` or what `load_tokenizer` reads."""
-    return str(config["text"]["tokenizer"])
-
-
-def build_vocabulary(config: Mapping[str, Any], expressions: Iterable[str]) -> Tokenizer:
-    """Build the vocabulary of ``wordpiece``, with as many tokens as the text encoder embeds (``vocab_size``)."""
-    return build_wordpiece(expressions, config["text"]["vocab_size"])
-
-
 def bert_tokenizer(vocabulary: Sequence[str], lowercase: bool | None = None) -> Tokenizer:
     """A BERT tokenizer over a vocabulary whose line numbers are the ids; Chinese characters are split one by one.
 

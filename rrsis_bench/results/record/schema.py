@@ -54,7 +54,7 @@ class Record:
     n: int  # samples scored
     n_expected: int | None  # samples that the split has
     limit: dict[str, int] | None  # split -> sample limit, training included; None = full
-    seed: int
+    seed: int | None  # None for weights or masks that were not trained here
     epochs: int | None  # None for a checkpoint that was not trained here
     train_hash: str  # over the config fields that affect the weights, the seed left out
     eval_hash: str  # over the config fields that affect the scoring

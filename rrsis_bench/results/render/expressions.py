@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rrsis_bench.config.cards import data_config
+from rrsis_bench.config.schema import Config, DataConfig
 from rrsis_bench.errors import UserError
 from rrsis_bench.results.record.schema import Record
 
@@ -50,19 +51,17 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
 
 def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """Format, folder and ``data.options`` of the places where the dataset may lie."""
-    configs: list[dict[str, Any]] = []
+    configs: list[DataConfig] = []
     own = runs / record.run_id / "config.yaml"
     if own.is_file():
-        configs.append(yaml.safe_load(own.read_text(encoding="utf-8"))["data"])
+        configs.append(Config.parse(yaml.safe_load(own.read_text(encoding="utf-8")), str(own)).data)
     try:
         configs.append(data_config(record.data))
     except UserError:
         if not configs:
             return  # a dataset that only its run knows
     for config in configs:
-        folders = [Path(config["root"])] if root is None else [root]
-        for folder in folders:
-            options = config.get("options") or {}
-            yield config["format"], folder, options
-            if config["scenes"] and folder.is_dir():  # one folder per set of scenes
-                yield from ((config["format"], path, options) for path in sorted(folder.iterdir()))
+        folder = Path(config.root) if root is None else root
+        yield config.format, folder, config.options
+        if config.synthetic and folder.is_dir():  # one folder per set of scenes
+            yield from ((config.format, path, config.options) for path in sorted(folder.iterdir()))

@@ -1,0 +1,91 @@
+"""Hydra overrides as the user typed them: check the names, and derive a row's label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrsis_bench import registry
+from rrsis_bench.errors import UserError, unknown
+
+CONF = registry.ROOT / "conf"
+
+# Overrides that name a run otherwise, or that change nothing of the training: they are no variant of a model.
+_NAMED_ELSEWHERE = (
+    "model", "data", "size", "seed", "trainer", "protocol", "logger", "debug", "ablation", "force", "controls",
+    "checkpoint", "predictions", "runs", "leaderboards", "limit", "hydra", "data.", "trainer.", "protocol.", "logger.",
+    "limit.", "hydra.", "model.card.",
+)  # fmt: skip
+
+# Overrides that change how weights are evaluated. All others are fixed by the training of a run.
+_OF_EVALUATION = (
+    "checkpoint", "protocol", "protocol.", "limit.test", "trainer", "trainer.", "leaderboards", "controls",
+    "predictions", "data.root", "data.cache", "data.cache_gb", "force",
+)  # fmt: skip
+# Overrides that name the model and the data of weights that belong to no run.
+_OF_WEIGHTS = (
+    "model", "model.", "size", "size.", "vision", "vision.", "text", "text.", "data", "data.", "phrase_matching",
+    "experiment", "runs",
+)  # fmt: skip
+_SELECTION = ("protocol.selection_split", "protocol.selection_metric")
+
+
+def choices(group: str) -> list[str]:
+    """Return the names of a configuration group, such as ``data``."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def field_name(override: str) -> str:
+    """Return the dotted field or group that an override sets."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def matches(name: str, entries: Sequence[str]) -> bool:
+    """Return whether a field is one of `entries`; an entry that ends in a dot covers the fields below it."""
+    return any(name == entry or (entry[-1] == "." and name.startswith(entry)) for entry in entries)
+
+
+def check_names(overrides: Sequence[str]) -> None:
+    """Check the named models, datasets, sizes, protocols and trainers.
+
+    Raises:
+        UserError: an unknown name, with suggestions.
+    """
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if not value or "," in value or value == "null":
+            continue
+        if key == "model":
+            registry.find(value)
+        elif key in ("data", "size", "protocol", "trainer") and value not in choices(key):
+            raise unknown("dataset" if key == "data" else key, value, choices(key))
+
+
+def variant(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that make a run differ from its model's default.
+
+    The prefix ``model.args.`` is dropped: ``["model=csinet", "model.args.gate=false"]`` gives ``("gate=false",)``.
+    """
+    return tuple(
+        override.lstrip("+").removeprefix("model.args.")
+        for override in overrides
+        if not matches(field_name(override), _NAMED_ELSEWHERE)
+    )
+
+
+def check_evaluation(overrides: Sequence[str], run: str | None) -> None:
+    """Check that overrides change only how weights are evaluated.
+
+    Args:
+        overrides: as the user typed them.
+        run: the run that the weights belong to; None: weights from elsewhere, whose model and data may be named.
+
+    Raises:
+        UserError: an override that belongs to training.
+    """
+    allowed = _OF_EVALUATION if run else _OF_EVALUATION + _OF_WEIGHTS
+    for override in overrides:
+        name = field_name(override)
+        if not matches(name, allowed) or name in _SELECTION:
+            why = f"{run} has fixed '{name}' (config.yaml in its folder)" if run else f"'{name}' belongs to training"
+            applies = ", ".join(dict.fromkeys(entry.rstrip(".") for entry in allowed))
+            raise UserError(f"{override} does not apply to evaluation: {why}. Leave it out. What applies: {applies}.")

@@ -1,0 +1,171 @@
+"""Open a dataset once per run: its splits, limits, checks and fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from rrsis_bench.config.schema import SPLITS, Config, DataConfig, LimitConfig
+from rrsis_bench.data.checks.fingerprint import fingerprint
+from rrsis_bench.data.checks.gate import require_verified
+from rrsis_bench.data.formats import read_index
+from rrsis_bench.data.loading.cache import ViewCache
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import ReferringDataset, Sample
+from rrsis_bench.synthetic import SceneSpec, is_complete, synthesize
+
+
+class FirstSamples(ReferringDataset):
+    """The first `n` samples of a split (``limit.<split>``). Rows made from it are never ranked."""
+
+    def __init__(self, dataset: ReferringDataset, n: int):
+        self._dataset, self._n = dataset, min(n, len(dataset))
+        self.name, self.split, self.category_names = dataset.name, dataset.split, dataset.category_names
+
+    def __len__(self) -> int:
+        """Return the number of samples kept."""
+        return self._n
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index` of the whole split."""
+        if not 0 <= index < self._n:
+            raise IndexError(index)
+        return self._dataset[index]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenData:
+    """An opened dataset, and the facts about it that a record names.
+
+    Attributes:
+        root: its folder.
+        splits: the opened splits, cut to ``limit``.
+        expected: split -> samples of a complete copy; None if unknown.
+        limit: splits that are not whole, by choice or because the copy is incomplete: split -> samples.
+        fingerprint: content hash over all splits; None if a split that was not asked for cannot be read.
+        found: split -> samples of this copy, before ``limit.<split>``.
+    """
+
+    root: Path
+    splits: dict[str, ReferringDataset]
+    expected: dict[str, int] | None
+    limit: dict[str, int]
+    fingerprint: str | None
+    found: dict[str, int]
+
+    @classmethod
+    def open(
+        cls, config: Config, console: Console, root: Path | None = None, names: Sequence[str] = SPLITS
+    ) -> OpenData:
+        """Open the splits `names`; warn if the copy is not complete.
+
+        Args:
+            config: of the run.
+            console: for warnings.
+            root: the dataset's folder; None: ``data.root``, where synthetic scenes are written on first use.
+            names: the splits to open.
+
+        Raises:
+            UserError: a split cannot be read; or, if all are asked for, the dataset has any error.
+        """
+        data, whole = config.data, set(names) == set(SPLITS)
+        root = data_root(data, console) if root is None else root
+        index = read_index(data.format, root, data.options)
+        full = {split: index.open(split) for split in names}
+        for note in (note for split in names for note in index.notes.get(split, ())):
+            console.print(escape(note), soft_wrap=True, highlight=False)
+        cache = Path(config.runs) / ".fingerprints"
+        if whole:
+            require_verified(index, cache, console)
+        content = None
+        try:
+            content = fingerprint(index, cache)
+        except UserError as error:
+            if whole:
+                raise
+            console.print(f"[yellow]The dataset's fingerprint is unknown:[/yellow] {escape(str(error))}")
+        expected = expected_counts(data)
+        found = {split: index.counts[split] for split in names}
+        short = {split: n for split, n in (expected or {}).items() if split in found and n != found[split]}
+        if short:
+            counts = ", ".join(f"{split} {found[split]:,} of {n:,}" for split, n in short.items())
+            console.print(
+                f"[yellow]{data.name} in {root} is not a complete copy ({counts} samples): the row will not be ranked."
+                "[/yellow]"
+            )
+        splits = _limited(full, config.limit)
+        limit = {split: found[split] for split in short}
+        limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
+        return cls(root, splits, expected, limit, content, found)
+
+    def with_limits(self, **limits: int | None) -> OpenData:
+        """Return the data with other entries in `limit`; None removes an entry."""
+        limit = {split: n for split, n in {**self.limit, **limits}.items() if n is not None}
+        return dataclasses.replace(self, limit=limit)
+
+
+def open_splits(data: DataConfig, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
+    """Open whole splits; UserError if one cannot be read."""
+    index = read_index(data.format, root, data.options)
+    return {split: index.open(split) for split in names}
+
+
+def open_limited(config: Config, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
+    """Open splits, cut to ``limit``; UserError if one cannot be read."""
+    return _limited(open_splits(config.data, root, names), config.limit)
+
+
+def _limited(splits: Mapping[str, ReferringDataset], limit: LimitConfig) -> dict[str, ReferringDataset]:
+    return {
+        split: FirstSamples(dataset, n) if (n := getattr(limit, split)) else dataset
+        for split, dataset in splits.items()
+    }
+
+
+def scene_spec(data: DataConfig) -> SceneSpec:
+    """Return the node ``data.synthetic`` as a spec; UserError names a field that does not fit."""
+    values = data.synthetic or {}
+    try:
+        return SceneSpec(**{**values, "languages": tuple(values["languages"])})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"data.synthetic does not fit the scene generator: {error}.") from error
+
+
+def data_root(data: DataConfig, console: Console) -> Path:
+    """Return the dataset's folder. Synthetic scenes are written on first use, one folder per set of options."""
+    root = Path(data.root)
+    if not data.synthetic:
+        return root
+    spec = scene_spec(data)
+    root = root / hashlib.sha256(json.dumps(spec.options(), sort_keys=True).encode()).hexdigest()[:8]
+    if not is_complete(spec, root, data.format):
+        console.print(f"Writing synthetic scenes to {root} (once)")
+        synthesize(spec, root, data.format)
+    return root
+
+
+def expected_counts(data: DataConfig) -> dict[str, int] | None:
+    """Return the samples per split of a complete copy; None if unknown."""
+    if data.counts:
+        return dict(data.counts)
+    if not data.synthetic:
+        return None
+    spec = scene_spec(data)
+    return {split: getattr(spec, split) * spec.expressions_per_image for split in SPLITS}
+
+
+def view_cache(data: DataConfig) -> ViewCache | None:
+    """Open the cache of resized views in ``data.cache``; None if it is null."""
+    return None if data.cache is None else ViewCache(data.cache, int(data.cache_gb * 2**30))
+
+
+def expressions_of(dataset: ReferringDataset) -> list[str]:
+    """Return the referring expressions of a split, in order."""
+    return [dataset[index].expression for index in range(len(dataset))]

@@ -1,0 +1,183 @@
+"""`rrsis-bench evaluate`: score weights that exist already, and record the result.
+
+The weights are those of a run, of a checkpoint folder outside a run, or of a paper's authors. For a run, its folder
+gives everything that belongs to training. For other weights, the record leaves unknown values empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rrsis_bench.config import hashes
+from rrsis_bench.config.compose import compose_node, plain
+from rrsis_bench.config.overrides import check_evaluation, field_name
+from rrsis_bench.config.protocol import METRIC_VERSION
+from rrsis_bench.config.schema import Config
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import WORDPIECE
+from rrsis_bench.errors import UserError
+from rrsis_bench.files import sha256_file
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.official import load_official
+from rrsis_bench.run.folder import CONFIG, RunFolder
+from rrsis_bench.run.model import build_fabric, load_text, restore_model
+from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.provenance import RunProvenance
+from rrsis_bench.run.record import ModelMasks, publish, score_and_record
+from rrsis_bench.stop import StopRequest
+from rrsis_bench.train import checkpoint, frozen
+from rrsis_bench.train.rng import seed_everything
+
+OFFICIAL = "official:"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainedMasks(ModelMasks):
+    """The masks of weights that were trained in an earlier run, or elsewhere.
+
+    Attributes:
+        changes: fields of the provenance that differ from those of a run that was just trained.
+        note: names the weights.
+    """
+
+    changes: dict[str, Any]
+    note: str
+
+    def provenance(self, plan: RunPlan) -> RunProvenance:
+        """Return the origin of the weights, with the costs measured here."""
+        return dataclasses.replace(ModelMasks.provenance(self, plan), **self.changes)
+
+    def notes(self, plan: RunPlan) -> list[str]:
+        """Name the weights."""
+        return [self.note, *ModelMasks.notes(self, plan)]
+
+
+def evaluate(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
+    """Score ``checkpoint=`` on test, with the language controls, and record the result.
+
+    Args:
+        config: composed from `overrides`.
+        console: shows progress, warnings and tables.
+        overrides: the overrides that the user typed.
+
+    Raises:
+        UserError: no ``checkpoint``, weights that do not fit the model, or an override that does not apply.
+    """
+    source = config.checkpoint
+    if not source:
+        raise UserError(
+            "evaluate needs checkpoint=runs/<run id> (a run, or a checkpoint folder in it), or "
+            "checkpoint=official:/path/file.pth (a paper's released weights)."
+        )
+    path = Path(source.removeprefix(OFFICIAL)).expanduser()
+    if source.startswith(OFFICIAL) or not RunFolder.is_run(path):
+        check_evaluation(overrides, None)
+        _evaluate_weights(config, path, console, overrides)
+    else:
+        run = RunFolder.open(path)
+        check_evaluation(overrides, run.path.name)
+        _evaluate_run(_config_of(run, overrides), run, console)
+
+
+def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
+    """Return the configuration of a run with the overrides of an evaluation."""
+    values = run.config.plain()
+    values |= {"force": False, "predictions": "none", "runs": str(run.path.parent)}
+    composed = plain(compose_node([f"model={run.config.model.name}", *overrides]))
+    for name in sorted(map(field_name, overrides), key=lambda name: name.count(".")):  # groups before their fields
+        *sections, last = name.split(".")
+        target, given = values, composed
+        for section in sections:
+            target, given = target[section], given[section]
+        target[last] = given[last]
+    selection = {name: getattr(run.config.protocol, name) for name in ("selection_split", "selection_metric")}
+    values["protocol"] |= selection  # the checkpoint is selected already
+    return Config.parse(values)
+
+
+def _evaluate_run(config: Config, run: RunFolder, console: Console) -> None:
+    """Score a checkpoint of a run. The selected one, scored as in training, keeps the name of the run."""
+    manifest, weights = run.manifest, run.weights
+    saved, sha256 = checkpoint.load(weights), frozen.weights_sha256(weights)
+    plan = RunPlan.prepare(config, console)
+    selected = weights.name == manifest.best
+    train_hash = manifest.train_hash
+    if not selected or config.trainer.precision != run.config.trainer.precision:
+        train_hash = hashes.digest([train_hash, sha256, config.trainer.precision])
+    eval_hash = hashes.eval_hash(config, train_hash, METRIC_VERSION)
+    same = eval_hash == manifest.eval_hash and plan.data.fingerprint == manifest.fingerprint
+    suffix = hashes.digest([eval_hash, plan.data.fingerprint])[:8]
+    note = f"evaluated from {weights.name} of {manifest.run_id}"
+    if plan.git[0] not in (None, manifest.git_sha):
+        note += f" at commit {plan.git[0][:12]}"
+    plan = dataclasses.replace(
+        plan,
+        data=plan.data.with_limits(train=manifest.limit.get("train"), val=manifest.limit.get("val")),
+        run_id=manifest.run_id if same else f"{manifest.run_id}-{suffix}",
+        train_hash=train_hash,
+        eval_hash=eval_hash,
+        variant=manifest.variant,
+        git=(manifest.git_sha, _either(manifest.git_dirty, plan.git[1])),
+    )
+    seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
+    model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
+    changes = {} if selected else {"selection_split": None, "selection_metric": None}
+    text = load_text(config, model, run.categories, run.vocabulary)
+    _score(plan, model, text, run if same else RunFolder.create(plan), sha256, changes, note, console)
+
+
+def _evaluate_weights(config: Config, path: Path, console: Console, overrides: Sequence[str]) -> None:
+    """Score an authors' file, or a checkpoint folder that belongs to no run."""
+    if config.tokenizer == WORDPIECE:
+        raise UserError(
+            f"text.tokenizer=wordpiece builds a vocabulary from training expressions. {path} was trained with another "
+            "one. Set text.tokenizer to hub:google-bert/bert-base-uncased or to a local vocab.txt."
+        )
+    saved = None if str(config.checkpoint).startswith(OFFICIAL) else checkpoint.load(path)
+    plan = RunPlan.prepare(config, console, overrides)
+    if saved is None:
+        model, sha256 = load_official(config.model.name, path, **config.model.args), sha256_file(path)
+        note = f"official checkpoint {path.name}"
+    else:
+        hint = "Name the model and the arguments that it was trained with."
+        model, sha256 = restore_model(config.model, saved, hint), frozen.weights_sha256(path)
+        note = f"checkpoint {path.name}"
+    train_hash = hashes.digest([config.model.name, sha256, plan.data.fingerprint])
+    eval_hash = hashes.eval_hash(config, train_hash, METRIC_VERSION)
+    run_id = f"{config.model.name}-{config.data.name}-{config.size.name}-{config.protocol.name}-{eval_hash[:8]}"
+    data = plan.data.with_limits(train=None, val=None)
+    plan = dataclasses.replace(plan, data=data, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
+    unknown = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
+    text = load_text(config, model, plan.data.splits["train"].category_names, path)
+    _score(plan, model, text, RunFolder.create(plan), sha256, unknown, note, console)
+
+
+def _score(
+    plan: RunPlan,
+    model: Segmenter,
+    text: TextPipeline,
+    folder: RunFolder,
+    sha256: str,
+    changes: dict[str, Any],
+    note: str,
+    console: Console,
+) -> None:
+    """Score the test split, keep the record in `folder` and publish it."""
+    fabric = build_fabric(plan.config.trainer)
+    save = folder.predictions("test") if plan.config.predictions == "save" else None
+    with StopRequest() as stop:
+        masks = TrainedMasks(model.to(fabric.device), text, fabric, stop, sha256, save, changes, note)
+        record, table = score_and_record(plan, masks, folder, console)
+    if folder.status == "running":
+        folder.update("finished")
+    publish(plan.config, record, table, console)
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    """Return whether one of two trees is dirty; None if that is unknown of one."""
+    return None if None in (first, second) else bool(first or second)

@@ -1,0 +1,220 @@
+"""The folder of a run: configuration, vocabulary, checkpoints, predictions, record.
+
+A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece``),
+``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``, ``events.jsonl``, ``report.html`` and ``record/``,
+which has the layout of the leaderboards folder. Only this module reads or writes these names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rrsis_bench import codec
+from rrsis_bench.config.schema import Config
+from rrsis_bench.errors import UserError
+from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.files import write_text
+from rrsis_bench.results.record import store
+from rrsis_bench.results.record.schema import Record
+from rrsis_bench.run.plan import RunPlan
+
+CONFIG, MANIFEST, CHECKPOINTS = "config.yaml", "manifest.json", "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Progress and provenance of a run, in ``manifest.json``.
+
+    Attributes:
+        run_id: name of the run.
+        status: ``"running"`` or how the run ended.
+        train_hash: identifies the training.
+        eval_hash: identifies the training and the scoring.
+        fingerprint: content hash of the dataset.
+        limit: splits that were not whole: split -> samples.
+        variant: overrides that make the run differ from its model's default.
+        git_sha: commit that was executed.
+        git_dirty: whether it had local changes.
+        best: folder name of the selected checkpoint; None before the end.
+        weights_sha256: of that checkpoint.
+        train_s: seconds of training.
+    """
+
+    run_id: str
+    status: str
+    train_hash: str
+    eval_hash: str
+    fingerprint: str | None
+    limit: dict[str, int]
+    variant: tuple[str, ...]
+    git_sha: str | None
+    git_dirty: bool | None
+    best: str | None = None
+    weights_sha256: str | None = None
+    train_s: float | None = None
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: the folder.
+        named: the checkpoint folder that was opened; None if the run folder itself was.
+    """
+
+    def __init__(self, path: Path, named: Path | None = None):
+        self.path, self.named = path, named
+
+    @classmethod
+    def create(cls, plan: RunPlan, path: Path | None = None) -> RunFolder:
+        """Create the folder of a planned run, or continue in it; writes the configuration and the manifest.
+
+        Args:
+            plan: the run.
+            path: the folder; None: ``<runs>/<run_id>``.
+        """
+        run = cls(Path(plan.config.runs) / plan.run_id if path is None else path)
+        write_text(run.path / CONFIG, yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True))
+        run._write(
+            Manifest(
+                plan.run_id, "running", plan.train_hash, plan.eval_hash, plan.data.fingerprint, plan.data.limit,
+                plan.variant, *plan.git,
+            )
+        )  # fmt: skip
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Open a run by its folder, or by the folder of one of its checkpoints.
+
+        Raises:
+            UserError: the folder is not part of a run.
+        """
+        path = Path(path).expanduser()
+        is_checkpoint = path.parent.name == CHECKPOINTS and path.is_dir()
+        run = cls(path.parent.parent, path) if is_checkpoint else cls(path)
+        if not (run.path / CONFIG).is_file():
+            raise UserError(
+                f"{run.path} is not the folder of a run: it has no {CONFIG}. Runs are in runs/<run id>, unless runs= "
+                "named another folder."
+            )
+        return run
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Return whether `open` would open `path`."""
+        return any((folder / CONFIG).is_file() for folder in (path, path.parent.parent))
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration of the run; UserError if the file does not fit."""
+        file = self.path / CONFIG
+        try:
+            composed = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} cannot be read: {error}.") from error
+        return Config.parse(composed, str(file))
+
+    @property
+    def manifest(self) -> Manifest:
+        """Progress and provenance of the run; UserError if the file does not fit."""
+        file = self.path / MANIFEST
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
+        return codec.loads(Manifest, text, str(file))
+
+    @property
+    def status(self) -> str:
+        """How far the run came: ``"missing"``, ``"running"``, or how it ended."""
+        return self.manifest.status if (self.path / MANIFEST).is_file() else "missing"
+
+    def is_finished(self, plan: RunPlan) -> bool:
+        """Return whether the planned run was trained and recorded here."""
+        return self.status == "finished" and self.manifest.train_hash == plan.train_hash
+
+    def update(self, status: str, **values: Any) -> None:
+        """Change the manifest."""
+        self._write(dataclasses.replace(self.manifest, status=status, **values))
+
+    def _write(self, manifest: Manifest) -> None:
+        write_text(self.path / MANIFEST, codec.dumps(manifest))
+
+    @property
+    def best(self) -> Path:
+        """The folder of the selected checkpoint; UserError if the run is not finished."""
+        name = self.manifest.best
+        if name is None:
+            raise UserError(
+                f"The run in {self.path} has selected no checkpoint (status {self.status}). Train it to the end, or "
+                f"name one of the folders in {self.path / CHECKPOINTS}."
+            )
+        return self.path / CHECKPOINTS / name
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint that was opened, or else the selected one."""
+        return self.named or self.best
+
+    @property
+    def vocabulary(self) -> Path:
+        """The vocabulary file of a run with ``text.tokenizer=wordpiece``."""
+        return self.path / "vocab.txt"
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The category names of the training data, which phrase masks are found by; UserError if they are missing."""
+        file = self.path / "categories.json"
+        try:
+            return tuple(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read: {error}. Restore it, or train the run again.") from error
+
+    def write_categories(self, names: Sequence[str]) -> None:
+        """Store the category names of the training data."""
+        write_text(self.path / "categories.json", json.dumps(list(names), ensure_ascii=False))
+
+    def predictions(self, split: str) -> Path:
+        """Return the file of the predicted masks of a split, which ``predictions=save`` writes."""
+        return self.path / "predictions" / f"{split}.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def record_path(self) -> Path:
+        """The run's own copy of its record; UserError if it has none."""
+        paths = sorted((self.path / "record" / store.RECORDS).glob("*/*/*.json"))
+        if not paths:
+            raise UserError(f"{self.path} has no record: its status is '{self.status}'. Train the run to the end.")
+        return paths[0]
+
+    @property
+    def record(self) -> Record:
+        """The run's own copy of its record; UserError if it has none."""
+        return store.read(self.record_path)
+
+    @property
+    def counts(self) -> CountsTable:
+        """The integers of the record; UserError if there is no record."""
+        return store.read_counts(self.record_path)
+
+    def write_record(self, record: Record, table: CountsTable) -> None:
+        """Store the record here before it is published, so that no result is lost.
+
+        The first record stays if the same scoring gives the same integers again.
+        """
+        path = store.record_path(self.path / "record", record.data, record.model, record.run_id)
+        if not (path.is_file() and store.read(path).eval_hash == record.eval_hash and store.read_counts(path) == table):
+            store.write(self.path / "record", record, table, force=True)

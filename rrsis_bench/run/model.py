@@ -1,0 +1,119 @@
+"""Build or restore a model, its text pipeline and its device from the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from rrsis_bench import registry
+from rrsis_bench.config.schema import Config, ModelConfig, TrainerConfig
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import WORDPIECE, build_wordpiece, load_tokenizer, save_vocabulary
+from rrsis_bench.errors import UserError
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.train import checkpoint, frozen
+
+TOKENIZER = "text.tokenizer"
+VOCAB_SIZE = "text.vocab_size"
+
+
+def build_vocabulary(config: Config, expressions: Iterable[str], saved: Path) -> None:
+    """Build the vocabulary of ``text.tokenizer=wordpiece`` from the training expressions, unless `saved` exists."""
+    if config.tokenizer == WORDPIECE and not saved.exists():
+        tokenizer = build_wordpiece(expressions, int(config.text["vocab_size"]), VOCAB_SIZE)
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        save_vocabulary(tokenizer, saved)
+
+
+def load_text(config: Config, model: Segmenter, categories: tuple[str, ...], vocabulary: Path) -> TextPipeline:
+    """Return the tokenizer of a run and the masks over its tokens that `model` reads.
+
+    Args:
+        config: of the run.
+        model: the model that reads the tokens.
+        categories: the dataset's category names, for phrase masks.
+        vocabulary: the vocabulary file of a run with ``text.tokenizer=wordpiece``; not read otherwise.
+
+    Raises:
+        UserError: the vocabulary or the tokenizer is missing.
+    """
+    source = config.tokenizer
+    if source == WORDPIECE:
+        if not vocabulary.is_file():
+            raise UserError(
+                f"{TOKENIZER}=wordpiece reads the vocabulary of the training run, and {vocabulary} is missing. Restore "
+                f"the file, or set {TOKENIZER} to the tokenizer that the weights were trained with, such as "
+                "hub:google-bert/bert-base-uncased."
+            )
+        source = str(vocabulary)
+    return TextPipeline(
+        load_tokenizer(source, TOKENIZER),
+        model.max_tokens,
+        phrase_masks=model.phrase_masks,
+        phrases=config.phrase_matching,
+        categories=categories,
+    )
+
+
+def build_model(config: ModelConfig) -> Segmenter:
+    """Construct the model with ``model.args``; UserError if an argument does not fit its constructor."""
+    cls = registry.load_class(config.name)
+    try:
+        return cls(**config.args)
+    except TypeError as error:
+        if "__init__" not in str(error):
+            raise
+        raise UserError(f"model.args does not fit {cls.__name__}: {error}.") from error
+
+
+def restore_model(config: ModelConfig, saved: checkpoint.Checkpoint, hint: str) -> Segmenter:
+    """Return the model of a checkpoint, with its weights.
+
+    Pretrained weights are read only if the checkpoint leaves frozen parts out. Otherwise it holds all weights.
+
+    Args:
+        config: names the model and its arguments.
+        saved: the checkpoint.
+        hint: what to do if the two do not fit.
+
+    Raises:
+        UserError: they do not fit, or the pretrained weights of the frozen parts are missing or differ.
+    """
+    if not saved.state.get("frozen"):
+        config = dataclasses.replace(config, args=without_weights(config.args))
+    model = build_model(config)
+    try:
+        frozen.load(model, saved)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{saved.path} does not fit model={config.name}: {reason} ...\n{hint}") from error
+    return model
+
+
+def without_weights(values: Any) -> Any:
+    """Return nested arguments with every hub id or path under ``weights`` replaced by ``random``."""
+    if not isinstance(values, Mapping):
+        return values
+
+    def is_source(value: Any) -> bool:  # a model's own argument of that name may be a list, or a word
+        return isinstance(value, str) and any(sign in value for sign in ":/.\\")
+
+    return {
+        key: "random" if key == "weights" and is_source(value) else without_weights(value)
+        for key, value in values.items()
+    }
+
+
+def build_fabric(trainer: TrainerConfig) -> Fabric:
+    """Return lightning's Fabric for the device and precision; UserError if there is no such device."""
+    if trainer.accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.accelerator=cuda, but no CUDA device was found. `rrsis-bench doctor` names possible reasons. "
+            "Use trainer=cpu or trainer=auto."
+        )
+    return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
