@@ -101,7 +101,11 @@ def configure(
                 f"The override '{override}' affects no score. Fields that do start with {', '.join(OVERRIDES)}: "
                 "'data.counts={train: 8, val: 4, test: 4}'."
             )
-    fields = [f"{name}='{value}'" for name, value in (given or {}).items() if value is not None]
+    known = {name: value for name, value in (given or {}).items() if value is not None}
+    fields = [
+        f"{name}={str(value).lower()}" if isinstance(value, bool) else f"{name}='{value}'"
+        for name, value in known.items()
+    ]
     return compose_config([f"data={data}", f"protocol={protocol}", *fields, *overrides])
 
 
