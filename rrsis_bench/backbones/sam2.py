@@ -56,7 +56,7 @@ class Sam2Config:
             `embed_dim` to `mask_channels`; ``""``: built from those fields.
         image: S, side of the view in pixels, a multiple of 32.
         embed_dim: channels of Hiera's first stage, doubled at every further stage.
-        heads: attention heads of the first stage, doubled likewise.
+        heads: attention heads of the first stage, doubled in the same way.
         blocks: blocks per stage (four stages).
         windows: side of an attention window per stage, in positions.
         global_blocks: blocks that attend over the whole map, counted over all stages from 0.

@@ -1,7 +1,7 @@
 """95% percentile intervals by a bootstrap over images (Efron and Tibshirani, 1993, chapter 13).
 
 Samples of one image are not independent, so images are resampled, each with all of its samples. Every metric here
-is a ratio of two sums over samples, so a resample only needs the sums per picture.
+is a ratio of two sums over samples, so a resample only needs the sums per image.
 """
 
 from __future__ import annotations

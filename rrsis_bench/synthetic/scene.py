@@ -1,4 +1,4 @@
-"""Renders one scene: picture, objects and referring expressions, from (seed, split, index) alone."""
+"""Renders one scene: image, objects and referring expressions, from (seed, split, index) alone."""
 
 from __future__ import annotations
 
@@ -96,17 +96,17 @@ def _develop(stage: Stage) -> np.ndarray:
     """Turn a stage into a photograph: light, haze, cast, optics and sensor noise; uint8 (H, W, 3)."""
     rng, size = stage.rng, stage.size
     grain_HW = noise_HW(rng, "mid", size, size) + noise_HW(rng, "fine", size, size)
-    picture_HW3 = stage.canvas.compose(stage.ground.rgb_HW3, grain_HW, stage.uniform(0.42, 0.62))
-    # Light that falls off across the picture, and the blue veil of the air.
+    image_HW3 = stage.canvas.compose(stage.ground.rgb_HW3, grain_HW, stage.uniform(0.42, 0.62))
+    # Light that falls off across the image, and the blue veil of the air.
     ramp = np.arange(size, dtype=np.float32) / np.float32(size) - np.float32(0.5)
     slope_x, slope_y = np.float32(stage.uniform(-0.1, 0.1)), np.float32(stage.uniform(-0.1, 0.1))
     light_HW1 = (np.float32(stage.uniform(0.94, 1.12)) + ramp * slope_x + (ramp * slope_y)[:, None])[..., None]
     haze = np.float32(stage.uniform(0.03, 0.18))
     gains = np.array([stage.uniform(0.96, 1.04), 1.0, stage.uniform(0.95, 1.05)], np.float32) * (np.float32(1) - haze)
-    picture_HW3 = picture_HW3 * gains * light_HW1 + haze * np.array([184, 192, 200], np.float32)
-    picture = Image.fromarray(np.clip(picture_HW3 + np.float32(0.5), 0, 255).astype(np.uint8))
-    picture = picture.filter(ImageFilter.GaussianBlur(stage.uniform(0.25, 0.6) * size / 192))
+    image_HW3 = image_HW3 * gains * light_HW1 + haze * np.array([184, 192, 200], np.float32)
+    image = Image.fromarray(np.clip(image_HW3 + np.float32(0.5), 0, 255).astype(np.uint8))
+    image = image.filter(ImageFilter.GaussianBlur(stage.uniform(0.25, 0.6) * size / 192))
     strength = np.float32(stage.uniform(1.0, 3.0))
     speckle_HW3 = np.stack([noise_HW(rng, "fine", size, size) for _ in range(3)], axis=-1) * strength
-    shot_HW3 = np.asarray(picture).astype(np.float32) + speckle_HW3
+    shot_HW3 = np.asarray(image).astype(np.float32) + speckle_HW3
     return np.clip(shot_HW3 + np.float32(0.5), 0, 255).astype(np.uint8)

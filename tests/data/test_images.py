@@ -14,10 +14,10 @@ from rrsis_bench.data.pixels.images import (
     check_image,
     check_images,
     read_bytes,
-    read_picture,
+    read_image,
     read_rgb,
     resize_bilinear,
-    resize_picture,
+    resize_image,
 )
 from rrsis_bench.data.pixels.mask_files import read_mask
 from rrsis_bench.errors import UserError
@@ -209,7 +209,7 @@ def test_a_picture_is_the_array_of_it_from_the_file_and_from_its_bytes(tmp_path,
     (image.quantize(8) if suffix == "gif.png" else image).save(path)
     with Image.open(path) as opened:
         expected_HWC = np.asarray(opened.convert("RGB"))
-    for picture in (read_picture(path), read_picture(path, read_bytes(path))):
+    for picture in (read_image(path), read_image(path, read_bytes(path))):
         assert picture.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(picture), expected_HWC)
     pixels_HWC = read_rgb(path)
@@ -222,7 +222,7 @@ def test_a_picture_is_the_array_of_it_from_the_file_and_from_its_bytes(tmp_path,
 def test_views_are_pillows_bilinear_with_channels_first(size, side):
     image_HWC = np.random.default_rng(side).integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = Image.fromarray(image_HWC).resize((side, side), Image.Resampling.BILINEAR)
-    for view_CSS in (resize_bilinear(image_HWC, side), resize_picture(Image.fromarray(image_HWC), side)):
+    for view_CSS in (resize_bilinear(image_HWC, side), resize_image(Image.fromarray(image_HWC), side)):
         np.testing.assert_array_equal(view_CSS, np.asarray(expected).transpose(2, 0, 1))
         assert view_CSS.flags.c_contiguous
 
@@ -232,4 +232,4 @@ def test_bytes_are_refused_under_the_name_of_their_file(tmp_path):
     with pytest.raises(UserError, match=r"a\.jpg is missing"):
         read_bytes(path)
     with pytest.raises(UserError, match=r"a\.jpg has 0 bytes"):
-        read_picture(path, b"")
+        read_image(path, b"")

@@ -144,7 +144,7 @@ def test_a_fixed_share_of_the_samples_is_augmented(make):
 @pytest.mark.parametrize("augment", [[], NOISE])
 def test_the_cache_decodes_each_picture_once(make, monkeypatch, augment):
     reads = []
-    monkeypatch.setattr("rrsis_bench.data.loading.loader.read_picture", _Counting(reads))
+    monkeypatch.setattr("rrsis_bench.data.loading.loader.read_image", _Counting(reads))
     dataset = make(cache_bytes=LARGE, augment=augment)
     for _ in range(3):
         list(make_loader(dataset, 4, SCATTERED))

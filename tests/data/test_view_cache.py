@@ -44,13 +44,13 @@ def folder(tmp_path):
 def reads(monkeypatch):
     """The pictures that were decoded in this process."""
     seen = []
-    plain = loader.read_picture
+    plain = loader.read_image
 
     def counting(path, *rest):
         seen.append(os.path.basename(path))
         return plain(path, *rest)
 
-    monkeypatch.setattr(loader, "read_picture", counting)
+    monkeypatch.setattr(loader, "read_image", counting)
     return seen
 
 

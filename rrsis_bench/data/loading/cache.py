@@ -1,10 +1,10 @@
-"""Resized views on disk (``data.cache``), so that pictures are decoded and resized once and not in every epoch.
+"""Resized views on disk (``data.cache``), so that images are decoded and resized once and not in every epoch.
 
-An entry is named by the sha256 of the picture file and the view's side. Runs that ask for the same side of the same
-picture share it, whatever their models and wherever the dataset lies; another side, a changed picture, or another
-version of Pillow or of its JPEG library finds nothing. On disk::
+An entry is named by the sha256 of the image file and the view's side. Runs that ask for the same side of the same
+image share it, for any model and any folder of the dataset. Another side, a changed image, or another version of
+Pillow or of its JPEG library finds nothing. On disk::
 
-    <folder>/image_hashes.json                    sha256 of each picture, by path, size and modification time
+    <folder>/image_hashes.json                    sha256 of each image, by path, size and modification time
     <folder>/views-1-pillow13.0.0-jpeg3.2.0/
         0f/0f3a...-480.view                       3 * 480 * 480 bytes, then their CRC-32 (4 bytes, little endian)
 
@@ -13,10 +13,10 @@ and 2.2 MB for views of 384 and 768.
 
 Any number of processes may read and write one folder: an entry is written under another name and put in place in one
 step, so a reader finds a whole one or none. An entry of another length or with another checksum counts as absent and is
-written anew. Deleting the folder is safe at any time.
+written again. Deleting the folder is safe at any time.
 
 The bound (``data.cache_gb``) is kept by adding nothing more, and not by taking old entries away: every epoch reads all
-pictures, and whatever would be taken away is what is needed next.
+images, and an entry that is taken away would be needed next.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ViewCache:
         return cls(folder, int(size_gb * 2**30))
 
     def digests(self, paths: Sequence[str | None]) -> np.ndarray:
-        """Sha256 of each picture file, uint8 (n, 32); zeros where there is no path.
+        """Sha256 of each image file, uint8 (n, 32); zeros where there is no path.
 
         Each file is read once; its hash is then kept in the folder.
 
@@ -109,10 +109,10 @@ class ViewCache:
         return digest_N32
 
     def get(self, digest: bytes, side: int) -> np.ndarray | None:
-        """The view of a picture as uint8 (3, side, side); None where there is no sound entry.
+        """Return the view of an image as uint8 (3, side, side), or None if there is no valid entry.
 
         Args:
-            digest: sha256 of the picture file.
+            digest: sha256 of the image file.
             side: of the view.
         """
         length = 3 * side * side
@@ -187,7 +187,7 @@ class ViewCache:
         if not self._told:
             self._told.fill_(True)
             warnings.warn(
-                f"The cache of views in {self.folder} {why}: pictures that are not in it are decoded in every "
+                f"The cache of views in {self.folder} {why}: images that are not in it are decoded in every "
                 "epoch. Raise data.cache_gb, or delete the folder if it holds what you no longer use.",
                 stacklevel=2,
             )

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rrsis_bench.data.loading.augment import Augmenter, Scene
 from rrsis_bench.data.loading.cache import ViewCache
-from rrsis_bench.data.pixels.images import read_bytes, read_picture, resize_picture
+from rrsis_bench.data.pixels.images import read_bytes, read_image, resize_image
 from rrsis_bench.data.pixels.rle import decode_nearest, resize_nearest
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import UserError
@@ -138,7 +138,7 @@ class ViewDataset(Dataset[Item]):
             text = {key: array_BL[0] for key, array_BL in self._pipeline([scene.expression]).items()}
             sample = replace(sample, expression=scene.expression)
         augmented = Image.fromarray(np.ascontiguousarray(scene.image_HWC))
-        views = {name: resize_picture(augmented, side) for name, side in self.views.items()}
+        views = {name: resize_image(augmented, side) for name, side in self.views.items()}
         mask_HW = scene.mask_HW if self.native_masks else None
         return Item(views, text, resize_nearest(scene.mask_HW, self._main_side), mask_HW, sample)
 
@@ -162,7 +162,7 @@ class ViewDataset(Dataset[Item]):
                 if view_CSS is not None:
                     return view_CSS
             image, digest = self._image(sample, keep=False)
-            view_CSS = resize_picture(image, side)
+            view_CSS = resize_image(image, side)
             if cache is not None and digest:
                 cache.put(digest, side, view_CSS)
             return view_CSS
@@ -181,10 +181,10 @@ class ViewDataset(Dataset[Item]):
             if sample.image_path is None:
                 return Image.fromarray(sample.read_image()), b""
             if self._view_cache is None:
-                return read_picture(sample.image_path), b""
+                return read_image(sample.image_path), b""
             # The hash is that of the decoded bytes, so a file that changes during a run is cached under its own hash.
             data = read_bytes(sample.image_path)
-            return read_picture(sample.image_path, data), hashlib.sha256(data).digest()
+            return read_image(sample.image_path, data), hashlib.sha256(data).digest()
 
         def size(entry: tuple[Image.Image, bytes]) -> int | None:
             return 4 * entry[0].width * entry[0].height if keep else None  # Pillow pads RGB to 4 bytes per pixel

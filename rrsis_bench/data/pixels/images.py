@@ -1,4 +1,4 @@
-"""Reading images and masks from files that nobody vouches for.
+"""Decode untrusted image and mask files safely.
 
 What happens to a file that is not a plain 8-bit RGB image:
 
@@ -93,10 +93,10 @@ def read_rgb(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, or refused by the module's rules, with its name and what to do.
     """
-    return np.array(read_picture(path))
+    return np.array(read_image(path))
 
 
-def read_picture(path: str | Path, data: bytes | None = None) -> Image.Image:
+def read_image(path: str | Path, data: bytes | None = None) -> Image.Image:
     """Decode a image completely, and leave it in Pillow's RGB form; `read_rgb` copies it from there.
 
     Decoding is libjpeg-turbo's: it comes with Pillow's wheels, and was as fast as torchvision's decoder.
@@ -135,7 +135,7 @@ def read_pixels(
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A image's file as it is, for `read_picture`; raises UserError where it is missing or cannot be read."""
+    """The bytes of an image file, for `read_image`; raises UserError where it is missing or cannot be read."""
     with _named(path, "image"):
         return Path(path).read_bytes()
 
@@ -250,11 +250,11 @@ def _quirks(image: Image.Image) -> tuple[tuple[str, str], ...]:
 
 
 def resize_bilinear(image_HWC: np.ndarray, side: int) -> np.ndarray:
-    """Resize uint8 (H, W, 3) to uint8 (3, side, side); see `resize_picture`."""
-    return resize_picture(Image.fromarray(image_HWC), side)
+    """Resize uint8 (H, W, 3) to uint8 (3, side, side); see `resize_image`."""
+    return resize_image(Image.fromarray(image_HWC), side)
 
 
-def resize_picture(image: Image.Image, side: int) -> np.ndarray:
+def resize_image(image: Image.Image, side: int) -> np.ndarray:
     """Resize an RGB image to uint8 (3, side, side): Pillow's bilinear, antialiased, aspect ratio not kept.
 
     The rule of the LAVT family: torchvision's ``F.resize`` on a PIL image calls the same function. torch's

@@ -27,7 +27,7 @@ def mix(first: Sequence[float], second: Sequence[float], share: float) -> Colour
 
 
 def direction(degrees: float) -> Point:
-    """Return cosine and sine, rounded: the last bits of libm's differ between machines, and pictures must not."""
+    """Return cosine and sine, rounded: the last bits of libm's differ between machines, and images must not."""
     angle = math.radians(degrees)
     return round(math.cos(angle), 6), round(math.sin(angle), 6)
 
@@ -122,12 +122,12 @@ class Canvas:
         # The canvas is black where nothing is drawn, so its reduction is already multiplied by alpha.
         paint_HW3 = np.asarray(self._rgb.reduce(SUPERSAMPLE)).astype(np.float32)
         paint_HW3 = paint_HW3 * (np.float32(1) + np.float32(0.05) * grain_HW[..., None])
-        picture_HW3 = ground_HW3 * light_HW3 * (np.float32(1) - alpha_HW[..., None]) + paint_HW3
+        image_HW3 = ground_HW3 * light_HW3 * (np.float32(1) - alpha_HW[..., None]) + paint_HW3
         if self._haze.getbbox() is not None:
             soft = self._haze.reduce(SUPERSAMPLE).filter(ImageFilter.GaussianBlur(2.2 * self.size / 192))
             smoke_HW1 = np.asarray(soft).astype(np.float32)[..., None] / np.float32(255)
-            picture_HW3 = picture_HW3 * (np.float32(1) - smoke_HW1) + smoke_HW1 * np.float32(225)
-        return picture_HW3
+            image_HW3 = image_HW3 * (np.float32(1) - smoke_HW1) + smoke_HW1 * np.float32(225)
+        return image_HW3
 
 
 class Pen:

@@ -67,7 +67,7 @@ MATERIALS: dict[str, Material] = {
 
 
 class Ground:
-    """The picture's ground, float32 (H, W, 3), painted from back to front.
+    """The image's ground, float32 (H, W, 3), painted from back to front.
 
     Args:
         rng: decides colours and noise.

@@ -27,7 +27,7 @@ PLACES: tuple[str, ...] = (
 SIDES: tuple[str, ...] = ("left", "right", "top", "bottom")
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 
-# Colours that two readers may call by each other's name in a hazy picture.
+# Colours that two readers may call by each other's name in a hazy image.
 CLOSE_COLOURS: frozenset[frozenset[str]] = frozenset(
     frozenset(pair) for pair in (("white", "gray"), ("gray", "black"), ("red", "orange"), ("orange", "yellow"))
 )

@@ -66,7 +66,7 @@ def keep_clear(stage: Stage, band: Sequence[Point]) -> None:
 
 
 def lay_streets(stage: Stage, frame: Frame) -> None:
-    """Lay one or two streets with houses and hedges along them, near the edges of the picture."""
+    """Lay one or two streets with houses and hedges along them, near the edges of the image."""
     ground = stage.ground
     for turn in (0, 90)[: stage.count(1, 2)]:
         side = Frame(frame.angle + turn)
@@ -100,7 +100,7 @@ def plant_groves(stage: Stage, n: int) -> None:
 
 
 def plough_fields(stage: Stage, heading: float) -> None:
-    """Cover the picture with a patchwork of crops, meadow and soil."""
+    """Cover the image with a patchwork of crops, meadow and soil."""
     ground, frame = stage.ground, Frame(heading)
     ground.fill("meadow")
     cut = [-0.75, stage.uniform(-0.35, -0.1), stage.uniform(0.1, 0.35), 0.75]
