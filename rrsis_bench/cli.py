@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rrsis_bench.commands import boards, data, doctor, page, predict, published, runs, score
+import rrsis_bench
+from rrsis_bench.commands import boards, config, data, doctor, page, predict, published, runs, score
 from rrsis_bench.errors import UserError
 
-GROUPS = (runs, predict, score, boards, page, published, data, doctor)
+GROUPS = (runs, config, predict, score, boards, page, published, data, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rrsis-bench", description="Benchmark suite for referring remote sensing image segmentation."
     )
+    parser.add_argument("--version", action="version", version=f"rrsis-bench {rrsis_bench.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for group in GROUPS:
         group.add(verbs)

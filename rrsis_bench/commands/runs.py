@@ -9,23 +9,31 @@ from pathlib import Path
 from rrsis_bench.errors import UserError
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
-    """Add the parsers. ``bench`` and ``evaluate`` are handed to Hydra before they are parsed; here for ``--help``."""
-    bench = verbs.add_parser("bench", help="train, evaluate, write the leaderboards (Hydra overrides)")
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parsers. Hydra reads the overrides of ``bench`` and ``evaluate``; their parsers print the help."""
+    bench = verbs.add_parser(
+        "bench",
+        help="train, evaluate, write the leaderboards (Hydra overrides)",
+        epilog="example: rrsis-bench bench model=lavt data=synthetic seed=0 (`rrsis-bench config` prints all fields)",
+    )
     bench.add_argument("overrides", nargs="*", help="model=lavt data=synthetic size=tiny seed=0 train.epochs=5 ...")
     evaluate = verbs.add_parser(
         "evaluate",
         help="score a finished run or an official checkpoint (Hydra overrides)",
-        description="Score weights: rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth "
-        "(predictions=save keeps the masks in runs/<run_id>/predictions/test.jsonl, as `rrsis-bench score` reads them)",
+        description="Score weights that exist already. For a run, its folder gives model, data, seed and recipe. "
+        "predictions=save keeps the masks in runs/<run_id>/predictions/test.jsonl, as `rrsis-bench score` reads them.",
+        epilog="examples: rrsis-bench evaluate checkpoint=runs/<run_id> protocol=lavt | "
+        "rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth",
     )
-    evaluate.add_argument("overrides", nargs="*", help="checkpoint=official:/path | checkpoint=/path/step-... ...")
+    evaluate.add_argument("overrides", nargs="*", help="checkpoint=runs/<run_id> | checkpoint=official:/path ...")
     evaluate.add_argument("--rescore", metavar="RUN", help="a run id: derive its metrics from its integers, no model")
-    evaluate.add_argument("--root", type=Path, default=Path("leaderboards"), help="leaderboards (default: %(default)s)")
+    evaluate.add_argument(
+        "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="for --rescore (%(default)s)"
+    )
     evaluate.set_defaults(call=_rescore)
 
-    listing = verbs.add_parser("list", help="models and datasets")
-    listing.add_argument("--json", action="store_true", help="machine-readable")
+    listing = verbs.add_parser("list", help="models and datasets", epilog="example: rrsis-bench list --json")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(call=_list)
 
 
@@ -47,9 +55,11 @@ def _rescore(args: argparse.Namespace) -> int:
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render.terminal import board as show
 
-    path = store.find(args.root, args.rescore)
+    path = store.find(args.leaderboards, args.rescore)
     if path is None:
-        raise UserError(f"{args.root} has no record '{args.rescore}'. `rrsis-bench report DATA` lists the run ids.")
+        raise UserError(
+            f"{args.leaderboards} has no record '{args.rescore}'. `rrsis-bench report DATA` lists the run ids."
+        )
     old = store.read(path)
     new = store.rescore(old, store.read_counts(path))
     console = Console()
@@ -58,5 +68,5 @@ def _rescore(args: argparse.Namespace) -> int:
         f"{old.run_id}: {old.counts.n if old.counts else 0} samples, metric version {new.metric_version}; "
         + ("the integers give the recorded scores." if same else "the integers give other scores than the record.")
     )
-    show.leaderboard(console, rows.rank([new], args.root), highlight=new.run_id)
+    show.leaderboard(console, rows.rank([new], args.leaderboards), highlight=new.run_id)
     return 0 if same else 1

@@ -15,13 +15,14 @@ other than letters, digits and _.-~ percent-encoded (sample a/b is a%2Fb.png).
 There must be exactly one mask per sample of the split, at the sample's native size. Every problem is listed."""
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parser."""
     score = verbs.add_parser(
         "score",
         help="score another system's masks (JSON Lines with RLE, or PNG files)",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: rrsis-bench score --data rrsisd --predictions masks.jsonl --name ours --selected-on val",
     )
     splits = ("train", "val", "test")
     score.add_argument("--data", required=True, help="dataset, as in conf/data")

@@ -138,21 +138,6 @@ def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, notes
 
 
-def best_of(path: Path) -> Path:
-    """The best checkpoint of a finished run's folder; any other path is returned as it is.
-
-    Raises:
-        UserError: the run is not finished.
-    """
-    manifest = path / MANIFEST
-    if not (path / "checkpoints").is_dir() or not manifest.is_file():
-        return path
-    best = json.loads(manifest.read_text(encoding="utf-8")).get("best")
-    if not best:
-        raise UserError(f"The run in {path} is not finished: train it to the end, or name one of its checkpoints.")
-    return path / "checkpoints" / best
-
-
 def prune(root: Path, keep: set[int], newest: int = 2) -> None:
     """Delete all checkpoints but the `newest` ones and the steps in `keep`; leftovers of killed writers go too."""
     paths = sorted(root.glob(f"{PREFIX}*"))

@@ -134,7 +134,7 @@ def test_whole_expression_stands_in_for_what_is_not_found_or_cut_off():
 
 
 @pytest.mark.usefixtures("lexicon_tagger")
-def test_legacy_writes_word_positions_on_pieces():
+def test_word_index_writes_word_positions_on_pieces():
     finder = WordIndexPhraseFinder(CATEGORIES)
     # Words: the 0, tennis 1, court 2, on 3, the 4, left 5; whatever the pieces are, positions plus one are marked.
     found = finder("the tennis court on the left", [(0, 0)] * 12)
@@ -143,7 +143,7 @@ def test_legacy_writes_word_positions_on_pieces():
 
 
 @pytest.mark.usefixtures("lexicon_tagger")
-def test_legacy_quirks():
+def test_word_index_quirks():
     finder = WordIndexPhraseFinder(CATEGORIES)
     places = [(0, 0)] * 10
     assert finder("the tenniscourt", places)["object_mask"] == [0] * 10  # only spelt-out names are known
@@ -156,7 +156,7 @@ def test_legacy_quirks():
 
 
 @pytest.mark.usefixtures("lexicon_tagger")
-def test_legacy_is_cut_at_the_token_limit():
+def test_word_index_is_cut_at_the_token_limit():
     """The authors' lists grow beyond max_tokens here."""
     found = WordIndexPhraseFinder(CATEGORIES)("a b c d e f ground track field on the left", [(0, 0)] * 8)
     assert found["object_mask"] == [0, 0, 0, 0, 0, 0, 0, 1]
@@ -164,10 +164,10 @@ def test_legacy_is_cut_at_the_token_limit():
 
 
 def test_finders_are_picklable_and_named():
-    for name in ("nltk", "legacy"):
+    for name in ("nltk", "word_index"):
         finder = pickle.loads(pickle.dumps(make_phrase_finder(name, CATEGORIES)))  # noqa: S301 - our own bytes
         assert finder("the ship", [(0, 0), (0, 3), (4, 8)])["object_mask"] == [0, 0, 1]
-    with pytest.raises(UserError, match="nltk, legacy"):
+    with pytest.raises(UserError, match="nltk, word_index"):
         make_phrase_finder("spacy", CATEGORIES)
 
 
@@ -175,6 +175,6 @@ def test_finders_are_picklable_and_named():
     "expression", ["'", "\"a\" 'b' ``c``", "---", "the ship's / harbor", "左上角的飞机", "...", "a" * 500]
 )
 def test_odd_texts_do_not_fail(expression):
-    for name in ("nltk", "legacy"):
+    for name in ("nltk", "word_index"):
         found = make_phrase_finder(name, CATEGORIES)(expression, [(0, 0), (0, len(expression)), (0, 0)])
         assert all(len(mask) == 3 for mask in found.values())

@@ -271,14 +271,3 @@ def test_a_folder_that_cannot_be_written_is_refused_and_a_full_disk_only_ends_th
 
 def _full_disk(*_):
     raise OSError(28, "No space left on device")
-
-
-def test_configuration(folder):
-    assert ViewCache.from_config({"cache": None, "cache_gb": 64}) is None
-    cache = ViewCache.from_config({"cache": str(folder), "cache_gb": 0.5})
-    assert (cache.folder, cache.limit) == (folder, 2**29)
-    with pytest.raises(UserError, match=r"data\.cache=True is no folder"):
-        ViewCache.from_config({"cache": True, "cache_gb": 64})
-    for size in (0, -1, None, "64", float("nan"), float("inf"), True):
-        with pytest.raises(UserError, match=r"data\.cache_gb=.* must be a number above 0"):
-            ViewCache.from_config({"cache": str(folder), "cache_gb": size})

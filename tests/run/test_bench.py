@@ -304,11 +304,11 @@ class TestVerbs:
         tmp_path, _, _ = finished
         (record,) = records(tmp_path)
         root = str(tmp_path / "leaderboards")
-        assert cli.main(["evaluate", "--rescore", record.run_id, "--root", root]) == 0
+        assert cli.main(["evaluate", "--rescore", record.run_id, "--leaderboards", root]) == 0
         assert "the integers give the recorded scores" in capsys.readouterr().out
 
     def test_rescore_of_an_unknown_run_is_a_message(self, finished, capsys):
-        assert cli.main(["evaluate", "--rescore", "nobody", "--root", str(finished[0] / "leaderboards")]) == 2
+        assert cli.main(["evaluate", "--rescore", "nobody", "--leaderboards", str(finished[0] / "leaderboards")]) == 2
         assert "no record 'nobody'" in capsys.readouterr().err
 
     def test_compare_prints_both_rows(self, fake_root, tmp_path, capsys, monkeypatch):

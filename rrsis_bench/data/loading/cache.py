@@ -27,9 +27,8 @@ import secrets
 import time
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -74,24 +73,6 @@ class ViewCache:
         self._closed = False
         # Shared with workers, so that only one of them says that the cache is full.
         self._told = torch.zeros((), dtype=torch.bool).share_memory_()
-
-    @classmethod
-    def from_config(cls, data: Mapping[str, Any]) -> ViewCache | None:
-        """The cache that ``data.cache`` and ``data.cache_gb`` ask for; None where ``data.cache`` is null.
-
-        Raises:
-            UserError: ``data.cache`` is no path or cannot be written, or ``data.cache_gb`` is no positive number.
-        """
-        folder, size_gb = data.get("cache"), data.get("cache_gb")
-        if folder is None:
-            return None
-        if not isinstance(folder, str) or not folder:
-            raise UserError(
-                f"data.cache={folder} is no folder. Write data.cache=/path, or data.cache=null for no cache."
-            )
-        if isinstance(size_gb, bool) or not isinstance(size_gb, int | float) or not 0 < size_gb < float("inf"):
-            raise UserError(f"data.cache_gb={size_gb} must be a number above 0: the gigabytes that the cache may take.")
-        return cls(folder, int(size_gb * 2**30))
 
     def digests(self, paths: Sequence[str | None]) -> np.ndarray:
         """Sha256 of each image file, uint8 (n, 32); zeros where there is no path.

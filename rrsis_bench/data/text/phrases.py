@@ -8,10 +8,10 @@ The paper parses each expression with NLTK "based on each dataset's predefined g
   the word "of" opens, as in the authors' code: "on the left of the bridge" gives "on the left";
 - both are projected on word pieces by character offsets; where nothing is found, the whole expression stands in.
 
-The authors' code differs, and ``phrases=legacy`` reproduces it for parity: *word* positions plus one are written onto
-*word-piece* positions; only spelt-out names in lower case are found, also inside of words; without one the object mask
-is all zero; phrases end in one singular noun; phrases that contain the letters "of" anywhere ("on the roof") are
-dropped. Only the lists that outgrow its token limit are cut.
+The authors' code differs, and ``phrase_matching=word_index`` reproduces it for parity: *word* positions plus one are
+written onto *word-piece* positions; only spelt-out names in lower case are found, also inside of words; without one the
+object mask is all zero; phrases end in one singular noun; phrases that contain the letters "of" anywhere ("on
+the roof") are dropped. Only the lists that outgrow its token limit are cut.
 
 No NLTK data is needed: tags come from a lexicon. Where ``averaged_perceptron_tagger_eng`` is installed, it tags
 instead, as in the authors' code; `PhraseFinder.tagger` says which one did.
@@ -120,7 +120,7 @@ class OffsetPhraseFinder(PhraseFinder):
 
 
 class WordIndexPhraseFinder(PhraseFinder):
-    """The authors' behaviour (``phrases=legacy``): word positions plus one, whatever the word pieces are."""
+    """The authors' behaviour (``phrase_matching=word_index``): word positions plus one, not word-piece positions."""
 
     def __init__(self, categories: Iterable[str]):
         super().__init__()
@@ -142,14 +142,14 @@ class WordIndexPhraseFinder(PhraseFinder):
 
 _FINDERS: dict[str, Callable[[Iterable[str]], PhraseFinder]] = {
     "nltk": OffsetPhraseFinder,
-    "legacy": WordIndexPhraseFinder,
+    "word_index": WordIndexPhraseFinder,
 }
 
 
 def make_phrase_finder(phrases: str, categories: Iterable[str]) -> PhraseFinder:
-    """Return the finder named ``"nltk"`` or ``"legacy"``; raises UserError for another name."""
+    """Return the finder named ``"nltk"`` or ``"word_index"``; raises UserError for another name."""
     if phrases not in _FINDERS:
-        raise UserError(f"phrases={phrases} is not known; there are {', '.join(_FINDERS)}.")
+        raise UserError(f"phrase_matching={phrases} is not known; there are {', '.join(_FINDERS)}.")
     return _FINDERS[phrases](categories)
 
 

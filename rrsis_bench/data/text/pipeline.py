@@ -54,7 +54,7 @@ class TextPipeline:
         max_tokens: L; special tokens and padding included. Longer expressions lose their end, never the closing token.
         phrase_masks: which of ``("object_mask", "position_mask", "word_mask")`` to add. The first two mark phrases
             (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
-        phrases: ``"nltk"`` or ``"legacy"``, the authors' word-index behaviour; see `phrases.py`.
+        phrases: ``"nltk"`` or ``"word_index"``, the authors' word-index behaviour; see `phrases.py`.
         categories: the dataset's category names, which the object phrases are looked up in.
 
     Raises:
