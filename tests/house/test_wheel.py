@@ -57,6 +57,7 @@ def test_one_package_is_installed_and_no_local_file_travels(site):
 
 
 def test_verbs_that_read_what_travels_with_it(site, tmp_path):
+    assert run(site, tmp_path, "--version") == f"rrsis-bench {rrsis_bench.__version__}\n"
     assert "sgsrf" in run(site, tmp_path, "list")
     assert "SGSRF" in run(site, tmp_path, "published", "show", "rrsisd")
     assert "JPEGImages" in run(site, tmp_path, "data", "info", "rrsisd", code=1)  # the dataset itself is not here
