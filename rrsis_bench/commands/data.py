@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_bench.data.formats import known_formats
 from rrsis_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _add_convert(data: argparse._SubParsersAction) -> None:
         description="Write a dataset in the plain format of data=custom: JSON Lines with the masks as run lengths. "
         "Images become hard links if the file system allows it, else copies.",
     )
-    convert.add_argument("format", help=f"the format to read: {', '.join(known_formats())}")
+    convert.add_argument("format", help="the format to read, such as nwpu_refer")
     convert.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     convert.add_argument(
         "--to", choices=["custom"], default="custom", help="the format to write (default: %(default)s)"
@@ -65,9 +64,7 @@ def _add_convert(data: argparse._SubParsersAction) -> None:
 
 def _add_synthesize(data: argparse._SubParsersAction) -> None:
     synth = data.add_parser("synthesize", help="write procedural aerial scenes in the exact format of a dataset")
-    synth.add_argument(
-        "--format", default="rrsisd", help=f"one of {', '.join(known_formats('write'))} (default: %(default)s)"
-    )
+    synth.add_argument("--format", default="rrsisd", help="such as nwpu_refer (default: %(default)s)")
     synth.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
     for split, count in (("train", 1200), ("val", 60), ("test", 150)):
         synth.add_argument(f"--{split}", type=int, default=count, metavar="N", help="scenes (default: %(default)s)")
