@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rrsis_bench.config.schema import DataConfig
 
 
-def add(verbs: argparse._SubParsersAction) -> None:
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
     parser = verbs.add_parser("data", help="describe, check, count, convert or write a dataset")
     data = parser.add_subparsers(dest="what", required=True)
@@ -33,7 +33,7 @@ def add(verbs: argparse._SubParsersAction) -> None:
     _add_synthesize(data)
 
 
-def _named(data: argparse._SubParsersAction, verb: str, text: str) -> argparse.ArgumentParser:
+def _named(data: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = data.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("name", help="dataset, as in conf/data")
     parser.add_argument(
@@ -42,7 +42,7 @@ def _named(data: argparse._SubParsersAction, verb: str, text: str) -> argparse.A
     return parser
 
 
-def _add_convert(data: argparse._SubParsersAction) -> None:
+def _add_convert(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     convert = data.add_parser(
         "convert",
         help="convert a known dataset to the plain format of data=custom",
@@ -62,7 +62,7 @@ def _add_convert(data: argparse._SubParsersAction) -> None:
     convert.set_defaults(call=_convert)
 
 
-def _add_synthesize(data: argparse._SubParsersAction) -> None:
+def _add_synthesize(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     synth = data.add_parser("synthesize", help="write procedural aerial scenes in the exact format of a dataset")
     synth.add_argument("--format", default="rrsisd", help="such as nwpu_refer (default: %(default)s)")
     synth.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")

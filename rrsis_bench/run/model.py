@@ -55,7 +55,7 @@ def load_text(config: Config, model: Segmenter, categories: tuple[str, ...], voc
         load_tokenizer(source, TOKENIZER),
         model.max_tokens,
         phrase_masks=model.phrase_masks,
-        phrases=config.phrase_matching,
+        phrase_matching=config.phrase_matching,
         categories=categories,
     )
 

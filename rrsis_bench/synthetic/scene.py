@@ -1,4 +1,4 @@
-"""Renders one scene: image, objects and referring expressions, from (seed, split, index) alone."""
+"""Render one scene: image, objects and referring expressions, from (seed, split, index) alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from rrsis_bench.data.formats import SPLITS
 from rrsis_bench.errors import UserError
 from rrsis_bench.synthetic.drawing.noise import noise_HW
 from rrsis_bench.synthetic.language.expressions import Expression, write_expressions
 from rrsis_bench.synthetic.language.semantics import SceneObject
 from rrsis_bench.synthetic.places.places import DECK, Setting
 from rrsis_bench.synthetic.places.stage import Stage
-from rrsis_bench.synthetic.spec import SPLITS, SceneSpec
+from rrsis_bench.synthetic.spec import SceneSpec
 
 _ATTEMPTS = 60
 # Objects of a scene at most: of the default's size, and of smaller ones.
@@ -109,4 +110,5 @@ def _develop(stage: Stage) -> np.ndarray:
     strength = np.float32(stage.uniform(1.0, 3.0))
     speckle_HW3 = np.stack([noise_HW(rng, "fine", size, size) for _ in range(3)], axis=-1) * strength
     shot_HW3 = np.asarray(image).astype(np.float32) + speckle_HW3
-    return np.clip(shot_HW3 + np.float32(0.5), 0, 255).astype(np.uint8)
+    developed_HW3: np.ndarray = np.clip(shot_HW3 + np.float32(0.5), 0, 255).astype(np.uint8)
+    return developed_HW3

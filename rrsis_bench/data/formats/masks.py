@@ -62,7 +62,8 @@ class RleMask:
     @classmethod
     def of(cls, parsed: Rle) -> RleMask:
         """Make one from the result of `rle.parse`."""
-        return cls(*parsed["size"], parsed["counts"])
+        height, width = parsed["size"]
+        return cls(height, width, parsed["counts"])
 
     def read(self) -> np.ndarray:
         """Decode to bool (H, W)."""

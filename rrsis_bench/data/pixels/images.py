@@ -10,8 +10,8 @@ rotation tag (EXIF orientation)        ignored: masks are drawn on the stored pi
 CMYK, Lab, HSV                         refused: without the colour profile the colours would be a guess
 more than `MAX_PIXELS`                 refused from the header, before a pixel is decoded (a decompression bomb)
 several pages or frames                the first one
-empty, cut off, not a image          refused
-another format than `IMAGE_FORMATS`  refused; of all that Pillow opens, some start other programs (EPS)
+empty, cut off, not an image           refused
+another format than `IMAGE_FORMATS`    refused; of all that Pillow opens, some start other programs (EPS)
 =====================================  =================================================================================
 """
 
@@ -38,7 +38,7 @@ from rich.progress import track
 from rrsis_bench.errors import UserError
 
 MAX_PIXELS = 16384 * 16384 // 3
-"""About 89 million: 0.25 GiB as RGB, and the size above which Pillow takes a image for a decompression bomb."""
+"""About 89 million: 0.25 GiB as RGB, and the size above which Pillow takes an image for a decompression bomb."""
 
 IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")
 
@@ -88,7 +88,7 @@ class ImageCheck:
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Decode a image completely to uint8 (H, W, 3), RGB.
+    """Decode an image completely to uint8 (H, W, 3), RGB.
 
     Raises:
         UserError: the file is missing, or refused by the module's rules, with its name and what to do.
@@ -97,7 +97,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 
 def read_image(path: str | Path, data: bytes | None = None) -> Image.Image:
-    """Decode a image completely, and leave it in Pillow's RGB form; `read_rgb` copies it from there.
+    """Decode an image completely, and leave it in Pillow's RGB form; `read_rgb` copies it from there.
 
     Decoding is libjpeg-turbo's: it comes with Pillow's wheels, and was as fast as torchvision's decoder.
 
@@ -135,7 +135,7 @@ def read_pixels(
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of an image file, for `read_image`; raises UserError where it is missing or cannot be read."""
+    """An image's file as it is, for `read_image`; raises UserError where it is missing or cannot be read."""
     with _named(path, "image"):
         return Path(path).read_bytes()
 
@@ -224,7 +224,7 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
         raise _RefusedError("oversize_image", reason, "Cut or shrink it.") from None
     except UnidentifiedImageError:
-        reason = f"is not a image, lacks even its header, or is none of {', '.join(formats)}"
+        reason = f"is not an image, lacks even its header, or is none of {', '.join(formats)}"
         raise _RefusedError("truncated_image", reason, again) from None
     except _UNREADABLE as error:
         raise _RefusedError("truncated_image", f"cannot be decoded ({error})", again) from None

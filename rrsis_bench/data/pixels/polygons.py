@@ -71,7 +71,7 @@ def _parse_part(number: int, part: object, size: tuple[int, int]) -> np.ndarray:
     for name, values, side in (("x", points[0::2], size[1]), ("y", points[1::2], size[0])):
         low, high = float(values.min()), float(values.max())
         if high <= 0 or low >= side:
-            raise ValueError(f"part {number} lies outside the image ({name} from {low:g} to {high:g} of {side})")
+            raise ValueError(f"part {number} is outside the image ({name} from {low:g} to {high:g} of {side})")
         # The rasteriser walks along every edge: a corner millions of pixels away would take the memory with it.
         if low < -side or high > 2 * side:
             raise ValueError(f"part {number} reaches far outside the image ({name} from {low:g} to {high:g})")

@@ -222,4 +222,5 @@ def decode_nearest(rle: Rle, side: int) -> np.ndarray:
 def _nearest(length: int, side: int) -> np.ndarray:
     """The pixel that Pillow's NEAREST takes for each of `side`, int64 (side,): asked of Pillow itself."""
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    return np.asarray(line.resize((side, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+    chosen_S: np.ndarray = np.asarray(line.resize((side, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+    return chosen_S

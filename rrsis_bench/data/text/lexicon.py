@@ -77,7 +77,8 @@ def tag(words: Sequence[str]) -> list[tuple[str, str]]:
     """Part of speech (Penn Treebank) of each word, by the perceptron tagger where present, else by the lexicon."""
     tagger = _tagger()
     if tagger is None:
-        return nltk.pos_tag(list(words))
+        tagged: list[tuple[str, str]] = nltk.pos_tag(list(words))
+        return tagged
     return [(word, found) for word, (_, found) in zip(words, tagger.tag([w.lower() for w in words]), strict=True)]
 
 

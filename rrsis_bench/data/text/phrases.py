@@ -6,12 +6,15 @@ The paper parses each expression with NLTK "based on each dataset's predefined g
   forms and plurals), the category's words only: the paper names no modifiers;
 - the **position phrase** is every prepositional phrase (`RegexpParser` over part-of-speech tags), except those that
   the word "of" opens, as in the authors' code: "on the left of the bridge" gives "on the left";
-- both are projected on word pieces by character offsets; where nothing is found, the whole expression stands in.
+- both are projected on word pieces by character offsets; if nothing is found, the whole expression is marked.
 
-The authors' code differs, and ``phrase_matching=word_index`` reproduces it for parity: *word* positions plus one are
-written onto *word-piece* positions; only spelt-out names in lower case are found, also inside of words; without one the
-object mask is all zero; phrases end in one singular noun; phrases that contain the letters "of" anywhere ("on
-the roof") are dropped. Only the lists that outgrow its token limit are cut.
+The authors' code differs. ``phrase_matching=word_index`` reproduces it for parity:
+
+- *word* positions plus one are written to *word-piece* positions;
+- only spelt-out names in lower case are found, also inside of words; without one the object mask is all zero;
+- phrases end in one singular noun, and those that contain the letters "of" anywhere ("on the roof") are dropped.
+
+Only the lists that outgrow its token limit are cut.
 
 No NLTK data is needed: tags come from a lexicon. Where ``averaged_perceptron_tagger_eng`` is installed, it tags
 instead, as in the authors' code; `PhraseFinder.tagger` says which one did.
@@ -28,13 +31,13 @@ import nltk
 from nltk.tokenize import MWETokenizer, NLTKWordTokenizer, TreebankWordTokenizer
 
 from rrsis_bench.data.text import lexicon
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import unknown
 
 PHRASE_KEYS = ("object_mask", "position_mask")
 
 Span = tuple[int, int]
 
-_LEGACY_GRAMMAR = r"""
+_WORD_INDEX_GRAMMAR = r"""
     PP: {<IN><DT>?<JJ.*>?<NN>}
         {<IN><DT>?<JJ.*>?<JJ>}
         {<IN><DT>?<JJ.*><VBD>}
@@ -78,7 +81,7 @@ class PhraseFinder(ABC):
 
 
 class OffsetPhraseFinder(PhraseFinder):
-    """Phrases by words, projected on tokens by character offsets (``phrases=nltk``)."""
+    """Phrases by words, projected on tokens by character offsets (``phrase_matching=nltk``)."""
 
     def __init__(self, categories: Iterable[str]):
         super().__init__()
@@ -120,7 +123,7 @@ class OffsetPhraseFinder(PhraseFinder):
 
 
 class WordIndexPhraseFinder(PhraseFinder):
-    """The authors' behaviour (``phrase_matching=word_index``): word positions plus one, not word-piece positions."""
+    """The authors' behaviour (``phrase_matching=word_index``): word positions plus one on word pieces."""
 
     def __init__(self, categories: Iterable[str]):
         super().__init__()
@@ -134,7 +137,7 @@ class WordIndexPhraseFinder(PhraseFinder):
         for category in self._categories:
             if " ".join(category) in expression:
                 _mark(object_mask, _first(category[0] in word for word in words), len(category))
-        for start, end in _chunks(words, _LEGACY_GRAMMAR):
+        for start, end in _chunks(words, _WORD_INDEX_GRAMMAR):
             if "of" not in " ".join(words[start:end]):
                 _mark(position_mask, _first(word == words[start] for word in words), end - start)
         return {"object_mask": object_mask, "position_mask": position_mask if any(position_mask) else [1] * length}
@@ -146,11 +149,11 @@ _FINDERS: dict[str, Callable[[Iterable[str]], PhraseFinder]] = {
 }
 
 
-def make_phrase_finder(phrases: str, categories: Iterable[str]) -> PhraseFinder:
+def make_phrase_finder(matching: str, categories: Iterable[str]) -> PhraseFinder:
     """Return the finder named ``"nltk"`` or ``"word_index"``; raises UserError for another name."""
-    if phrases not in _FINDERS:
-        raise UserError(f"phrase_matching={phrases} is not known; there are {', '.join(_FINDERS)}.")
-    return _FINDERS[phrases](categories)
+    if matching not in _FINDERS:
+        raise unknown("phrase_matching", matching, _FINDERS)
+    return _FINDERS[matching](categories)
 
 
 def _word_spans(expression: str) -> list[Span]:

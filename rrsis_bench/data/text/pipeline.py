@@ -54,7 +54,7 @@ class TextPipeline:
         max_tokens: L; special tokens and padding included. Longer expressions lose their end, never the closing token.
         phrase_masks: which of ``("object_mask", "position_mask", "word_mask")`` to add. The first two mark phrases
             (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
-        phrases: ``"nltk"`` or ``"word_index"``, the authors' word-index behaviour; see `phrases.py`.
+        phrase_matching: ``"nltk"`` or ``"word_index"``, the authors' behaviour; see `phrases.py`.
         categories: the dataset's category names, which the object phrases are looked up in.
 
     Raises:
@@ -66,7 +66,7 @@ class TextPipeline:
         tokenizer: Tokenizer,
         max_tokens: int,
         phrase_masks: Sequence[str] = (),
-        phrases: str = "nltk",
+        phrase_matching: str = "nltk",
         categories: Sequence[str] = (),
     ):
         special = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -82,7 +82,7 @@ class TextPipeline:
         self.max_tokens = max_tokens
         self.phrase_masks = tuple(phrase_masks)
         finds = any(key in PHRASE_KEYS for key in self.phrase_masks)
-        self.finder = make_phrase_finder(phrases, categories) if finds else None
+        self.finder = make_phrase_finder(phrase_matching, categories) if finds else None
         padding = tokenizer.padding
         self.pad_id = int(padding["pad_id"]) if padding else 0
         token = getattr(tokenizer.model, "unk_token", None)

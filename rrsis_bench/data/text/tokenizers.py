@@ -139,7 +139,7 @@ def clip_tokenizer() -> Tokenizer:
     """OpenAI CLIP's lower-casing BPE over bytes, 49,408 tokens, with the ids of open_clip's `SimpleTokenizer`.
 
     It knows every text, but it learnt English words only: Chinese is spelt in bytes. Curly quotes, ligatures and
-    full-width punctuation are made plain, as there; broken encodings and HTML entities, which ftfy fixes there, stay.
+    full-width punctuation are made plain, as there; broken encodings and HTML entities, which ftfy repairs there, stay.
     """
     from open_clip.tokenizer import SimpleTokenizer
 

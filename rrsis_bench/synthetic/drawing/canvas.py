@@ -52,7 +52,7 @@ def rectangle_points(x1: float, y1: float, x2: float, y2: float) -> list[Point]:
 
 
 class Canvas:
-    """Everything that stands on the ground, at three times the image's size, and the shadows it casts.
+    """All objects on the ground, at three times the image's size, and the shadows it casts.
 
     Args:
         size: side of the image in pixels.
@@ -127,7 +127,8 @@ class Canvas:
             soft = self._haze.reduce(SUPERSAMPLE).filter(ImageFilter.GaussianBlur(2.2 * self.size / 192))
             smoke_HW1 = np.asarray(soft).astype(np.float32)[..., None] / np.float32(255)
             image_HW3 = image_HW3 * (np.float32(1) - smoke_HW1) + smoke_HW1 * np.float32(225)
-        return image_HW3
+        developed_HW3: np.ndarray = image_HW3
+        return developed_HW3
 
 
 class Pen:

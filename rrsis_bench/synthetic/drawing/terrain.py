@@ -162,7 +162,8 @@ class Ground:
         nx, ny = np.float32(-sin / period), np.float32(cos / period)
         phase_HW = self._x_HW * nx + self._y_HW * ny
         saw_HW = phase_HW - np.floor(phase_HW)
-        return np.abs(saw_HW - np.float32(0.5)) * np.float32(4) - np.float32(1)
+        wave_HW: np.ndarray = np.abs(saw_HW - np.float32(0.5)) * np.float32(4) - np.float32(1)
+        return wave_HW
 
 
 def _extent(mask_HW: np.ndarray | None, size: int) -> tuple[slice, slice]:

@@ -44,7 +44,7 @@ _PLACES_ZH = {
 }
 _RELATIONS_ZH = {"left of": "左侧", "right of": "右侧", "above": "上方", "below": "下方"}
 _SIDES_ZH = {"left": "左", "right": "右", "top": "上", "bottom": "下"}
-# The largest number of objects that an expression may count.
+# Most objects that an expression counts: people rarely give a larger number.
 NUMBERS = {
     2: ("two", "两"),
     3: ("three", "三"),

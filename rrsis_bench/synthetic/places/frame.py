@@ -43,7 +43,7 @@ def several(stage: Stage) -> int:
 
 
 def sizes_of(stage: Stage, n: int, low: float, high: float) -> list[float]:
-    """Draw `n` lengths: alike, or one that stands out so that size tells them apart; largest first."""
+    """Draw `n` lengths: all similar, or one that differs clearly in size; largest first."""
     if stage.chance(0.5):
         middle = stage.uniform(low * 1.1, high * 0.92)
         return [middle * stage.uniform(0.95, 1.05) for _ in range(n)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rrsis_bench.synthetic.drawing import structures as works
+from rrsis_bench.synthetic.drawing import structures
 from rrsis_bench.synthetic.drawing.canvas import Pen, ellipse_points
 from rrsis_bench.synthetic.drawing.terrain import strip
 from rrsis_bench.synthetic.places.frame import (
@@ -263,7 +263,7 @@ def river(stage: Stage) -> None:
         ground.fill("asphalt", ground.mask_HW([strip(near_end, far_end, width * 0.72)], 0.4))
         pen = Pen(stage.canvas, *centre, frame.angle + 90 + slant, 2 * reach)
         shape = width / (2 * reach)
-        stage.add("bridge", "gray", pen, partial(works.bridge, width=shape))
+        stage.add("bridge", "gray", pen, partial(structures.bridge, width=shape))
         keep_clear(stage, strip(near_end, far_end, width * 1.3))
     water = stage.region([frame.band(-half + 0.01, half - 0.01)])
     stage.place("ship", water, sizes_of(stage, stage.count(1, 3), 0.16, 0.3), angles=aligned(stage, frame.angle, 8))

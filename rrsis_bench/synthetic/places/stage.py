@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rrsis_bench.synthetic.drawing import fields
-from rrsis_bench.synthetic.drawing import structures as works
-from rrsis_bench.synthetic.drawing import vehicles as craft
+from rrsis_bench.synthetic.drawing import fields, structures, vehicles
 from rrsis_bench.synthetic.drawing.canvas import Canvas, Colour, Pen, Point, direction, rectangle_points
 from rrsis_bench.synthetic.drawing.terrain import Ground
 from rrsis_bench.synthetic.language.semantics import SceneObject
@@ -46,7 +44,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "airplane": Kind(
-        craft.airplane,
+        vehicles.airplane,
         0.95,
         {
             "white": ((238, 238, 236), (230, 234, 238)),
@@ -57,7 +55,7 @@ KINDS: dict[str, Kind] = {
         least=18,
     ),
     "ship": Kind(
-        craft.ship,
+        vehicles.ship,
         0.27,
         {
             "white": ((226, 228, 226), (214, 218, 218)),
@@ -68,7 +66,7 @@ KINDS: dict[str, Kind] = {
         least=16,
     ),
     "vehicle": Kind(
-        craft.vehicle,
+        vehicles.vehicle,
         0.46,
         {
             "white": ((236, 236, 236), (226, 228, 230)),
@@ -80,7 +78,7 @@ KINDS: dict[str, Kind] = {
         least=10,
     ),
     "storagetank": Kind(
-        works.storagetank,
+        structures.storagetank,
         1.0,
         {
             "white": ((230, 229, 224), (220, 222, 222)),
@@ -118,9 +116,9 @@ KINDS: dict[str, Kind] = {
         least=24,
         landmark=0.72,
     ),
-    "bridge": Kind(works.bridge, 0.3, {"gray": ((122, 120, 118), (146, 142, 136), (98, 98, 102))}, named=False),
-    "chimney": Kind(works.chimney, 0.34, {"red": ((176, 62, 50),), "gray": ((116, 112, 110),)}, least=26),
-    "windmill": Kind(works.windmill, 0.84, {"white": ((240, 240, 238),)}, named=False, least=34),
+    "bridge": Kind(structures.bridge, 0.3, {"gray": ((122, 120, 118), (146, 142, 136), (98, 98, 102))}, named=False),
+    "chimney": Kind(structures.chimney, 0.34, {"red": ((176, 62, 50),), "gray": ((116, 112, 110),)}, least=26),
+    "windmill": Kind(structures.windmill, 0.84, {"white": ((240, 240, 238),)}, named=False, least=34),
 }
 ROOFS: tuple[Colour, ...] = (
     (146, 96, 76),
@@ -194,7 +192,7 @@ class Stage:
     def fits(
         self, x: float, y: float, angle: float, length: float, width: float, region: np.ndarray, margin: float
     ) -> list[Point] | None:
-        """Return the footprint if it lies inside the image and the region, clear of what stands there; else None."""
+        """Return the footprint if it is inside the image and the region and clear of other objects; else None."""
         tight = self._footprint(x, y, angle, length, width, 0.008)
         if any(not 0.0 <= value <= GRID for point in tight for value in point):
             return None
@@ -267,7 +265,7 @@ class Stage:
                 self.block(footprint)
                 placed.append((x, y))
                 if wakes:
-                    foam = craft.wake(Pen(self.canvas, x, y, angle, length))
+                    foam = vehicles.wake(Pen(self.canvas, x, y, angle, length))
                     self.ground.tint(self.ground.mask_HW(foam, 2.6), (178, 196, 196), 0.55)
                 self.add(category, name, Pen(self.canvas, x, y, angle, length))
                 break
@@ -304,19 +302,21 @@ class Stage:
 
     def houses(self, region: np.ndarray, n: int, heading: float, low: float = 0.05, high: float = 0.1) -> None:
         """Scatter `n` houses in rows along `heading`, clear of objects."""
-        self._scatter(region, n, low, high, works.house, ROOFS, lambda: heading + 90 * self.count(0, 1), 0.016, 0.84)
+        self._scatter(
+            region, n, low, high, structures.house, ROOFS, lambda: heading + 90 * self.count(0, 1), 0.016, 0.84
+        )
 
     def sheds(self, region: np.ndarray, n: int, heading: float, low: float = 0.14, high: float = 0.26) -> None:
         """Scatter `n` industrial halls, clear of objects."""
-        self._scatter(region, n, low, high, works.shed, ROOFS, lambda: heading + 90 * self.count(0, 1), 0.02, 0.68)
+        self._scatter(region, n, low, high, structures.shed, ROOFS, lambda: heading + 90 * self.count(0, 1), 0.02, 0.68)
 
     def containers(self, region: np.ndarray, n: int, heading: float) -> None:
         """Scatter `n` container stacks, clear of objects."""
-        self._scatter(region, n, 0.08, 0.12, works.containers, ROOFS, lambda: heading, 0.01, 0.68)
+        self._scatter(region, n, 0.08, 0.12, structures.containers, ROOFS, lambda: heading, 0.01, 0.68)
 
     def trees(self, region: np.ndarray, n: int, low: float = 0.025, high: float = 0.06) -> None:
         """Scatter `n` trees, clear of objects."""
-        self._scatter(region, n, low, high, works.tree, LEAVES, lambda: 0.0, 0.004, 1.0)
+        self._scatter(region, n, low, high, structures.tree, LEAVES, lambda: 0.0, 0.004, 1.0)
 
     def _scatter(
         self,
@@ -349,7 +349,7 @@ class Stage:
             spots = [(min(GRID - 1, max(0, int(px * GRID))), min(GRID - 1, max(0, int(py * GRID)))) for px, py in probe]
             if any(taken_GG[r, c] or not region[r, c] for c, r in spots):
                 continue
-            if draw is not works.tree:
+            if draw is not structures.tree:
                 if any(self._clutter.getpixel(spot) for spot in spots):
                     continue
                 self._clutter_draw.polygon(self._footprint(x, y, angle, length, length * aspect, 0.004), fill=255)
