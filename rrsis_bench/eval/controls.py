@@ -1,8 +1,8 @@
-"""Language controls: what a model scores when the expression is taken away from its image, or cut to its noun.
+"""Language controls: scores with an expression of another image, another object, or the category's name only.
 
 A model that ignores language scores the same with another image's expression; one that reads only the noun loses
 nothing when the expression is its category's name. Each control replaces the expressions of a split and keeps the
-true targets; the difference to the real score is what the language is worth to the model.
+true targets; the difference to the real score is the effect of language on the model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rrsis_bench.data.text.lexicon import spelt_out
 def shuffled_text(image_ids: Sequence[str], expressions: Sequence[str], seed: int = 0) -> list[str | None]:
     """Give every sample an expression of another image: a derangement over images.
 
-    The images are visited in a random cycle; each image's samples take the expressions of the next image (in turn,
-    where their numbers differ). All None where the split shows a single image.
+    The images are visited in a random cycle; each image's samples take the expressions of the next image (in turn, if
+    their numbers differ). All None if the split has a single image.
     """
     members: dict[str, list[int]] = {}
     for index, image in enumerate(image_ids):
@@ -35,7 +35,7 @@ def shuffled_text(image_ids: Sequence[str], expressions: Sequence[str], seed: in
 
 
 def same_image_other_expression(image_ids: Sequence[str], expressions: Sequence[str]) -> list[str | None]:
-    """Give every sample the next different expression of its own image; None where it has none."""
+    """Give every sample the next different expression of its own image; None if it has none."""
     members: dict[str, list[int]] = {}
     for index, image in enumerate(image_ids):
         members.setdefault(image, []).append(index)
@@ -48,5 +48,5 @@ def same_image_other_expression(image_ids: Sequence[str], expressions: Sequence[
 
 
 def category_only(categories: Sequence[str | None]) -> list[str | None]:
-    """Reduce every expression to its category's name in plain words; None where the sample has no category."""
+    """Reduce every expression to its category's name in plain words; None if the sample has no category."""
     return [None if category is None else " ".join(spelt_out(category)) for category in categories]

@@ -1,4 +1,4 @@
-"""From batches to masks. A model that can encode its pictures apart from the text encodes each of them once."""
+"""Predict masks from batches. A model that encodes images without the text encodes each image once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset,
 
 
 def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence[int]) -> list[int]:
-    """Places of `indices` in the order in which `model` predicts them.
+    """Return positions of `indices` in the order in which `model` predicts them.
 
-    For an `ImageFirstSegmenter` the samples of one picture follow one another, pictures by their first sample; for any
-    other model it is the given order, so that its batches stay what they are.
+    For an `ImageFirstSegmenter`, samples are grouped by image, images ordered by their first sample. For any other
+    model it is the given order, so that its batches do not change.
     """
     if not isinstance(model, ImageFirstSegmenter):
         return list(range(len(indices)))
@@ -28,9 +28,8 @@ def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence
 class MaskMaker:
     """Makes masks, batch by batch.
 
-    An `ImageFirstSegmenter` encodes the pictures of a batch once each, and the last one of the batch before not at
-    all: where the samples of a picture follow one another, it is encoded once. No more than the pictures of one batch
-    and that one are held.
+    An `ImageFirstSegmenter` encodes each image of a batch once. The last image of the previous batch is kept, so that
+    an image with consecutive samples is encoded once. Only these images are held in memory.
 
     Args:
         model: in eval mode.
@@ -40,7 +39,7 @@ class MaskMaker:
 
     def __init__(self, model: Segmenter, fabric: Fabric, *, align_corners: bool):
         self.model, self.fabric, self.align_corners = model, fabric, align_corners
-        self._last: tuple[str, dict[str, Tensor]] | None = None  # image id -> the encoded picture, one row
+        self._last: tuple[str, dict[str, Tensor]] | None = None  # image id -> the encoded image, one row
 
     @torch.no_grad()
     def __call__(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -61,11 +60,11 @@ class MaskMaker:
         return {name: tensor.to(self.fabric.device, non_blocking=True) for name, tensor in tensors.items()}
 
     def _encoded(self, model: ImageFirstSegmenter, batch: Batch) -> dict[str, Tensor]:
-        """One row per sample of the batch, repeated where samples share a picture."""
-        pictures = [sample.image_id for sample in batch.samples]
-        if self._last is not None and self._last[0] not in pictures:
+        """One row per sample of the batch, repeated if samples share an image."""
+        images = [sample.image_id for sample in batch.samples]
+        if self._last is not None and self._last[0] not in images:
             self._last = None
-        new, places = distinct_images(pictures, known=[] if self._last is None else [self._last[0]])
+        new, places = distinct_images(images, known=[] if self._last is None else [self._last[0]])
         found = {} if self._last is None else self._last[1]
         if new:
             whole = len(new) == len(batch)
@@ -74,7 +73,7 @@ class MaskMaker:
             model.require_rows(fresh, len(new))
             found = {name: torch.cat([found[name], row]) if found else row for name, row in fresh.items()}
         # A copy of its own, or the whole batch would be held.
-        self._last = pictures[-1], {name: tensor[places[-1:]].clone() for name, tensor in found.items()}
+        self._last = images[-1], {name: tensor[places[-1:]].clone() for name, tensor in found.items()}
         if places == list(range(max(places) + 1)):
             return found
         return {name: tensor[places] for name, tensor in found.items()}

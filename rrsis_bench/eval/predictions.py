@@ -1,6 +1,6 @@
-"""Masks as files: what other systems hand in to be scored, and what ``predictions=save`` writes.
+"""Predicted masks as files: read those of other systems to score them, write those of ``predictions=save``.
 
-Two forms, told apart by what stands at the path:
+Two forms:
 
 - a file of JSON Lines (UTF-8), one prediction per line, in any order::
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,8 +33,8 @@ import numpy as np
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.pixels.mask_files import read_mask
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import CountsTable, SampleCounts, count_spans
-from rrsis_bench.files import fsync
+from rrsis_bench.eval.counts import Array, CountsTable, SampleCounts, count_spans
+from rrsis_bench.files import replacing
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
 Size = tuple[int, int]  # height, width
@@ -45,12 +44,12 @@ _SHOWN = 10  # ids or defects that a message lists of each kind
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line, or one file of the folder.
+    """One prediction: a line, or a file of the folder.
 
     Attributes:
         where: how a message names it.
-        sample_id: which sample it predicts; None where that cannot be told.
-        problem: what is wrong with it already; then there is nothing to read.
+        sample_id: the predicted sample; None if it cannot be read.
+        problem: why the entry cannot be used; then `read` is None.
         read: (H, W) of the sample's own mask -> the predicted mask.
     """
 
@@ -60,14 +59,14 @@ class Entry:
     read: Callable[[Size], masks.Spans] | None = None
 
     def mask(self, size: Size) -> masks.Spans:
-        """The predicted mask of a sample whose own mask is `size`; raises ValueError with what is wrong with it."""
+        """Return the predicted mask of a sample with masks of `size`; ValueError says why there is none."""
         if self.read is None:
             raise ValueError(self.problem)
         return self.read(size)
 
 
 def file_name(sample_id: str) -> str:
-    """The name of a sample's PNG in a folder of predictions."""
+    """Return the name of a sample's PNG in a folder of predictions."""
     return f"{quote(sample_id, safe='')}.png"
 
 
@@ -82,12 +81,11 @@ def count_predictions(
         on_entry: called after every prediction, for progress.
 
     Returns:
-        The integers in the order of the split, and a sha256 (hex) over ids and masks: the same for every way to write
-        the same masks, in whatever form and order.
+        The integers in the order of the split, and a sha256 (hex) over ids and masks: the same for the
+        same masks in any form and order.
 
     Raises:
-        UserError: `source` is not there, or anything in it does not fit the split; every problem is named, and no
-            integer leaves this function then.
+        UserError: `source` cannot be read or does not fit the split. The message names every problem.
     """
     samples = {sample.sample_id: sample for sample in (dataset[index] for index in range(len(dataset)))}
     places: dict[str, str] = {}
@@ -125,7 +123,7 @@ def count_predictions(
 
 
 def _target(sample: Sample) -> tuple[Size, masks.Spans]:
-    """Native (H, W) and the target mask, undecoded where the dataset stores run lengths."""
+    """Native (H, W) and the target mask, not decoded if the dataset stores run lengths."""
     if sample.read_rle is not None:
         rle = sample.read_rle()
         return (rle["size"][0], rle["size"][1]), masks.spans_of_runs(masks.check_rle(rle))
@@ -140,7 +138,7 @@ def _digest(sample_id: str, size: Size, mask: masks.Spans) -> str:
 
 @dataclass
 class _Listing:
-    """Counts what it is given, and keeps the first few."""
+    """Count items and keep the first few."""
 
     n: int = 0
     first: list[str] = field(default_factory=list)
@@ -157,7 +155,7 @@ class _Listing:
 
 @dataclass
 class _Problems:
-    """Everything that keeps predictions from being scored."""
+    """Collect the reasons why predictions cannot be scored."""
 
     missing: _Listing = field(default_factory=_Listing)
     extra: _Listing = field(default_factory=_Listing)
@@ -200,8 +198,8 @@ def _entries(source: Path) -> Iterator[Entry]:
 def _of_line(where: str, line: bytes) -> Entry:
     try:
         found = json.loads(line)
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested beyond reason
-        return Entry(where, None, f"no JSON ({error})" if line.strip() else "an empty line")
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
+        return Entry(where, None, f"not JSON ({error})" if line.strip() else "an empty line")
     if not isinstance(found, dict):
         return Entry(where, None, f"expected an object with 'sample_id' and 'rle', found {type(found).__name__}")
     sample_id = found.get("sample_id")
@@ -222,7 +220,7 @@ def _of_file(path: Path) -> Entry:
     try:
         sample_id = unquote(stem, errors="strict")
     except UnicodeDecodeError:
-        return Entry(where, None, "the name is no percent-encoded sample id")
+        return Entry(where, None, "the name is not a percent-encoded sample id")
     return Entry(where, sample_id, read=partial(_read_png, path))
 
 
@@ -244,22 +242,22 @@ def _read_png(path: Path, size: Size) -> masks.Spans:
 
 
 class PredictionWriter:
-    """Writes predicted masks to a JSON Lines file, one by one as they come; a context manager.
+    """Write predicted masks to a JSON Lines file one by one; a context manager.
 
-    The file takes its place when the block ends without an error; what stood there before is intact until then.
+    The file replaces an older one when the block ends without an error.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> Self:
-        with self._disk():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("w", encoding="utf-8")
+        with self._disk(), contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
+            self._stack = stack.pop_all()
         return self
 
-    def add(self, sample: Sample, mask_HW: np.ndarray) -> None:
+    def add(self, sample: Sample, mask_HW: Array) -> None:
         """Append the bool (H, W) mask predicted for a sample."""
         rle = masks.encode(mask_HW)
         line: dict[str, Any] = {"sample_id": sample.sample_id, "rle": {**rle, "counts": rle["counts"].decode("ascii")}}
@@ -269,16 +267,8 @@ class PredictionWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with self._disk():
-                with self._file:
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-                if kind is None:
-                    os.replace(self._temporary, self.path)
-                    fsync(self.path.parent)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        with self._disk():
+            self._stack.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

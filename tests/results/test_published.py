@@ -14,7 +14,7 @@ from rrsis_bench.commands import published as command
 from rrsis_bench.errors import UserError
 from rrsis_bench.results.published import audit as published_audit
 from rrsis_bench.results.published import numbers as published
-from rrsis_bench.results.published.audit import SHIFTS, Column, correlate, shifted
+from rrsis_bench.results.published.audit import SHIFTS, PublishedColumn, correlate, shifted
 from rrsis_bench.results.published.numbers import COPIED, PAPERS
 
 ROOT = Path(__file__).resolve().parents[2] / "leaderboards"
@@ -259,7 +259,7 @@ def plain_ranks(values):
 
 
 def column(method, values, paper="csinet"):
-    return Column("fake", paper, "Table 1", "test", method, values, {name: name for name in values}, None)
+    return PublishedColumn("fake", paper, "Table 1", "test", method, values, {name: name for name in values}, None)
 
 
 def test_correlations_agree_with_the_plain_form():

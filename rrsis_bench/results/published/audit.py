@@ -1,4 +1,4 @@
-"""What the printed numbers tell about themselves: wrong averages, shifted labels, papers that disagree.
+"""Audit the printed numbers: wrong averages, shifted labels, disagreements between papers.
 
 Everything is computed from the CSV files alone. For the search of shifted labels the printed ones are used; the
 corrected ones are only compared with what was found.
@@ -38,9 +38,9 @@ class Average:
         printed: the average as printed.
         mean: the mean of the `n` rows.
         absent: categories that other columns of the dataset have and this one lacks.
-        implied: what the one absent category would hold if the printed average included it; None where the average
+        implied: what the one absent category would hold if the printed average included it; None if the average
             is right or not exactly one category is absent.
-        seen: paper and table that print `implied` in a column otherwise equal to this one; None where there is none.
+        seen: paper and table that print `implied` in a column otherwise equal to this one; None if there is none.
     """
 
     data: str
@@ -91,7 +91,7 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How far a column's values stand from their labels.
+    """The shift of a column's values against their labels.
 
     Attributes:
         data: the dataset's name.
@@ -160,7 +160,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All findings; lists are in the tables' order, disagreements from the largest gap down."""
+    """All results of the audit; lists are in the tables' order, disagreements from the largest gap down."""
 
     averages: tuple[Average, ...]
     repeats: tuple[Repeat, ...]
@@ -169,7 +169,7 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PublishedColumn:
     """A method's column of a table per category; `values` in the printed order, the average left out."""
 
     data: str
@@ -198,7 +198,7 @@ def audit(root: Path) -> Audit:
     )
 
 
-def columns_of(figures: Iterable[PerCategory]) -> list[Column]:
+def columns_of(figures: Iterable[PerCategory]) -> list[PublishedColumn]:
     """The tables' columns of mIoU, in the figures' order."""
     groups: dict[tuple[str, str, str, str, str], list[PerCategory]] = {}
     for figure in figures:
@@ -211,11 +211,11 @@ def columns_of(figures: Iterable[PerCategory]) -> list[Column]:
         average = next((figure.number for figure in members if figure.category == AVERAGE), None)
         values = {figure.category: figure.number for figure in rows}
         corrected = {figure.category: figure.corrected_category or figure.category for figure in rows}
-        columns.append(Column(*identity, values, corrected, average))
+        columns.append(PublishedColumn(*identity, values, corrected, average))
     return columns
 
 
-def averages(columns: Sequence[Column]) -> list[Average]:
+def averages(columns: Sequence[PublishedColumn]) -> list[Average]:
     """Compare every printed average with the mean of its rows."""
     found = []
     for column in columns:
@@ -236,7 +236,7 @@ def averages(columns: Sequence[Column]) -> list[Average]:
     return found
 
 
-def repeats(columns: Iterable[Column]) -> list[Repeat]:
+def repeats(columns: Iterable[PublishedColumn]) -> list[Repeat]:
     """Values that a column prints at more than one label."""
     found = []
     for column in columns:
@@ -247,7 +247,7 @@ def repeats(columns: Iterable[Column]) -> list[Repeat]:
     return found
 
 
-def alignments(columns: Sequence[Column]) -> list[Alignment]:
+def alignments(columns: Sequence[PublishedColumn]) -> list[Alignment]:
     """Find shifted labels in every dataset that two papers print per category."""
     found = []
     for data in dict.fromkeys(column.data for column in columns):
@@ -284,7 +284,7 @@ def shifted(values: dict[str, float], categories: Sequence[str], shift: int) -> 
     return {cycle[(row - shift) % len(cycle)]: value for row, value in enumerate(values.values())}
 
 
-def correlate(column: Column, other: Column, categories: Sequence[str]) -> Correlation:
+def correlate(column: PublishedColumn, other: PublishedColumn, categories: Sequence[str]) -> Correlation:
     """Correlate `column`, its values moved by each of `SHIFTS`, with `other` as printed."""
     pearson, spearman, n = {}, {}, {}
     for shift in SHIFTS:
@@ -302,12 +302,12 @@ def _correlation(both: pd.DataFrame) -> float:
     return -1.0 if math.isnan(value) else value
 
 
-def _align(columns: Sequence[Column], categories: Sequence[str]) -> list[Alignment]:
+def _align(columns: Sequence[PublishedColumn], categories: Sequence[str]) -> list[Alignment]:
     relative = [correlate(column, columns[0], categories).best for column in columns]
     copies = [_equal(columns[:place], column) for place, column in enumerate(columns)]
     votes = Counter(shift for shift, copy in zip(relative, copies, strict=True) if copy is None)
     shifts = [shift - votes.most_common(1)[0][0] for shift in relative]
-    sound = [column for column, shift in zip(columns, shifts, strict=True) if shift == 0]
+    aligned = [column for column, shift in zip(columns, shifts, strict=True) if shift == 0]
     found = []
     for column, shift, copy in zip(columns, shifts, copies, strict=True):
         values = shifted(column.values, categories, shift)
@@ -317,29 +317,29 @@ def _align(columns: Sequence[Column], categories: Sequence[str]) -> list[Alignme
                 tuple(name for name in categories if name not in values),
                 copy.source if copy else None,
                 dict(zip(column.values, values, strict=True)) == column.corrected,
-                tuple(correlate(column, other, categories) for other in _references(column, sound)),
+                tuple(correlate(column, other, categories) for other in _references(column, aligned)),
             )
         )  # fmt: skip
     return found
 
 
-def _references(column: Column, sound: Sequence[Column]) -> list[Column]:
-    """What a column is held against: in every other sound table the same method, else the paper's own method."""
+def _references(column: PublishedColumn, aligned: Sequence[PublishedColumn]) -> list[PublishedColumn]:
+    """Return a column's references: the same method in every other aligned table, else that paper's own method."""
     found = []
-    for source in dict.fromkeys(other.source for other in sound):
-        table = {other.method: other for other in sound if other.source == source}
-        # A sound column says nothing new about the labels of its own table.
+    for source in dict.fromkeys(other.source for other in aligned):
+        table = {other.method: other for other in aligned if other.source == source}
+        # An aligned column adds no information about the labels of its own table.
         if source != column.source or column.method not in table:
             other = table.get(column.method) or table.get(PAPERS[next(iter(table.values())).paper])
             found += [other] if other else []
     return found
 
 
-def _categories(columns: Iterable[Column], data: str) -> list[str]:
+def _categories(columns: Iterable[PublishedColumn], data: str) -> list[str]:
     return list(dict.fromkeys(name for column in columns if column.data == data for name in column.values))
 
 
-def _equal(others: Iterable[Column], column: Column) -> Column | None:
+def _equal(others: Iterable[PublishedColumn], column: PublishedColumn) -> PublishedColumn | None:
     """The first of `others` that prints this column's method with the same value at every label both have."""
     for other in others:
         both = other.values.keys() & column.values.keys()
@@ -349,7 +349,9 @@ def _equal(others: Iterable[Column], column: Column) -> Column | None:
     return None
 
 
-def _printed_elsewhere(columns: Iterable[Column], column: Column, category: str, value: float) -> str | None:
+def _printed_elsewhere(
+    columns: Iterable[PublishedColumn], column: PublishedColumn, category: str, value: float
+) -> str | None:
     """Paper and table that print `value` for the absent category in a column that otherwise equals this one."""
     able = (other for other in columns if other is not column and other.values.get(category) == value)
     other = _equal(able, column)

@@ -1,8 +1,8 @@
 """The numbers that papers print, from ``<root>/published/``: read as they are, never merged with measured rows.
 
 One CSV per dataset and kind: ``<data>_overall.csv``, ``<data>_per_category.csv``, ``<data>_ablations.csv``; and
-``efficiency.csv`` for all datasets. One line is one printed figure. A figure belongs to the paper that prints it: two
-papers' figures for one method are two results. The folder's README.md describes the columns and the known defects.
+``efficiency.csv`` for all datasets. One line is one printed number. A number belongs to the paper that prints it: two
+papers' numbers for one method are two results. The folder's README.md describes the columns and the known defects.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ COPIED = re.compile(r"stated: .+|equal: (?P<paper>\w+) (?P<table>Table \w+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One printed figure.
+class PrintedNumber:
+    """One printed number.
 
     Attributes:
         paper: key of the paper that prints it, as in `PAPERS`.
         table: the table's name in that paper.
         method: the system that it is about.
-        value: the figure as printed, with its digits.
-        notes: what a reader must know, remarks separated by ``;``. Empty where there is nothing.
+        value: the number as printed, with its digits.
+        notes: remarks for the reader, separated by ``;``; may be empty.
     """
 
     paper: str
@@ -65,14 +65,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Overall(Figure):
+class Overall(PrintedNumber):
     """A score over a whole split, in percent.
 
     Attributes:
         data: the dataset's name.
         split: the split as the table names it.
-        vision_encoder: as printed; empty where the table names none.
-        text_encoder: likewise.
+        vision_encoder: as printed; empty if the table names none.
+        text_encoder: as `vision_encoder`.
         metric: a metric of groups, such as miou, oiou, pr50.
         copied_from: empty, or as described at `COPIED`.
     """
@@ -86,14 +86,14 @@ class Overall(Figure):
 
 
 @dataclass(frozen=True, slots=True)
-class PerCategory(Figure):
+class PerCategory(PrintedNumber):
     """A category's score, in percent.
 
     Attributes:
         data: the dataset's name.
-        split: the split; ``val+test`` where the table pools both.
+        split: the split; ``val+test`` if the table pools both.
         category: the label as printed, or `AVERAGE`.
-        corrected_category: the category that the figure is about, where the table's labels are shifted; else empty.
+        corrected_category: the category that the number is about, if the table's labels are shifted; else empty.
         metric: a metric of groups, such as miou, oiou, pr50.
         copied_from: empty, or as described at `COPIED`.
     """
@@ -107,12 +107,12 @@ class PerCategory(Figure):
 
 
 @dataclass(frozen=True, slots=True)
-class Ablation(Figure):
+class Ablation(PrintedNumber):
     """A score of a variant of the paper's own method, in percent.
 
     Attributes:
         data: the dataset's name.
-        split: the split; ``not stated`` or ``val or test`` where the paper leaves it open.
+        split: the split; ``not stated`` or ``val or test`` if the paper does not say.
         group: what is varied.
         setting: the variant.
         metric: a metric of groups, such as miou, oiou, pr50.
@@ -126,12 +126,12 @@ class Ablation(Figure):
 
 
 @dataclass(frozen=True, slots=True)
-class Cost(Figure):
+class Cost(PrintedNumber):
     """What a method costs.
 
     Attributes:
         quantity: one of `QUANTITIES`.
-        condition: device and precision; ``not stated`` where the paper does not say.
+        condition: device and precision; ``not stated`` if the paper does not say.
     """
 
     quantity: str
@@ -148,11 +148,11 @@ class PublishedRow:
         data: the dataset's name.
         split: the split as the table names it.
         method: the system.
-        vision_encoder: as printed; tells two sizes of one method apart. Empty where the table names none.
-        text_encoder: likewise.
+        vision_encoder: as printed; distinguishes two sizes of one method. Empty if the table names none.
+        text_encoder: as `vision_encoder`.
         scores: metric -> percent; metrics that the table lacks are absent.
-        notes: remarks on any of the figures, separated by ``;``.
-        copied_from: where the figures come from, as described at `COPIED`.
+        notes: remarks on any of the numbers, separated by ``;``.
+        copied_from: source of the numbers, as described at `COPIED`.
     """
 
     paper: str
@@ -172,9 +172,9 @@ class PublishedRow:
         return f"{PAPERS[self.paper]} {self.table}"
 
 
-F = TypeVar("F", bound=Figure)
+F = TypeVar("F", bound=PrintedNumber)
 
-# The columns of each file, in order: those that say what the figure is, the figure, the remarks.
+# The columns of each file, in order: its identity, the number, the remarks.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "overall": (
         "paper", "table", "data", "split", "method", "vision_encoder", "text_encoder", "metric", "value",
@@ -196,7 +196,7 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def datasets(root: Path) -> list[str]:
-    """Names of the datasets with published numbers, sorted; empty where `root` has no such folder."""
+    """Names of the datasets with published numbers, sorted; empty if `root` has no such folder."""
     return sorted(path.name.removesuffix("_overall.csv") for path in (root / FOLDER).glob("*_overall.csv"))
 
 
@@ -211,7 +211,7 @@ def load(root: Path, kind: Literal["efficiency"], data: None = None) -> list[Cos
 def load(
     root: Path, kind: Kind, data: str | None = None
 ) -> list[Overall] | list[PerCategory] | list[Ablation] | list[Cost]:
-    """Every figure of one kind, in the files' order.
+    """Return every number of one kind, in the files' order.
 
     Args:
         root: the leaderboards folder.
@@ -298,7 +298,7 @@ def _read(path: Path, kind: str, row_type: type[F]) -> Iterator[F]:
                 _check(path, line, kind, entry)
                 identity = tuple(cell for name, cell in entry.items() if name not in ("value", "copied_from", "notes"))
                 if identity in seen:
-                    raise _error(path, line, f"the same figure as in line {seen[identity]}. Remove one of them")
+                    raise _error(path, line, f"the same number as in line {seen[identity]}. Remove one of them")
                 seen[identity] = line
                 # An ablation is about the paper's own method, which its table does not repeat.
                 method = {} if "method" in entry else {"method": PAPERS[entry["paper"]]}
@@ -323,7 +323,7 @@ def _check(path: Path, line: int, kind: str, entry: dict[str, str]) -> None:
         raise _error(path, line, f"value {value} is more than 100 percent")
     data = entry.get("data")
     if data is not None and path.name != f"{data}_{kind}.csv":
-        raise _error(path, line, f"a figure of '{data}' belongs in {data}_{kind}.csv")
+        raise _error(path, line, f"a number of '{data}' belongs in {data}_{kind}.csv")
     copied = entry.get("copied_from")
     if copied and not COPIED.fullmatch(copied):
         raise _error(path, line, f"copied_from '{copied}' is neither 'stated: <papers>' nor 'equal: <paper> Table <n>'")

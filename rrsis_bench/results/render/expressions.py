@@ -1,4 +1,4 @@
-"""The expressions behind sample ids, which records do not hold: read from the dataset where it is at hand."""
+"""Read the expressions of sample ids from the dataset, since records do not hold them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
     Args:
         record: of the run.
         root: the dataset's folder, if it is known.
-        runs: the folder of the runs, with their configurations and the cache of the pictures' hashes.
+        runs: the folder of the runs, with their configurations and the cache of the images' hashes.
 
     Returns:
-        The expressions, and why there are none (empty where there are).
+        The expressions, and why there are none (empty if there are some).
     """
     from rrsis_bench.data.checks.fingerprint import fingerprint
     from rrsis_bench.data.formats import read_index
@@ -50,7 +50,7 @@ def expressions(record: Record, root: Path | None = None, runs: Path = Path("run
 
 
 def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
-    """Format, folder and ``data.options`` of the places where the dataset may lie."""
+    """Format, folder and ``data.options`` of the folders that may hold the dataset."""
     configs: list[DataConfig] = []
     own = runs / record.run_id / "config.yaml"
     if own.is_file():

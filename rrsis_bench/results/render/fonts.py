@@ -49,7 +49,7 @@ def lettering(texts: Iterable[str], console: Console | None = None) -> Lettering
     """Choose fonts for `texts`.
 
     Args:
-        texts: everything that a figure writes and that does not come from the suite itself.
+        texts: all names in a chart that come from records or datasets.
         console: for the line that says what is missing; None: standard error.
     """
     wanted = {char for text in texts for char in text if not _is_control(char)}
@@ -86,7 +86,7 @@ def _is_control(char: str) -> bool:
 
 @cache
 def _path(family: str) -> str | None:
-    """The file of an installed font family, regular weight; None where it is not installed."""
+    """The file of an installed font family, regular weight; None if it is not installed."""
     from matplotlib import font_manager
 
     known = font_manager.fontManager.ttflist

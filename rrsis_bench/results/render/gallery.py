@@ -1,7 +1,7 @@
-"""A run's gallery, ``runs/<run_id>/report.html``: its worst, its best, and the predictions that disagree most.
+"""A run's gallery, ``runs/<run_id>/report.html``: its worst, best and most different predictions.
 
-Which samples are shown follows from the run's integers alone, so nobody picks them. One self-contained page: pictures
-of at most `SIDE` pixels are put into it, some 2 MB in all.
+The run's integers alone decide which samples are shown. The page is self-contained: it holds its images, of at most
+`SIDE` pixels, some 2 MB in all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.counts import CountsTable, SampleCounts
+from rrsis_bench.eval.counts import Array, CountsTable, SampleCounts
 from rrsis_bench.eval.mask_maker import MaskMaker, scoring_order
 from rrsis_bench.eval.metrics import score_samples
 from rrsis_bench.files import write_files
@@ -32,19 +32,19 @@ from rrsis_bench.results.render import page
 NAME = "report.html"
 EACH = 6  # samples per section
 PAIRS = 4  # pairs of expressions, two samples each
-SIDE = 400  # longest side of a picture in the page, pixels
+SIDE = 400  # longest side of an image in the page, pixels
 
 # Okabe and Ito's colours, told apart by colour-blind readers; none is common in vegetation, soil or asphalt.
 TARGET_RGB = (204, 121, 167)
 HIT_RGB = (0, 114, 178)
 FALSE_RGB = (213, 94, 0)
 
-Masks = Callable[[Collection[int]], dict[int, np.ndarray]]
+Masks = Callable[[Collection[int]], dict[int, Array]]
 """Indices of a split -> the predicted masks, bool (H, W) at native size."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class GallerySelection:
     """Indices of a split, each list most remarkable first; `pairs` are two expressions of one image."""
 
     worst: list[int]
@@ -54,7 +54,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class CardImage:
     """One image of a card."""
 
     words: str
@@ -71,7 +71,7 @@ class Card:
     expression: str
     category: str
     line: str
-    pictures: tuple[Picture, ...]
+    images: tuple[CardImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class Section:
     cards: list[Card]
 
 
-def choose(table: CountsTable, protocol: Protocol, each: int = EACH, pairs: int = PAIRS) -> Choice:
-    """Which samples a gallery shows.
+def choose(table: CountsTable, protocol: Protocol, each: int = EACH, pairs: int = PAIRS) -> GallerySelection:
+    """Select the samples of a gallery.
 
     Worst and best are the lowest and highest IoU, at most one per image, equal ones by the larger target (the more
     visible miss or hit); typical ones are spread evenly over the ranks. Pairs are two expressions of one image between
-    which the IoU differs most, one pair per image: what the model finds there, and what it does not.
+    which the IoU differs most, one pair per image: one that the model finds, one that it misses.
     """
     iou_N, rows = score_samples(table, protocol).iou_N, list(table)
     falling = sorted(range(len(rows)), key=lambda i: (-iou_N[i], -rows[i].native_area, i))
@@ -103,7 +103,9 @@ def choose(table: CountsTable, protocol: Protocol, each: int = EACH, pairs: int 
             widest.append((top, low))
     widest.sort(key=lambda pair: (iou_N[pair[1]] - iou_N[pair[0]], pair))
     typical = [rising[place] for place in spread(len(rows), each)]
-    return Choice(_one_per_image(rising, rows, each), _one_per_image(falling, rows, each), typical, widest[:pairs])
+    return GallerySelection(
+        _one_per_image(rising, rows, each), _one_per_image(falling, rows, each), typical, widest[:pairs]
+    )
 
 
 def most_disagreed(
@@ -127,16 +129,16 @@ def spread(n: int, count: int) -> list[int]:
 
 
 def predictor(model: Segmenter, data: ViewDataset, fabric: Fabric, *, align_corners: bool) -> Masks:
-    """Predictions of a model that is at hand; it is left in eval mode.
+    """Return predictions of a model in memory; it is left in eval mode.
 
     Args:
-        model: in any mode.
+        model: put into eval mode.
         data: made with ``native_masks=True``.
         fabric: device and precision.
         align_corners: the protocol's way to resize logits.
     """
 
-    def predict(indices: Collection[int]) -> dict[int, np.ndarray]:
+    def predict(indices: Collection[int]) -> dict[int, Array]:
         model.eval()
         make_masks = MaskMaker(model, fabric, align_corners=align_corners)
         wanted = list(indices)
@@ -153,7 +155,7 @@ def predictor(model: Segmenter, data: ViewDataset, fabric: Fabric, *, align_corn
 def stored(path: Path, dataset: ReferringDataset) -> Masks:
     """Predictions that ``predictions=save`` left in `path`; only those that are asked for are decoded."""
 
-    def read(indices: Collection[int]) -> dict[int, np.ndarray]:
+    def read(indices: Collection[int]) -> dict[int, Array]:
         wanted = {dataset[index].sample_id: index for index in indices}
         found = {}
         try:
@@ -197,12 +199,12 @@ def write(
         against: another run's record, integers and masks, for "most disagreed".
 
     Raises:
-        UserError: a picture or a mask cannot be read, or the disk refused.
+        UserError: an image or a mask cannot be read, or the file cannot be written.
     """
     choice = choose(table, record.protocol)
     iou_N = score_samples(table, record.protocol).iou_N
     gaps: list[int] = []
-    others: dict[int, np.ndarray] = {}
+    others: dict[int, Array] = {}
     if against is not None:
         gaps = most_disagreed(table, against[1], record.protocol, against[0].protocol)
         others = against[2](gaps)
@@ -228,13 +230,13 @@ def write(
         sections.append(Section("Most disagreed with another run", note, both))
     sections.append(Section("Worst", "The lowest IoU, one per image; the larger target first.", cards(choice.worst)))
     note = (
-        "Two expressions of one image between which the IoU differs most: what the model finds there, what it misses."
+        "Two expressions of one image between which the IoU differs most: one that the model finds, one that it misses."
     )
     if not choice.pairs:
         note = "No image of this split has two expressions of different IoU."
     sections.append(Section("Most disagreed within an image", note, cards(paired)))
     sections.append(Section("Best", "The highest IoU, one per image; the larger target first.", cards(choice.best)))
-    note = "Spread evenly over the split from the worst to the best: what to expect."
+    note = "Spread evenly over the split from the worst to the best: the usual quality."
     sections.append(Section("Typical", note, cards(choice.typical)))
     colours = [
         ("target", _css(TARGET_RGB)),
@@ -258,63 +260,61 @@ def write(
     return path
 
 
-def tint(
-    image_HWC: np.ndarray, mask_HW: np.ndarray, colour: tuple[int, int, int], strength: float = 0.55
-) -> np.ndarray:
-    """Blend `colour` into uint8 (H, W, 3) where the bool mask is set."""
+def tint(image_HWC: Array, mask_HW: Array, colour: tuple[int, int, int], strength: float = 0.55) -> Array:
+    """Blend `colour` into uint8 (H, W, 3) at the pixels of the bool mask."""
     out_HWC = image_HWC.astype(np.float32)
     out_HWC[mask_HW] = (1 - strength) * out_HWC[mask_HW] + strength * np.array(colour, dtype=np.float32)
     return out_HWC.round().astype(np.uint8)
 
 
-def outline(mask_HW: np.ndarray) -> np.ndarray:
+def outline(mask_HW: Array) -> Array:
     """Bool (H, W): the pixels just outside the mask, by their four neighbours."""
     padded = np.pad(mask_HW, 1)
     grown = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
     return np.asarray(grown & ~mask_HW)
 
 
-def _card(dataset: ReferringDataset, index: int, runs: Sequence[tuple[str, np.ndarray, float]]) -> Card:
+def _card(dataset: ReferringDataset, index: int, runs: Sequence[tuple[str, Array, float]]) -> Card:
     sample = dataset[index]
     target_HW = sample.read_mask()
     height, width = target_HW.shape
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # A few datasets have pictures that differ from their masks by some pixels: all are brought to one size here.
+    # In a few datasets, images and masks differ by some pixels. All are resized to one size here.
     image_HWC = np.asarray(Image.fromarray(sample.read_image()).resize(size, Image.Resampling.BILINEAR))
     target_hw = _shrunk(target_HW, size)
     edge_hw = outline(target_hw)
     about = f"for “{sample.expression}”"
-    pictures = [
-        _picture("image", f"The image {about}", image_HWC),
-        _picture("target", f"The target {about}", _edged(tint(image_HWC, target_hw, TARGET_RGB), edge_hw)),
+    images = [
+        _card_image("image", f"The image {about}", image_HWC),
+        _card_image("target", f"The target {about}", _edged(tint(image_HWC, target_hw, TARGET_RGB), edge_hw)),
     ]
     for name, pred_HW, iou in runs:
         pred_hw = _shrunk(pred_HW, size)
         seen_HWC = tint(tint(image_HWC, pred_hw & target_hw, HIT_RGB), pred_hw & ~target_hw, FALSE_RGB)
         empty = "" if pred_HW.any() else ", empty"
         words = f"{name}, IoU {100 * iou:.0f}{empty}"
-        pictures.append(_picture(words, f"The prediction of {name} {about}", _edged(seen_HWC, edge_hw)))
+        images.append(_card_image(words, f"The prediction of {name} {about}", _edged(seen_HWC, edge_hw)))
     line = "no target" if not target_HW.any() else f"{100 * target_HW.mean():.2g}% of the image"
     category = "" if sample.category == line else sample.category or ""  # NWPU-Refer's category "no target"
-    return Card(sample.sample_id, sample.expression, category, line, tuple(pictures))
+    return Card(sample.sample_id, sample.expression, category, line, tuple(images))
 
 
-def _shrunk(mask_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _shrunk(mask_HW: Array, size: tuple[int, int]) -> Array:
     return np.asarray(Image.fromarray(mask_HW).resize(size, Image.Resampling.NEAREST))
 
 
-def _edged(image_HWC: np.ndarray, edge_HW: np.ndarray) -> np.ndarray:
+def _edged(image_HWC: Array, edge_HW: Array) -> Array:
     out_HWC = image_HWC.copy()
     out_HWC[edge_HW] = 255
     return out_HWC
 
 
-def _picture(words: str, alt: str, image_HWC: np.ndarray) -> Picture:
+def _card_image(words: str, alt: str, image_HWC: Array) -> CardImage:
     packed = io.BytesIO()
     Image.fromarray(image_HWC).save(packed, format="WEBP", quality=80)
     uri = "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
-    return Picture(words, alt, uri, (image_HWC.shape[1], image_HWC.shape[0]))
+    return CardImage(words, alt, uri, (image_HWC.shape[1], image_HWC.shape[0]))
 
 
 def _one_per_image(order: Sequence[int], rows: Sequence[SampleCounts], limit: int) -> list[int]:

@@ -42,7 +42,7 @@ def render(rows: Sequence[BoardRow], printed: Mapping[str, Sequence[PublishedRow
 
     Args:
         rows: every row, each dataset's in the order of `board.rows.rank`.
-        printed: dataset -> the figures of papers.
+        printed: dataset -> the numbers of papers.
     """
     boards: dict[str, list[content.Board]] = {}
     for board in content.boards(rows):

@@ -157,7 +157,7 @@ def _classes(console: Console, title: str, rows: Sequence[BoardRow], shown: Mapp
 
 
 def _by_category(console: Console, rows: Sequence[BoardRow]) -> None:
-    """One line per category, one column per row; several tables where the terminal is too narrow for all rows."""
+    """One line per category, one column per row; several tables if the terminal is too narrow for all rows."""
     names = list(dict.fromkeys(name for row in rows for name in row.names("per_category")))
     if not names:
         return
