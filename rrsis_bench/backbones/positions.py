@@ -1,5 +1,7 @@
 """Fixed 2-D positions for encoders that start from random weights, and when a configuration may ask for them."""
 
+# K = frequencies
+
 from __future__ import annotations
 
 import math

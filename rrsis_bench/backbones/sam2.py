@@ -10,6 +10,8 @@ PyTorch's own initialisation, as in Meta's code (transformers' normal(0, 0.02) i
 a decoder of width 64 with a deviation of 1e-4, which delays its learning).
 """
 
+# P = prompt tokens
+
 from __future__ import annotations
 
 from collections.abc import Mapping

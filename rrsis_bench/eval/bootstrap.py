@@ -4,6 +4,8 @@ Samples of one image are not independent, so images are resampled, each with all
 is a ratio of two sums over samples, so a resample only needs the sums per image.
 """
 
+# R = bootstrap replicates, K = images, M = summed quantities
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,6 +5,8 @@ bootstrap interval and its paired test. Thresholds are compared as integers, so 
 are int64 or exact floats, so that the order of samples does not matter.
 """
 
+# M = samples of a group
+
 from __future__ import annotations
 
 import math

@@ -13,6 +13,8 @@ Several seeds: a resample's score is the mean over the seeds of each seed's scor
 tables' means. The test is about these trainings. The standard deviation shows the effect of another seed.
 """
 
+# R = bootstrap replicates, K = images, M = samples of a group, G = groups
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Predict an image row by row and pass the masks to sinks."""
 
+# K = expressions
+
 from __future__ import annotations
 
 import math

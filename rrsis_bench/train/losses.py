@@ -4,6 +4,8 @@ A two-class softmax head and a single logit ``d = foreground - background`` give
 two-class cross-entropy and Dice of the LAVT family are computed from `d` alone, at half the memory.
 """
 
+# K = classes
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

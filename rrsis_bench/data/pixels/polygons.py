@@ -6,6 +6,8 @@ the REFER interface) decides which pixels a part covers. The mask is the union o
 the image is cut off there.
 """
 
+# P = points of a polygon
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence

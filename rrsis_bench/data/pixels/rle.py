@@ -1,5 +1,7 @@
 """Masks: compressed run-length encoding (COCO's), and the resize that the training target takes."""
 
+# R = runs of a mask, M = characters of the compressed counts
+
 from __future__ import annotations
 
 import re

@@ -1,5 +1,7 @@
 """Overlay of a prediction: the image, each expression's mask in its own colour, and a legend."""
 
+# P = pixels inside the mask
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ All rows of a comparable group see the same resampled images, so their pairs cos
 of a group's pairs are corrected by Holm's method.
 """
 
+# M = rows of the table, P = pairs of rows, R = bootstrap replicates, K = images
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """A scene under construction: keeps ground, canvas, free space and objects together, and places things."""
 
+# G = cells along a side of the grid
+
 from __future__ import annotations
 
 import math
