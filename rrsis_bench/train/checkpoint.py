@@ -149,20 +149,32 @@ def prune(root: Path, keep: set[int], newest: int = 2) -> None:
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state as (tensors named ``<parameter index>.<key>``, JSON-ready rest)."""
+    """Split an optimiser's state into tensors and JSON-ready values.
+
+    Tensors are named ``<parameter index>.<key>``, or ``group.<group index>.<key>`` for those of a parameter group.
+    """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
     for index, entries in state["state"].items():
         for key, value in entries.items():
             (tensors if isinstance(value, Tensor) else values)[f"{index}.{key}"] = value
-    return tensors, {"param_groups": state["param_groups"], "values": values}
+    groups = []
+    for index, group in enumerate(state["param_groups"]):
+        tensors |= {f"group.{index}.{key}": value for key, value in group.items() if isinstance(value, Tensor)}
+        groups.append({key: value for key, value in group.items() if not isinstance(value, Tensor)})
+    return tensors, {"param_groups": groups, "values": values}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
-    """Inverse of `flatten_optimizer`."""
+    """Load what `flatten_optimizer` returned."""
     state: dict[int, dict[str, Any]] = {}
+    groups = [dict(group) for group in rest["param_groups"]]
     for name, value in {**tensors, **rest["values"]}.items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
+        if index == "group":
+            place, key = key.split(".", 1)
+            groups[int(place)][key] = value
+        else:
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -53,7 +53,10 @@ class Toy(Segmenter):
 
 
 def recipe(**changes: Any) -> TrainConfig:
-    """Three epochs of two steps on eight samples, unless `changes` say otherwise; options of entries are merged."""
+    """Three epochs of two steps on eight samples, unless `changes` say otherwise.
+
+    The options of the optimiser and the schedule are merged with the default's, unless `changes` name another entry.
+    """
     values: dict[str, Any] = {
         "version": 1, "epochs": 3, "batch_size": 4, "accumulate": 1, "group_by_image": False, "eval_every": 1,
         "clip_norm": 1.0, "freeze": [], "align_corners": False, "augment": [], "callbacks": [],
@@ -62,7 +65,8 @@ def recipe(**changes: Any) -> TrainConfig:
         "schedule": {"name": "cosine", "warmup_steps": 1},
     }  # fmt: skip
     for name in ("optimizer", "schedule"):
-        changes[name] = values[name] | changes.get(name, {})
+        changed, default = changes.get(name, {}), values[name]
+        changes[name] = changed if changed.get("name", default["name"]) != default["name"] else default | changed
     return TrainConfig(**{**values, **changes})
 
 

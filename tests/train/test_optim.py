@@ -7,7 +7,7 @@ import torch
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.train.optim import build_optimizer, freeze
-from tests.fakes.toy import Toy
+from tests.fakes.toy import Toy, make_trainer
 
 ADAMW = {"name": "adamw", "lr": 1e-1}
 
@@ -50,3 +50,27 @@ def test_nothing_left_to_train_is_an_error():
     freeze(model, ["*"])
     with pytest.raises(UserError, match=r"train\.freeze"):
         build_optimizer(model, ADAMW)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "sgd", "lr": 0.1, "momentum": 0.5, "nesterov": True},
+        {"name": "timm", "opt": "lion", "lr": 1e-3, "weight_decay": 0.1, "options": {"betas": [0.8, 0.9]}},
+        {"name": "timm", "opt": "lamb", "lr": 1e-3, "weight_decay": 0.1},
+    ],
+    ids=["sgd", "lion", "lamb"],
+)
+def test_other_optimizers_train_and_resume_exactly(fake_root, tmp_path, entry):
+    options = {"optimizer": entry, "epochs": 4, "schedule": {"name": "constant"}}
+    start = make_trainer(fake_root, tmp_path / "stopped", **(options | {"epochs": 2}))
+    start.fit()
+    stopped = make_trainer(fake_root, tmp_path / "stopped", **options)
+    stopped.fit()
+    straight = make_trainer(fake_root, tmp_path / "straight", **options)
+    straight.fit()
+    assert not torch.equal(start.raw_model.words.weight, straight.raw_model.words.weight)
+    for a, b in zip(straight.raw_model.parameters(), stopped.raw_model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    decays = [group["weight_decay"] for group in straight.optimizer.param_groups]
+    assert decays == [entry.get("weight_decay", 0.0), 0.0]
