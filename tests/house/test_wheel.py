@@ -15,7 +15,7 @@ import pytest
 import rrsis_bench
 from rrsis_bench.resources import ROOT
 
-SCENES = ("data.scenes.train=8", "data.scenes.val=4", "data.scenes.test=4", "train.epochs=1")
+SCENES = ("data.synthetic.train=8", "data.synthetic.val=4", "data.synthetic.test=4", "train.epochs=1")
 
 
 @pytest.fixture(scope="module")
