@@ -66,7 +66,7 @@ def load_official(model: str, path: str | Path, **model_args: Any) -> Segmenter:
         model: registry name.
         path: the released ``.pth``: ``{"model": state_dict, ...}`` or a bare state dict, keys with or without
             ``module.``.
-        model_args: constructor arguments; the defaults are the paper's size.
+        model_args: constructor arguments, as in ``model.args`` of the configuration.
 
     Raises:
         UserError: a model without `official_format`; a missing or damaged file; a file that could run code; keys or

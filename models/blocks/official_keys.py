@@ -49,4 +49,4 @@ FAMILY_IGNORED = {
 # LAVT's two-part variant keeps BERT in an entry of its own.
 FAMILY_PARTS = {"model": "", "bert_model": "text_encoder."}
 
-FAMILY_BUILD_ARGS = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
+FAMILY_BUILD_ARGS = {"vision": {"weights": "random"}, "text": {"weights": "random"}}

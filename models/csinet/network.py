@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder
+from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
@@ -53,35 +53,35 @@ class CSINet(Segmenter):
     """Swin and BERT over a remote and a close view; see the package's header for paper, deviations and figures."""
 
     version = 1
-    contract = Contract(tiny_overrides=("model.args.close=64",))
+    contract = Contract(tiny_overrides=("model.args.close_size=64",))
 
     def __init__(
         self,
-        close: int = 768,
-        n_view: int = 2,
-        max_tokens: int = 20,
-        swin: Mapping[str, Any] | None = None,
-        bert: Mapping[str, Any] | None = None,
         *,
-        interaction: str = "both",
-        fusion: str = "cvwin",
-        gate: bool = True,
-        decoder: str = "cdad",
-        cda: bool = True,
-        skip: bool = True,
-        decoder_stages: int = 4,
-        slice_size: int = SLICE_SIZE,
-        mask_padding: bool = False,
-        cmp_width: int | None = None,
+        close_size: int,
+        n_view: int,
+        max_tokens: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        interaction: str,
+        fusion: str,
+        gate: bool,
+        decoder: str,
+        cda: bool,
+        skip: bool,
+        decoder_stages: int,
+        slice_size: int,
+        mask_padding: bool,
+        cmp_width: int | None,
     ) -> None:
-        """Build the model; None means the paper's size.
+        """Build the model; the values are in ``conf/model/csinet.yaml``.
 
         Args:
-            close: side of the close view, in pixels.
-            n_view: N; the close view is cut into N x N patches, and the remote view's side is ``close / n_view``.
+            close_size: side of the close view, in pixels.
+            n_view: N; the close view is cut into N x N patches, and the remote view's side is ``close_size / n_view``.
             max_tokens: L.
-            swin: fields of `rrsis_bench.backbones.swin.SwinConfig`.
-            bert: fields of `rrsis_bench.backbones.bert.BertConfig`.
+            vision: node of a `StagedEncoder`.
+            text: node of a `TextEncoder`.
             interaction: ``"both"`` directions between the views, ``"remote_to_close"`` or ``"close_to_remote"`` alone,
                 or one view without any module of the other, ``"only_remote"`` or ``"only_close"`` (Table VII).
             fusion: ``"cvwin"``; ``"sum"`` replaces its window attention by resizing and adding; ``"pwam"`` (LAVT) and
@@ -104,11 +104,20 @@ class CSINet(Segmenter):
         _check_decoder(decoder, cda, skip, decoder_stages, slice_size, mask_padding)
         has = {"remote": interaction != "only_close", "close": interaction != "only_remote"}
         self.has, self.n_view, self.max_tokens = has, n_view, max_tokens
-        side = self._remote_side(close, n_view, swin)
-        self.views = {name: value for name, value in (("close", close), ("remote", side)) if has[name]}  # main first
+        if n_view < 1:
+            raise UserError(f"model.args.n_view must be at least 1, not {n_view}.")
+        side = close_size // n_view
+        sides = {"close": close_size, "remote": side}
+        self.views = {name: value for name, value in sides.items() if has[name]}  # main view first
 
-        self.backbone = SwinEncoder(side, swin)
-        self.text_encoder = BertEncoder(bert)
+        self.backbone = build_vision(vision, StagedEncoder, image_size=side)
+        unit = n_view * self.backbone.patch
+        if close_size < unit or close_size % unit:
+            raise UserError(
+                f"model.args.close_size={close_size} must be a multiple of {unit}: n_view={n_view} times the vision "
+                f"backbone's patch of {self.backbone.patch} pixels."
+            )
+        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         directions = {"to_remote": interaction != "remote_to_close", "to_close": interaction != "close_to_remote"}
 
@@ -124,7 +133,12 @@ class CSINet(Segmenter):
                 return None
             if fusion == "sum":
                 return SummedViews(**directions)
-            return CrossViewWindows(width, self.backbone.config.window, n_view, **directions)
+            if self.backbone.window is None:
+                raise UserError(
+                    f"model.args.fusion=cvwin needs a vision backbone with windows, but vision.backbone="
+                    f"{vision['backbone']} has none. Choose another with vision=, or model.args.fusion=sum."
+                )
+            return CrossViewWindows(width, self.backbone.window, n_view, **directions)
 
         self.stages = nn.ModuleList(
             CVWin({name: language(width) for name in self.views}, exchange(width)) for width in widths
@@ -143,18 +157,6 @@ class CSINet(Segmenter):
             self.decoder = TopDownDecoder(widths, hidden, rotated=True)
             del self.decoder.head  # the prediction is made over both views
         self.prediction = Prediction(hidden, n_view, **has)
-
-    def _remote_side(self, close: int, n_view: int, swin: Mapping[str, Any] | None) -> int:
-        """Return the side of the remote view; UserError if patches of it do not divide the close view."""
-        if n_view < 1:
-            raise UserError(f"model.args.n_view must be at least 1, not {n_view}.")
-        unit = n_view * int((swin or {}).get("patch", 4))
-        if close < unit or close % unit:
-            raise UserError(
-                f"model.args.close={close} must be a multiple of {unit}: n_view={n_view} times Swin's patch of "
-                f"{unit // n_view} pixels."
-            )
-        return close // n_view
 
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
         """Return foreground logits (B, S/4, S/4), S the side of the close view (of the remote one, if alone).

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder
+from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
@@ -34,28 +34,28 @@ class FIANet(Segmenter):
 
     def __init__(
         self,
-        views: Mapping[str, int] | None = None,
-        max_tokens: int = 22,
-        swin: Mapping[str, Any] | None = None,
-        bert: Mapping[str, Any] | None = None,
         *,
-        num_tmem: int = 3,
-        fiam: bool = True,
-        tmem: bool = True,
-        channel_modulation: bool = True,
-        object_branch: bool = True,
-        position_branch: bool = True,
-        stage_output: str = "pwam",
-        go_embedding: bool = False,
-        decoder_width: int | None = None,
+        views: Mapping[str, int],
+        max_tokens: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        num_tmem: int,
+        fiam: bool,
+        tmem: bool,
+        channel_modulation: bool,
+        object_branch: bool,
+        position_branch: bool,
+        stage_output: str,
+        go_embedding: bool,
+        decoder_width: int | None,
     ) -> None:
-        """Build the model; None means the paper's size.
+        """Build the model; the values are in ``conf/model/fianet.yaml``.
 
         Args:
             views: one view, ``{"image": side}``.
             max_tokens: L; 22 for RRSIS-D, 20 for RefSegRS.
-            swin: fields of `rrsis_bench.backbones.swin.SwinConfig`.
-            bert: fields of `rrsis_bench.backbones.bert.BertConfig`.
+            vision: node of a `StagedEncoder`.
+            text: node of a `TextEncoder`.
             num_tmem: blocks of the TMEM; 3 for RRSIS-D, 1 for RefSegRS.
             fiam: off leaves LAVT's gated PWAM in every stage (Table V).
             tmem: off hands the stages to the decoder as they are (Table V).
@@ -75,13 +75,13 @@ class FIANet(Segmenter):
             raise UserError(f"model.args.stage_output must be one of {', '.join(STAGE_OUTPUTS)}, not {stage_output!r}.")
         if num_tmem < 1:
             raise UserError(f"model.args.num_tmem must be at least 1, not {num_tmem}; tmem=false leaves the TMEM out.")
-        self.views = dict(views or {"image": 480})
+        self.views = dict(views)
         self.max_tokens = max_tokens
         self.stage_output = stage_output
         objects, positions = fiam and object_branch, fiam and position_branch
         self.phrase_masks = ("object_mask",) * objects + ("position_mask",) * positions
-        self.backbone = SwinEncoder(self.views["image"], swin)
-        self.text_encoder = BertEncoder(bert)
+        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
+        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         self.stages = nn.ModuleList(
             FIAM(

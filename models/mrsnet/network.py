@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder
+from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
@@ -27,24 +27,24 @@ class MRSNet(Segmenter):
 
     def __init__(
         self,
-        views: Mapping[str, int] | None = None,
-        max_tokens: int = 20,
-        swin: Mapping[str, Any] | None = None,
-        bert: Mapping[str, Any] | None = None,
         *,
-        decoder_width: int | None = None,
-        psr: bool = True,
-        csr: bool = True,
-        psr_softmax: str = "channels",
-        hfim_reduce: bool = True,
+        views: Mapping[str, int],
+        max_tokens: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        decoder_width: int | None,
+        psr: bool,
+        csr: bool,
+        psr_softmax: str,
+        hfim_reduce: bool,
     ) -> None:
-        """Build the model; None means the paper's size.
+        """Build the model; the values are in ``conf/model/mrsnet.yaml``.
 
         Args:
             views: one view, ``{"image": side}``.
             max_tokens: L.
-            swin: fields of `rrsis_bench.backbones.swin.SwinConfig`.
-            bert: fields of `rrsis_bench.backbones.bert.BertConfig`.
+            vision: node of a `StagedEncoder`.
+            text: node of a `TextEncoder`.
             decoder_width: channels inside the decoder; None is half the last stage's width, as RMSIN has it.
             psr: pyramidal spatial-spectral refinement in every stage (Table III).
             csr: context-aware spatial relation modelling in every stage (Table III).
@@ -62,10 +62,10 @@ class MRSNet(Segmenter):
             raise UserError(f"model.args.psr_softmax must be one of {', '.join(SOFTMAXES)}, not '{psr_softmax}'.")
         if not psr and psr_softmax != "channels":
             raise UserError("model.args.psr_softmax has no effect with model.args.psr=false; leave its default.")
-        self.views = dict(views or {"image": 480})
+        self.views = dict(views)
         self.max_tokens = max_tokens
-        self.backbone = SwinEncoder(self.views["image"], swin)
-        self.text_encoder = BertEncoder(bert)
+        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
+        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         self.stages = nn.ModuleList(IFIM(width, text_dim, psr=psr, csr=csr, softmax=psr_softmax) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)

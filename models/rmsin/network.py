@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.bert import BertEncoder
-from rrsis_bench.backbones.swin import SwinEncoder
+from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.decoder import TopDownDecoder
@@ -27,27 +27,27 @@ class RMSIN(Segmenter):
 
     def __init__(
         self,
-        views: Mapping[str, int] | None = None,
-        max_tokens: int = 20,
-        swin: Mapping[str, Any] | None = None,
-        bert: Mapping[str, Any] | None = None,
         *,
-        decoder_width: int | None = None,
+        views: Mapping[str, int],
+        max_tokens: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        decoder_width: int | None,
     ) -> None:
-        """Build the model; None means the paper's size.
+        """Build the model; the values are in ``conf/model/rmsin.yaml``.
 
         Args:
             views: one view, ``{"image": side}``; the model works at this size only.
             max_tokens: L.
-            swin: fields of `rrsis_bench.backbones.swin.SwinConfig`.
-            bert: fields of `rrsis_bench.backbones.bert.BertConfig`.
+            vision: node of a `StagedEncoder`.
+            text: node of a `TextEncoder`.
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
         """
         super().__init__()
-        self.views = dict(views or {"image": 480})
+        self.views = dict(views)
         self.max_tokens = max_tokens
-        self.backbone = SwinEncoder(self.views["image"], swin)
-        self.text_encoder = BertEncoder(bert)
+        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
+        self.text_encoder = build_text(text, TextEncoder)
         widths = self.backbone.widths
         self.stages = nn.ModuleList(IntraScaleInteraction(width, self.text_encoder.width) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)

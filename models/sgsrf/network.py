@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rrsis_bench.backbones import build_text, build_vision
 from rrsis_bench.backbones.clip import ClipEncoder
 from rrsis_bench.backbones.sam2 import Sam2Encoder, SamFeatures
 from rrsis_bench.errors import UserError
@@ -22,7 +23,6 @@ from .layers import initialise, mlp
 PROMPTS = ("gpg", "text")
 DENSE = ("token", "text_pool", "none")
 LEVELS = ("s4", "s8", "s16")
-CONTEXT_TOKENS = 6
 
 
 class SGSRF(ImageFirstSegmenter):
@@ -40,27 +40,27 @@ class SGSRF(ImageFirstSegmenter):
 
     def __init__(
         self,
-        clip: Mapping[str, Any] | None = None,
-        sam2: Mapping[str, Any] | None = None,
         *,
-        prompts: str = "gpg",
-        dense: str = "token",
-        sparse_tokens: int = 9,
-        bcmi: bool = True,
-        context_tokens: int = CONTEXT_TOKENS,
-        context_init: str = "pooled",
-        gmfe: bool = True,
-        gmfe_alpha: float = 0.1,
-        consistency: float = 0.5,
-        heads: int = 8,
-        prompt_width: int = 512,
-        hidden: int = 512,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        prompts: str,
+        dense: str,
+        sparse_tokens: int,
+        bcmi: bool,
+        context_tokens: int,
+        context_init: str,
+        gmfe: bool,
+        gmfe_alpha: float,
+        consistency: float,
+        heads: int,
+        prompt_width: int,
+        hidden: int,
     ) -> None:
-        """Build the model; None means the paper's size. The views' sides are those of both encoders.
+        """Build the model; the values are in ``conf/model/sgsrf.yaml``. Both backbones set the sides of their views.
 
         Args:
-            clip: fields of `rrsis_bench.backbones.clip.ClipConfig`.
-            sam2: fields of `rrsis_bench.backbones.sam2.Sam2Config`.
+            vision: node of a `Sam2Encoder`.
+            text: node of a `ClipEncoder`; its image tower is the second vision backbone.
             prompts: ``"gpg"``; ``"text"`` makes the sparse prompts from CLIP's words alone, without CLIP's image tower
                 and every other part (Table 7, first row).
             dense: source of the dense prompt's map: the dense ``"token"``, ``"text_pool"`` (the mean word, as in
@@ -90,7 +90,7 @@ class SGSRF(ImageFirstSegmenter):
         )
         _check_combination(prompts, dense, bcmi, context_tokens, context_init, gmfe, consistency)
         self.prompts, self.dense, self.sparse_tokens, self.consistency = prompts, dense, sparse_tokens, consistency
-        self.clip, self.sam2 = ClipEncoder(clip), Sam2Encoder(sam2)
+        self.clip, self.sam2 = build_text(text, ClipEncoder), build_vision(vision, Sam2Encoder)
         self.max_tokens = self.clip.context_length
         self.views = {"sam": self.sam2.side}
         dim = self.clip.width

@@ -7,68 +7,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BertConfig as HFBertConfig
 from transformers import BertModel
 
-from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.interfaces import TextConfig, TextEncoder
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
 FIELD = "text"
-# What a pre-training checkpoint holds beside the encoder: the two pre-training heads, the pooler and a counter buffer.
+# Keys of a pre-training checkpoint that are not part of the encoder: two heads, the pooler and a counter buffer.
 IGNORED = ("cls.", "pooler.", "embeddings.position_ids")
 
 
 @dataclass(frozen=True, slots=True)
-class BertConfig:
-    """Size and weights of the encoder; the defaults are BERT-base, uncased.
+class BertConfig(TextConfig):
+    """Size of the encoder. `weights` may name a transformers folder or weights file.
 
     Attributes:
         hidden: width of a token's features.
         layers: encoder layers.
         heads: attention heads per layer.
         intermediate: width inside the feed-forward blocks.
-        vocab_size: rows of the word embedding.
         max_positions: longest text in tokens.
-        dropout: of hidden states and attention.
-        weights: ``"random"``, ``"hub:<id>"`` or a path to a transformers folder or weights file.
+        dropout: rate for hidden states and attention.
     """
 
-    hidden: int = 768
-    layers: int = 12
-    heads: int = 12
-    intermediate: int = 3072
-    vocab_size: int = 30522
-    max_positions: int = 512
-    dropout: float = 0.1
-    weights: str = "hub:google-bert/bert-base-uncased"
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    max_positions: int
+    dropout: float
 
 
-class BertEncoder(nn.Module):
-    """Token ids -> contextual token features.
+class BertEncoder(TextEncoder):
+    """Token ids -> contextual token features."""
 
-    Attributes:
-        config: the parsed configuration.
-        width: D, the width of the features.
-    """
+    Config = BertConfig
+    config: BertConfig
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Build the encoder and fetch its weights.
+    def __init__(self, config: BertConfig) -> None:
+        """Build the encoder and read its weights.
 
         Raises:
-            UserError: unknown fields, sizes that do not go together, or weights that cannot be read.
+            UserError: sizes that do not fit each other, or weights that cannot be read.
         """
         super().__init__()
-        self.config = cfg = parse_config(BertConfig, config, FIELD)
+        self.config = cfg = config
         if cfg.hidden % cfg.heads:
             raise UserError(f"{FIELD}.heads={cfg.heads} does not divide {FIELD}.hidden={cfg.hidden}.")
         weights = locate_weights(cfg.weights, "BERT", f"{FIELD}.weights")
         self.width = cfg.hidden
-        self.bert = BertModel(
+        self.bert = BertModel(  # type: ignore[no-untyped-call]
             HFBertConfig(
                 hidden_size=cfg.hidden,
                 num_hidden_layers=cfg.layers,
@@ -86,17 +79,18 @@ class BertEncoder(nn.Module):
             load_strict(self.bert, tensors, cfg.weights, "BERT", ignored=IGNORED)
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Features (B, L, D) of int64 ids (B, L); every token attends to the tokens with mask 1.
+        """Return features (B, L, D) of int64 ids (B, L); every token attends to the tokens with mask 1.
 
-        A row without any 1 attends to all of its tokens, as in the LAVT family's code, where the same large negative
-        number is added to every score.
+        A row without any 1 attends to all of its tokens. The LAVT family's code does the same, because it adds the same
+        large negative number to every score.
         """
         attended_BL = torch.where(mask_BL.any(1, keepdim=True), mask_BL, torch.ones_like(mask_BL))
-        return self.bert(input_ids=ids_BL, attention_mask=attended_BL).last_hidden_state
+        words_BLD: Tensor = self.bert(input_ids=ids_BL, attention_mask=attended_BL).last_hidden_state
+        return words_BLD
 
 
 def adapt_bert_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BERT weights as `BertModel` names them: no ``bert.`` prefix, and today's names of LayerNorm's weight and bias."""
+    """Rename BERT weights to `BertModel`'s keys: no ``bert.`` prefix, current names of LayerNorm's weight and bias."""
     adapted = {}
     for key, value in tensors.items():
         key = key.removeprefix("bert.")

@@ -3,14 +3,13 @@
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021 (arXiv 2103.00020).
 The paper size is SigLIP 2's (Tschannen et al., arXiv 2502.14786), `ViT-SO400M-16-SigLIP2-512`: 1,136.56 M parameters.
 
-What turns tokens into the contrastive score (pooling head, projections, logit scale and bias; 16.6 M parameters at the
-paper size) is kept, so that released files load with every key and the parameter counts are the model's own. Nothing
-here calls it, so it is frozen whatever `adapt` says.
+The parts that turn tokens into the contrastive score (pooling head, projections, logit scale and bias; 16.6 M
+parameters at the paper size) are kept, so that released files load with every key and the parameter counts are the
+model's own. They are never called, so they are frozen for every value of `adapt`.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 from collections.abc import Mapping
@@ -26,18 +25,18 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.interfaces import Backbone, TextConfig
 from rrsis_bench.backbones.lora import add_lora
 from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, suggestion
 
 logger = logging.getLogger(__name__)
 
 FIELD = "text"
 ADAPT = ("lora", "all", "none")
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's names on the hub
-# Parameters that no token depends on, by the start of their names.
+# Prefixes of parameters that no token depends on.
 UNUSED = (
     "visual.proj",
     "visual.head.",
@@ -50,15 +49,16 @@ UNUSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class ClipConfig:
-    """Size, weights and training of the encoders; the defaults are SigLIP 2 with the adapters of SGSRF.
+class ClipConfig(TextConfig):
+    """Size, weights and training of the encoders.
 
-    Fields from `patch` to `context_length` describe the towers where `model` is empty. A named model brings its own:
-    they may stay 0, and any other value must be the model's.
+    The sizes (from `patch` to `context_length`, and `vocab_size`) describe the towers if `model` is empty. A named
+    model has its own sizes: give 0 for each, or exactly the model's value. `weights` may name a file or folder in
+    open_clip's key layout.
 
     Attributes:
         model: one of open_clip's models, or ``""``: plain towers of the sizes below.
-        image: side of the view in pixels; 0 for the named model's. Another side resizes its table of positions.
+        image: side of the view in pixels; 0: the named model's. Another side resizes its table of positions.
         patch: side of a patch in pixels.
         width: channels of a patch token.
         layers: blocks of the image tower.
@@ -66,37 +66,33 @@ class ClipConfig:
         text_width: channels of a word token.
         text_layers: blocks of the text tower.
         text_heads: attention heads of the text tower.
-        vocab_size: rows of the word embedding.
         context_length: tokens of every text, padding included.
-        positions: where the patches' table of positions starts, with an empty `model`: ``"normal"``, random as
-            open_clip's, or ``"sine"``: fixed 2-D sines, which are trained on. Towers that start from random weights do
-            not learn within minutes where "left" is; see `SwinConfig`.
-        adapt: what is trained: ``"lora"``, ``"all"`` or ``"none"``.
+        positions: initial values of the patches' table of positions if `model` is empty: ``"normal"``, random as in
+            open_clip, or ``"sine"``: 2-D sines, which are then trained. Towers with random weights do not learn within
+            minutes where "left" is; see `SwinConfig`.
+        adapt: trained parameters: ``"lora"``, ``"all"`` or ``"none"``.
         lora_rank: rank of the adapters; 16 in SGSRF, section 3.2.1.
-        lora_alpha: their scale is alpha / rank.
+        lora_alpha: the adapters' scale is alpha / rank.
         lora_targets: ``"qk"`` (SGSRF) or ``"all"``; see `add_lora`.
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
-        weights: ``"random"``, ``"hub:<id>"`` or a path to a file or folder in open_clip's key layout.
     """
 
-    model: str = "ViT-SO400M-16-SigLIP2-512"
-    image: int = 0
-    patch: int = 0
-    width: int = 0
-    layers: int = 0
-    heads: int = 0
-    text_width: int = 0
-    text_layers: int = 0
-    text_heads: int = 0
-    vocab_size: int = 0
-    context_length: int = 0
-    positions: str = "normal"
-    adapt: str = "lora"
-    lora_rank: int = 16
-    lora_alpha: float = 16.0
-    lora_targets: str = "qk"
-    checkpointing: bool = False
-    weights: str = "hub:timm/ViT-SO400M-16-SigLIP2-512"
+    model: str
+    image: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    positions: str
+    adapt: str
+    lora_rank: int
+    lora_alpha: float
+    lora_targets: str
+    checkpointing: bool
 
 
 SIZES = (
@@ -112,11 +108,10 @@ SIZES = (
 )
 
 
-class ClipEncoder(nn.Module):
+class ClipEncoder(Backbone):
     """Views -> patch tokens, token ids -> word tokens. Parameters are named as in open_clip's files.
 
     Attributes:
-        config: the parsed configuration.
         side: S, the side of a view in pixels.
         grid: patches per column and per row; N is their product.
         width: D of a patch token.
@@ -125,17 +120,19 @@ class ClipEncoder(nn.Module):
         adapted: names of the weights with LoRA adapters.
     """
 
+    Config = ClipConfig
+    config: ClipConfig
     mean_C11: Tensor
     std_C11: Tensor
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Build both encoders, fetch their weights, freeze and adapt them.
+    def __init__(self, config: ClipConfig) -> None:
+        """Build both encoders, read their weights, freeze and adapt them.
 
         Raises:
-            UserError: unknown fields, sizes that do not go together, or weights that cannot be read.
+            UserError: sizes that do not fit each other, or weights that cannot be read.
         """
         super().__init__()
-        self.config = cfg = parse_config(ClipConfig, config, FIELD)
+        self.config = cfg = config
         _check(cfg)
         weights = locate_weights(cfg.weights, "CLIP", f"{FIELD}.weights", FILES)
         description, mean, std = _describe(cfg)
@@ -151,22 +148,22 @@ class ClipEncoder(nn.Module):
         for name in SIZES:
             if getattr(cfg, name) not in (0, sizes[name]):
                 raise UserError(
-                    f"{FIELD}.{name}={getattr(cfg, name)} does not go with {FIELD}.model={cfg.model}, which has "
-                    f"{sizes[name]}. Leave it 0 for the model's own."
+                    f"{FIELD}.{name}={getattr(cfg, name)} does not fit {FIELD}.model={cfg.model}, which has "
+                    f"{sizes[name]}. Set it to 0 for the model's own value."
                 )
         self.width, self.text_width, self.context_length = (
             sizes[name] for name in ("width", "text_width", "context_length")
         )
         self.side = cfg.image or sizes["image"]
         if self.side % sizes["patch"]:
-            raise UserError(f"{FIELD}.image={self.side} is no multiple of the patch's {sizes['patch']} pixels.")
+            raise UserError(f"{FIELD}.image={self.side} must be a multiple of the patch, {sizes['patch']} pixels.")
         self.grid = (self.side // sizes["patch"],) * 2
         if weights is not None:
             tensors = adapt_clip_keys(read_tensors(weights, "CLIP", f"{FIELD}.weights"), cfg.weights)
             self._fit_positions(tensors)
             load_strict(self, tensors, cfg.weights, "CLIP")
             if isinstance(self.visual, TimmModel) and self.side != sizes["image"]:
-                self._say_interpolated()
+                self._warn_interpolated()
         if isinstance(self.visual, TimmModel):
             self.visual.set_input_size(self.side)
         if cfg.positions == "sine":
@@ -177,9 +174,9 @@ class ClipEncoder(nn.Module):
             self.text.set_grad_checkpointing(True)
 
     def encode_image(self, view_B3SS: Tensor) -> Tensor:
-        """Patch tokens (B, N, D) of a uint8 (B, 3, S, S) view, row by row, after the final norm, without pooling.
+        """Return patch tokens (B, N, D) of a uint8 view (B, 3, S, S), row by row, after the final norm, not pooled.
 
-        The view is normalised in the buffers' dtype, which follows the parameters' (``model.double()``).
+        The view is normalised in the parameters' dtype.
 
         Raises:
             UserError: a view of another side.
@@ -191,17 +188,19 @@ class ClipEncoder(nn.Module):
             )
         x_B3SS = (view_B3SS - self.mean_C11) / self.std_C11
         if isinstance(self.visual, TimmModel):
-            return self.visual.trunk.forward_features(x_B3SS)[:, self.visual.trunk.num_prefix_tokens :]
+            tokens_BND: Tensor = self.visual.trunk.forward_features(x_B3SS)
+            return tokens_BND[:, self.visual.trunk.num_prefix_tokens :]
         taken = self.visual.forward_intermediates(
             x_B3SS, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
         )
-        return taken["image_intermediates"][0]
+        patches_BND: Tensor = taken["image_intermediates"][0]
+        return patches_BND
 
     def encode_text(self, ids_BL: Tensor) -> Tensor:
-        """Word tokens (B, L, D) of int64 ids (B, L), padding and special tokens too, after the final norm.
+        """Return word tokens (B, L, D) of int64 ids (B, L), padding and special tokens too, after the final norm.
 
-        The tower sees what it saw in its training: SigLIP 2's masks nothing, and its texts are always padded to L.
-        OpenAI's and its followers' are causal.
+        The mask is that of the tower's own training: SigLIP 2 masks nothing, and its texts are always padded to L.
+        Towers of OpenAI's kind are causal.
 
         Raises:
             UserError: texts of another length.
@@ -214,10 +213,11 @@ class ClipEncoder(nn.Module):
         taken = self.text.forward_intermediates(
             ids_BL, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
         )
-        return taken["text_intermediates"][0]
+        words_BLD: Tensor = taken["text_intermediates"][0]
+        return words_BLD
 
     def _sizes(self) -> dict[str, int]:
-        """What the towers that were built measure, under the names of the configuration."""
+        """Return the sizes of the towers that were built, under the names of the configuration."""
         if isinstance(self.visual, TimmModel):
             trunk = self.visual.trunk
             image, patch, width = trunk.patch_embed.img_size[0], trunk.patch_embed.patch_size[0], trunk.embed_dim
@@ -240,24 +240,24 @@ class ClipEncoder(nn.Module):
         }
 
     def _fit_positions(self, tensors: dict[str, Tensor]) -> None:
-        """Interpolate open_clip's table of positions (class token first) where it is for another square grid."""
+        """Interpolate open_clip's table of positions (class token first) if it is for another square grid."""
         table = tensors.get("visual.positional_embedding")
         if table is None or math.isqrt(len(table) - 1) ** 2 != len(table) - 1:
-            return  # timm's tower, which is fitted later, or a defect that strict loading names
+            return  # timm's tower, which is fitted later, or a defect that strict loading reports
         resize_pos_embed(tensors, self)
         if tensors["visual.positional_embedding"] is not table:
-            self._say_interpolated()
+            self._warn_interpolated()
 
-    def _say_interpolated(self) -> None:
+    def _warn_interpolated(self) -> None:
         logger.warning(
             "The positions in '%s' were interpolated (bicubic) to views of %d px.", self.config.weights, self.side
         )
 
     def _start_from_sines(self) -> None:
-        """2-D sines into the patches' table of positions, zeros for the class token, and words far enough apart.
+        """Start the patches' table of positions from 2-D sines, the class token from zeros, and words far apart.
 
-        open_clip's words (a deviation of 0.02) drown in what the first blocks add to all of them, and two expressions'
-        tokens hardly differ.
+        open_clip's word embeddings have a deviation of 0.02. The first blocks add much larger values to all of them, so
+        that the tokens of two expressions hardly differ.
         """
         table = self.visual.positional_embedding
         with torch.no_grad():
@@ -267,7 +267,7 @@ class ClipEncoder(nn.Module):
             self.text.positional_embedding.normal_(std=0.06)
 
     def _choose_trained(self) -> list[str]:
-        """Freeze what `adapt` does not train and what no token depends on; the names of the adapted weights."""
+        """Freeze parameters by `adapt`, and those that no token depends on; return the names of the adapted weights."""
         cfg = self.config
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(cfg.adapt == "all" and not name.startswith(UNUSED))
@@ -275,19 +275,19 @@ class ClipEncoder(nn.Module):
 
 
 def adapt_clip_keys(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """CLIP weights with the text tower under ``text.`` and a scalar logit scale and bias, as open_clip reads its files.
+    """Move the text tower below ``text.`` and make logit scale and bias scalar, as open_clip does with its files.
 
     Args:
         tensors: a state dict in one of open_clip's layouts.
-        source: where it comes from, for messages.
+        source: the file or hub id, for messages.
 
     Raises:
-        UserError: transformers' layout, which has other matrices.
+        UserError: the tensors have transformers' layout, whose matrices differ.
     """
     if any(key.startswith("vision_model.") for key in tensors):
         raise UserError(
             f"The CLIP weights in '{source}' are in transformers' key layout (vision_model.*). Give the same model in "
-            f"open_clip's layout, such as {FIELD}.weights={ClipConfig().weights}."
+            f"open_clip's layout, such as {FIELD}.weights=hub:timm/ViT-SO400M-16-SigLIP2-512."
         )
     if tensors and all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
@@ -310,20 +310,19 @@ def _check(config: ClipConfig) -> None:
         return
     for name in ("image", *SIZES):
         if getattr(config, name) < 1:
-            raise UserError(f"{FIELD}.{name} must be given where {FIELD}.model is empty.")
+            raise UserError(f"{FIELD}.{name} must be at least 1 if {FIELD}.model is empty.")
     for width, heads in (("width", "heads"), ("text_width", "text_heads")):
         if getattr(config, width) % getattr(config, heads):
             raise UserError(f"{FIELD}.{heads} must divide {FIELD}.{width}={getattr(config, width)}.")
 
 
 def _describe(config: ClipConfig) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:
-    """open_clip's description of the model, and the mean and deviation of its pixels in [0, 1]."""
+    """Return open_clip's description of the model, and the mean and deviation of its pixels in [0, 1]."""
     if not config.model:
         return _plain_towers(config), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     known = open_clip.list_models()
     if config.model not in known:
-        close = difflib.get_close_matches(config.model, known, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = suggestion(config.model, known)
         raise UserError(f"{FIELD}.model='{config.model}' is not one of open_clip's models.{hint}")
     description = open_clip.get_model_config(config.model)
     vision, text = description["vision_cfg"], description["text_cfg"]
@@ -339,7 +338,7 @@ def _describe(config: ClipConfig) -> tuple[dict[str, Any], tuple[float, ...], tu
 
 
 def _refuse_pooled_towers(visual: nn.Module, model: str) -> None:
-    """Patch tokens come from a ViT that norms its tokens before it pools them."""
+    """Raise UserError unless the image tower is a ViT that normalises its tokens before pooling."""
     if isinstance(visual, TimmModel):
         fits = isinstance(visual.trunk, TimmVisionTransformer) and not isinstance(visual.trunk.norm, nn.Identity)
     else:
@@ -353,10 +352,10 @@ def _unusable(model: str, reason: str) -> UserError:
 
 
 def _plain_towers(config: ClipConfig) -> dict[str, Any]:
-    """Towers of the configuration's own sizes, as OpenAI's: a ViT with a class token, and a causal text tower.
+    """Describe towers of the configuration's sizes, as OpenAI's: a ViT with a class token and a causal text tower.
 
-    Nothing masks the padding in CLIP's text towers. Behind a causal word it is out of sight; a tower from random
-    weights would have to learn first to look away from it.
+    CLIP's text towers do not mask the padding. In a causal tower no word sees the padding behind it, so that random
+    weights do not have to learn to ignore it.
     """
     return {
         "embed_dim": config.text_width,

@@ -1,12 +1,12 @@
 """Low-rank adapters (LoRA) on the packed projections of frozen encoders.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685). SGSRF, section 3.2.1,
-puts pairs of rank 16 on the query and on the key projection of every attention and leaves the value projection alone.
+puts pairs of rank 16 on the query and on the key projection of every attention, and none on the value projection.
 
 Encoders keep the three projections in one matrix, ``qkv.weight`` (timm, SAM 2) or ``in_proj_weight``
-(``nn.MultiheadAttention``), so that a pair belongs to a block of its rows. The adapted matrix is put together once per
-forward: fused kernels that read the matrix itself see it too, and merging it changes no output. The frozen parameter
-keeps its name in the state dict; the pairs stand beside it as ``lora_q_down``, ``lora_q_up``, and so on.
+(``nn.MultiheadAttention``), so that a pair belongs to a block of its rows. The adapted matrix is computed once per
+forward pass. Fused kernels that read the matrix itself therefore use it too, and merging does not change the output.
+The frozen parameter keeps its name in the state dict; the pairs are next to it: ``lora_q_down``, ``lora_q_up``, ...
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from rrsis_bench.errors import UserError
 
-# Which row blocks of a packed matrix (query, key, value) get a pair. RSRefSeg2 adapts all of them, the projection after
-# the attention, and the convolutions of SAM 2's neck.
+# The row blocks of a packed matrix (query, key, value) that get a pair. RSRefSeg2 adapts all of them, the projection
+# after the attention, and the convolutions of SAM 2's neck.
 TARGETS: dict[str, tuple[str | None, ...]] = {
     "qk": ("lora_q", "lora_k", None),
     "all": ("lora_q", "lora_k", "lora_v"),
@@ -34,11 +34,11 @@ NECK = ".neck.convs."
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """What `add_lora` has put on one module, kept as its attribute ``adapters``.
+    """Adapters of one module, stored by `add_lora` as its attribute ``adapters``.
 
     Attributes:
         weight: name of the adapted parameter.
-        pairs: per equal block of its rows the name of the pair, None for rows that stay as they are.
+        pairs: for each block of rows (all of equal size), the name of its pair; None: not adapted.
         scale: alpha / rank.
         original: the module's class before.
     """
@@ -53,7 +53,7 @@ class LoraLinear(nn.Linear):
     """A linear layer with adapters."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
-        """As `nn.Linear`."""
+        """Apply the layer as `nn.Linear` does."""
         return F.linear(input, adapted_weight(self), self.bias)
 
 
@@ -61,27 +61,28 @@ class LoraConv2d(nn.Conv2d):
     """A convolution with adapters."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's name
-        """As `nn.Conv2d`."""
-        return self._conv_forward(input, adapted_weight(self), self.bias)
+        """Apply the layer as `nn.Conv2d` does."""
+        output: Tensor = self._conv_forward(input, adapted_weight(self), self.bias)
+        return output
 
 
 class LoraMultiheadAttention(nn.MultiheadAttention):
-    """Attention with adapters on its packed input projection, and perhaps on its output projection."""
+    """Attention with adapters on its packed input projection, and optionally on its output projection."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """As `nn.MultiheadAttention`, whose slow and fast paths read the two matrices from attributes."""
-        with _in_place_of(self, "in_proj_weight", adapted_weight(self)):
+        """Apply `nn.MultiheadAttention`, whose slow and fast paths read the two matrices from attributes."""
+        with _replaced(self, "in_proj_weight", adapted_weight(self)):
             if not isinstance(self.out_proj, LoraLinear):
                 return super().forward(*args, **kwargs)
-            with _in_place_of(self.out_proj, "weight", adapted_weight(self.out_proj)):
+            with _replaced(self.out_proj, "weight", adapted_weight(self.out_proj)):
                 return super().forward(*args, **kwargs)
 
 
 def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") -> list[str]:
-    """Freeze the attention projections inside `module` and put trainable low-rank pairs on them.
+    """Freeze the attention projections inside `module` and add trainable low-rank pairs to them.
 
-    A pair adds ``alpha / rank * up @ down`` to its rows; down (rank, in) is drawn as peft draws it and up (rows, rank)
-    is zero, so that the module computes what it computed before, to the bit. Other parameters keep their
+    A pair adds ``alpha / rank * up @ down`` to its rows. down (rank, in) is drawn as peft draws it and up (rows, rank)
+    is zero, so that the adapted weights are equal to the frozen ones at first. Other parameters keep their
     ``requires_grad``.
 
     Args:
@@ -95,8 +96,8 @@ def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") ->
         The names of the adapted weights, as in ``module.state_dict()``.
 
     Raises:
-        UserError: a bad rank, alpha or target, projections that are not packed, adapters there already, or nothing to
-            adapt.
+        UserError: a wrong rank, alpha or target, projections that are not packed, a module that has adapters already,
+            or no projection to adapt.
     """
     if targets not in TARGETS:
         raise UserError(f"lora_targets must be one of {', '.join(TARGETS)}, not '{targets}'.")
@@ -111,9 +112,9 @@ def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") ->
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Write the adapted matrices into the weights and remove the adapters: the same outputs, without their cost.
+    """Write the adapted matrices into the weights and remove the adapters; outputs do not change.
 
-    The merged weights stay frozen. A module without adapters is left as it is.
+    The merged weights stay frozen. Modules without adapters are not changed.
     """
     for child in list(module.modules()):
         adapters = getattr(child, "adapters", None)
@@ -129,9 +130,9 @@ def merge_lora(module: nn.Module) -> None:
 
 
 def adapted_weight(module: nn.Module) -> Tensor:
-    """The matrix that an adapted module applies, in the shape and dtype of its weight.
+    """Return the matrix that an adapted module applies, in the shape and dtype of its weight.
 
-    Computed in the weight's own precision under autocast too, so that merging loses nothing.
+    It is computed in the weight's own precision, also under autocast, so that merging loses no precision.
     """
     adapters = cast(Adapters, module.adapters)
     weight = cast(Tensor, getattr(module, adapters.weight))
@@ -145,9 +146,10 @@ def adapted_weight(module: nn.Module) -> Tensor:
 
 
 def trainable_parts(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """Parameters by part: name of a direct child -> (all, trainable); ``lora`` lists the adapters of all children.
+    """Count parameters by part: name of a direct child -> (all, trainable); ``lora``: adapters of all children.
 
-    Parameters that `module` holds itself stand under their own names; a shared parameter counts where it comes first.
+    Direct parameters of `module` are listed under their own names. A shared parameter is counted once, at its first
+    place.
     """
     parts: dict[str, tuple[int, int]] = {}
     for name, parameter in module.named_parameters():
@@ -162,7 +164,7 @@ Projection = tuple[str, nn.Module, str, tuple[str | None, ...]]
 
 
 def _projections(module: nn.Module, targets: str) -> list[Projection]:
-    """(name of the module, the module, name of its weight, pairs) of all that `targets` names, in module order."""
+    """Return (name, module, name of its weight, pairs) for every projection of `targets`, in module order."""
     packed, single, found = TARGETS[targets], ("lora",), []
 
     def add(name: str, child: nn.Module, weight: str, pairs: tuple[str | None, ...]) -> None:
@@ -188,7 +190,7 @@ def _projections(module: nn.Module, targets: str) -> list[Projection]:
 
 
 def _adapt(module: nn.Module, weight: str, pairs: tuple[str | None, ...], rank: int, alpha: float) -> None:
-    """Turn `module` into the adapted class of its kind, with new pairs on its frozen `weight`."""
+    """Change the class of `module` to its adapted class and add new pairs for its frozen `weight`."""
     base = cast(nn.Parameter, getattr(module, weight)).requires_grad_(False)
     rows, columns = base.shape[0] // len(pairs), base[0].numel()
     for pair in filter(None, pairs):
@@ -202,9 +204,9 @@ def _adapt(module: nn.Module, weight: str, pairs: tuple[str | None, ...], rank: 
 
 
 @contextmanager
-def _in_place_of(module: nn.Module, name: str, value: Tensor) -> Iterator[None]:
-    """Let ``module.name`` be `value` for a while; the parameter keeps its place in the state dict."""
-    module.__dict__[name] = value  # found before nn.Module looks at its parameters
+def _replaced(module: nn.Module, name: str, value: Tensor) -> Iterator[None]:
+    """Let ``module.name`` return `value` inside the context; the state dict keeps the parameter."""
+    module.__dict__[name] = value  # found before nn.Module looks among its parameters
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Fixed 2-D positions for encoders that start from random weights, and when a configuration may ask for them."""
+"""2-D sine positions for encoders with random weights, and the checks of the option `positions`."""
 
 # K = frequencies
 
@@ -16,12 +16,12 @@ from rrsis_bench.errors import UserError
 
 @lru_cache(maxsize=8)
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
-    """Fixed 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
+    """Return 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
 
     The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
     "End-to-End Object Detection with Transformers", ECCV 2020.
     """
-    # On the CPU whatever the default device is: the next caller gets the same tensor.
+    # Always on the CPU, whatever the default device is, because the tensor is cached for later callers.
     frequency_K = 10000 ** -(torch.arange(dim // 4, device="cpu") / (dim // 4))
 
     def axis(n: int) -> Tensor:
@@ -34,13 +34,13 @@ def sine_positions(height: int, width: int, dim: int) -> Tensor:
 
 
 def check_positions(field: str, positions: str, choices: Sequence[str], weights: str, **width: int) -> None:
-    """Refuse a choice of positions that is not known, or sines where they cannot be.
+    """Refuse an unknown choice of positions, or sines that do not fit the other options.
 
     Args:
         field: the configuration field of the backbone, for messages (``"vision"``).
         positions: the choice.
-        choices: those that the backbone knows.
-        weights: the backbone's; a file brings its own positions, or was trained without any.
+        choices: the known ones.
+        weights: option of the backbone; a file has its own positions, or was trained without.
         width: the one field that holds the channels of the positions, a multiple of 4.
 
     Raises:
@@ -51,7 +51,7 @@ def check_positions(field: str, positions: str, choices: Sequence[str], weights:
     if positions != "sine":
         return
     if weights != "random":
-        raise UserError(f"{field}.positions=sine needs {field}.weights=random: a file brings its own positions.")
+        raise UserError(f"{field}.positions=sine needs {field}.weights=random: a file has its own positions.")
     ((name, channels),) = width.items()
     if channels % 4:
         raise UserError(

@@ -1,22 +1,21 @@
 """SAM 2.1 as image encoder, mask-prompt encoder and mask decoder, on transformers' `Sam2Model`.
 
 Ravi et al., "SAM 2: Segment Anything in Images and Videos", ICLR 2025 (arXiv 2408.00714); its trunk is Ryali et al.,
-"Hiera", ICML 2023 (arXiv 2306.00989). The three parts are called one by one: a model makes its own prompts, so sparse
-prompts reach the decoder directly and a dense map goes through SAM's own mask downscaling.
+"Hiera", ICML 2023 (arXiv 2306.00989). The three parts are called one by one, because a model makes its own prompts:
+sparse prompts reach the decoder directly, and a dense map goes through SAM's own mask downscaling.
 
-What differs from `Sam2Model.forward`: gradients flow into the image encoder; the first mask token is decoded always, in
-training and evaluation alike (`dynamic_multimask_via_stability` would swap it in evaluation only); random weights are
-PyTorch's own initialisation, as in Meta's code (transformers' normal(0, 0.02) in every layer leaves the mask logits of
-a decoder of width 64 with a deviation of 1e-4, which delays its learning).
+Differences from `Sam2Model.forward`:
+    - Gradients flow into the image encoder.
+    - The first mask token is always decoded; `dynamic_multimask_via_stability` would replace it in evaluation only.
+    - Random weights are PyTorch's own initialisation, as in Meta's code. With transformers' normal(0, 0.02) in every
+      layer, the mask logits of a decoder of width 64 have a deviation of 1e-4, which delays learning.
 """
 
 # P = prompt tokens
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from transformers import Sam2Config as HFSam2Config
 from transformers import Sam2HieraDetConfig, Sam2MaskDecoderConfig, Sam2Model, Sam2PromptEncoderConfig, Sam2VisionConfig
 
-from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.interfaces import Backbone, BackboneConfig
 from rrsis_bench.backbones.lora import add_lora
 from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.sam2_meta import adapt_sam2_keys
@@ -35,8 +34,8 @@ from rrsis_bench.errors import UserError
 FIELD = "vision"
 PATCH = 16  # pixels per position of the decoder's image embedding
 ADAPT = ("lora", "all", "none")
-# Parts that this path never runs, or whose output nothing reads: point, box and "no mask" prompts, the masks of tokens
-# 1 to 3, the quality and the object score. They stay, so that weights load strictly, and take no gradient.
+# Parts that are never run, or whose output is not used: point, box and "no mask" prompts, the masks of tokens 1 to 3,
+# the quality and the object score. They stay, so that weights load strictly, and take no gradient.
 WITHOUT_GRADIENT = (
     "prompt_encoder.point_embed.",
     "prompt_encoder.not_a_point_embed.",
@@ -50,12 +49,12 @@ WITHOUT_GRADIENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sam2Config:
-    """Size and weights of SAM 2; the defaults are SAM 2.1 Hiera-L at 1024 px.
+class Sam2Config(BackboneConfig):
+    """Size and training of SAM 2.
+
+    `weights` may name a transformers folder or weights file, or Meta's ``sam2.1_hiera_*.pt``.
 
     Attributes:
-        model: ``"large"``, ``"base_plus"``, ``"small"`` or ``"tiny"``: Meta's sizes, which set every field from
-            `embed_dim` to `mask_channels`; ``""``: built from those fields.
         image: S, side of the view in pixels, a multiple of 32.
         embed_dim: channels of Hiera's first stage, doubled at every further stage.
         heads: attention heads of the first stage, doubled in the same way.
@@ -63,8 +62,8 @@ class Sam2Config:
         windows: side of an attention window per stage, in positions.
         global_blocks: blocks that attend over the whole map, counted over all stages from 0.
         background: height and width of the learned background of the position embedding; interpolated to the map.
-        positions: where that background starts, with random weights: ``"normal"``, small as in Meta's code, or
-            ``"sine"``: fixed 2-D sines, which are trained on; see `ClipConfig`.
+        positions: initial values of that background, with random weights: ``"normal"``, small as in Meta's code, or
+            ``"sine"``: 2-D sines, which are then trained; see `ClipConfig`.
         width: channels of the feature pyramid, the prompts and the decoder.
         mlp_dim: width inside the decoder's feed-forward blocks.
         decoder_heads: attention heads of the decoder.
@@ -76,61 +75,30 @@ class Sam2Config:
         lora_targets: ``"qk"``: query and key rows of the attention weights; ``"all"``: also values, output projections
             and the neck's convolutions.
         checkpointing: recompute Hiera's blocks in the backward pass instead of keeping their activations.
-        weights: ``"random"``, ``"hub:<id>"`` or a path to a transformers folder or weights file, or to Meta's
-            ``sam2.1_hiera_*.pt``.
     """
 
-    model: str = "large"
-    image: int = 1024
-    embed_dim: int = 144
-    heads: int = 2
-    blocks: tuple[int, ...] = (2, 6, 36, 4)
-    windows: tuple[int, ...] = (8, 4, 16, 8)
-    global_blocks: tuple[int, ...] = (23, 33, 43)
-    background: tuple[int, ...] = (7, 7)
-    width: int = 256
-    mlp_dim: int = 2048
-    decoder_heads: int = 8
-    mask_channels: int = 16
-    positions: str = "normal"
-    adapt: str = "lora"
-    lora_rank: int = 16
-    lora_alpha: float = 16.0
-    lora_targets: str = "qk"
-    checkpointing: bool = False
-    weights: str = "hub:facebook/sam2.1-hiera-large"
-
-
-DIMENSIONS = tuple(field.name for field in fields(Sam2Config))[2:12]
-SIZES: dict[str, dict[str, Any]] = {
-    "large": {},
-    "base_plus": {
-        "embed_dim": 112,
-        "blocks": (2, 3, 16, 3),
-        "windows": (8, 4, 14, 7),
-        "global_blocks": (12, 16, 20),
-        "background": (14, 14),
-    },
-    "small": {
-        "embed_dim": 96,
-        "heads": 1,
-        "blocks": (1, 2, 11, 2),
-        "windows": (8, 4, 14, 7),
-        "global_blocks": (7, 10, 13),
-    },
-    "tiny": {
-        "embed_dim": 96,
-        "heads": 1,
-        "blocks": (1, 2, 7, 2),
-        "windows": (8, 4, 14, 7),
-        "global_blocks": (5, 7, 9),
-    },
-}
+    image: int
+    embed_dim: int
+    heads: int
+    blocks: tuple[int, ...]
+    windows: tuple[int, ...]
+    global_blocks: tuple[int, ...]
+    background: tuple[int, int]
+    width: int
+    mlp_dim: int
+    decoder_heads: int
+    mask_channels: int
+    positions: str
+    adapt: str
+    lora_rank: int
+    lora_alpha: float
+    lora_targets: str
+    checkpointing: bool
 
 
 @dataclass(slots=True)
 class SamFeatures:
-    """What the image encoder hands to the decoder; S is the side of the view, C the width (256 in Meta's sizes).
+    """Output of the image encoder; S is the side of the view, C the width (256 in Meta's sizes).
 
     Attributes:
         s4_BCHW: (B, C/8, S/4, S/4), after the decoder's ``conv_s0``.
@@ -143,26 +111,28 @@ class SamFeatures:
     s16_BCHW: Tensor
 
 
-class Sam2Encoder(nn.Module):
+class Sam2Encoder(Backbone):
     """SAM 2 without its memory: image -> features, mask map -> dense prompt, features and prompts -> mask logits.
 
     Attributes:
-        config: the parsed configuration, with the fields that `model` sets filled in.
         side: S, the side of the view in pixels.
         widths: channels of the features at S/4, S/8 and S/16.
     """
 
+    Config = Sam2Config
+    config: Sam2Config
     mean_C11: Tensor
     std_C11: Tensor
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Build the three parts, fetch their weights, and freeze what `adapt` leaves frozen.
+    def __init__(self, config: Sam2Config) -> None:
+        """Build the three parts, read their weights, and freeze parameters by `adapt`.
 
         Raises:
-            UserError: unknown fields, sizes that do not go together, or weights that cannot be read.
+            UserError: sizes that do not fit each other, or weights that cannot be read.
         """
         super().__init__()
-        self.config = cfg = _resolve(config)
+        self.config = cfg = config
+        _check(cfg)
         weights = locate_weights(cfg.weights, "SAM 2", f"{FIELD}.weights")
         self.side = cfg.image
         self.widths = (cfg.width // 8, cfg.width // 4, cfg.width)
@@ -177,12 +147,12 @@ class Sam2Encoder(nn.Module):
             load_strict(self.sam, tensors, cfg.weights, "SAM 2")
         self._adapt()
         if cfg.checkpointing:
-            # transformers' blocks can do it; only the model as a whole is not declared to.
+            # transformers' blocks support it, although the model does not declare it.
             self.sam.vision_encoder.supports_gradient_checkpointing = True
             self.sam.vision_encoder.gradient_checkpointing_enable({"use_reentrant": False})
 
     def encode_image(self, view_B3SS: Tensor) -> SamFeatures:
-        """Features of a uint8 view (B, 3, S, S), normalised here by ImageNet's statistics in the parameters' dtype.
+        """Return features of a uint8 view (B, 3, S, S), normalised by ImageNet's statistics in the parameters' dtype.
 
         Raises:
             ValueError: the view is not S high and wide.
@@ -199,41 +169,43 @@ class Sam2Encoder(nn.Module):
         )
 
     def encode_mask(self, map_B1hw: Tensor) -> Tensor:
-        """Dense prompt (B, C, S/16, S/16) of a float map (B, 1, h, w) of any size, read as mask logits.
+        """Return the dense prompt (B, C, S/16, S/16) of a float map (B, 1, h, w) of any size, read as mask logits.
 
         The map is resized bilinearly (half-pixel centres) to (S/4, S/4), the size that SAM's mask downscaling expects.
         """
         side = self.side // 4
         if map_B1hw.shape[-2:] != (side, side):
             map_B1hw = F.interpolate(map_B1hw, size=(side, side), mode="bilinear", align_corners=False)
-        return self.sam.prompt_encoder.mask_embed(map_B1hw)
+        dense_BCHW: Tensor = self.sam.prompt_encoder.mask_embed(map_B1hw)
+        return dense_BCHW
 
     def decode(self, features: SamFeatures, sparse_BPC: Tensor, dense_BCHW: Tensor) -> Tensor:
-        """Logits (B, S/4, S/4) of the first mask token.
+        """Return logits (B, S/4, S/4) of the first mask token.
 
         Args:
             features: of `encode_image`, one row per row of the prompts.
             sparse_BPC: P prompt tokens per sample, C wide.
             dense_BCHW: of `encode_mask`; added to the S/16 features.
         """
-        masks_B11hw, _, _, _ = self.sam.mask_decoder(
+        masks_B11hw: Tensor = self.sam.mask_decoder(
             image_embeddings=features.s16_BCHW,
             image_positional_embeddings=self._positions_1CHW().expand(len(sparse_BPC), -1, -1, -1),
             sparse_prompt_embeddings=sparse_BPC[:, None],
             dense_prompt_embeddings=dense_BCHW,
             multimask_output=False,
             high_resolution_features=[features.s4_BCHW, features.s8_BCHW],
-        )
+        )[0]
         return masks_B11hw[:, 0, 0]
 
     def _positions_1CHW(self) -> Tensor:
-        """The decoder's position embedding of the S/16 map, in the buffer's own dtype: phases suffer in bfloat16."""
+        """Return the decoder's position embedding of the S/16 map, in the buffer's dtype: bfloat16 is too coarse."""
         matrix = self.sam.shared_image_embedding.positional_embedding
         with torch.autocast(matrix.device.type, enabled=False):
-            return self.sam.get_image_wide_positional_embeddings()
+            positions_1CHW: Tensor = self.sam.get_image_wide_positional_embeddings()
+        return positions_1CHW
 
     def _adapt(self) -> None:
-        """Freeze and add adapters as `config.adapt` says; parts that no gradient can reach are frozen always."""
+        """Freeze and add adapters by `config.adapt`; parts that no gradient can reach are always frozen."""
         cfg = self.config
         self.sam.requires_grad_(cfg.adapt == "all")
         if cfg.adapt == "lora":
@@ -247,28 +219,11 @@ class Sam2Encoder(nn.Module):
 
 
 class _NoPositions(nn.Module):
-    """Stands in for the neck's sine positions, which only SAM 2's memory reads: 4 maps of C channels per call."""
+    """Replacement of the neck's sine positions, which only SAM 2's memory reads: 4 maps of C channels per call."""
 
     def forward(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:  # noqa: ARG002
-        """An empty tensor."""
+        """Return an empty tensor."""
         return torch.empty(0, device=device, dtype=dtype)
-
-
-def _resolve(values: Mapping[str, Any] | None) -> Sam2Config:
-    """The configuration with Meta's sizes filled in, checked."""
-    config = parse_config(Sam2Config, values, FIELD)
-    if config.model:
-        if config.model not in SIZES:
-            raise UserError(f"{FIELD}.model must be one of {', '.join(SIZES)} or empty, not '{config.model}'.")
-        extra = [name for name in DIMENSIONS if name in (values or {})]
-        if extra:
-            raise UserError(
-                f"{FIELD}.model={config.model} sets {', '.join(extra)} by itself: leave these fields out, "
-                f"or give every size by hand with {FIELD}.model=''."
-            )
-        config = parse_config(Sam2Config, {**SIZES[config.model], **dict(values or {}), "model": config.model}, FIELD)
-    _check(config)
-    return config
 
 
 def _check(config: Sam2Config) -> None:
@@ -277,8 +232,6 @@ def _check(config: Sam2Config) -> None:
         raise UserError(f"{FIELD}.adapt must be one of {', '.join(ADAPT)}, not '{config.adapt}'.")
     if len(config.blocks) != 4 or len(config.windows) != 4:
         raise UserError(f"{FIELD}.blocks and {FIELD}.windows must have one entry for each of the 4 stages.")
-    if len(config.background) != 2:
-        raise UserError(f"{FIELD}.background must be a height and a width, not {list(config.background)}.")
     if config.image % 32:
         raise UserError(f"{FIELD}.image must be a multiple of 32 pixels, not {config.image}.")
     if (config.image // 4) % config.windows[0]:
@@ -289,12 +242,12 @@ def _check(config: Sam2Config) -> None:
     if any(window % 2 for window in config.windows[:3]):
         raise UserError(f"{FIELD}.windows: the first three must be even, since the next stage halves the map in them.")
     if any(not 0 <= block < sum(config.blocks) for block in config.global_blocks):
-        raise UserError(f"{FIELD}.global_blocks must lie between 0 and {sum(config.blocks) - 1}, the last block.")
+        raise UserError(f"{FIELD}.global_blocks must be between 0 and {sum(config.blocks) - 1}, the last block.")
     for block in config.global_blocks:
         if block in {sum(config.blocks[:stage]) for stage in (1, 2, 3)}:
             raise UserError(
                 f"{FIELD}.global_blocks: block {block} is the first of its stage, which halves the map within the "
-                f"windows of {FIELD}.windows; take a later one."
+                f"windows of {FIELD}.windows. Choose a later one."
             )
     if config.embed_dim % config.heads:
         raise UserError(f"{FIELD}.heads={config.heads} does not divide {FIELD}.embed_dim={config.embed_dim}.")
@@ -308,7 +261,7 @@ def _check(config: Sam2Config) -> None:
 
 
 def _transformers_config(config: Sam2Config) -> HFSam2Config:
-    """The same sizes in transformers' classes; four masks as released, of which one is read."""
+    """Return the same sizes in transformers' classes, with four masks as released, of which one is used."""
     dims = [config.embed_dim * 2**stage for stage in range(4)]
     sides = [config.image // 4, config.image // 8, config.image // 16]
     hiera = Sam2HieraDetConfig(
@@ -343,13 +296,13 @@ def _transformers_config(config: Sam2Config) -> HFSam2Config:
             dynamic_multimask_via_stability=False,
         ),
     )
-    built._attn_implementation = "sdpa"  # of the parts too
+    built._attn_implementation = "sdpa"  # also for the parts
     return built
 
 
 @torch.no_grad()
 def _initialise(sam: Sam2Model, config: Sam2Config) -> None:
-    """PyTorch's initialisation of every layer; Hiera's and SAM 2's own embeddings from a truncated normal of 0.02.
+    """Initialise layers as PyTorch does, and Hiera's and SAM 2's embeddings from a truncated normal of 0.02.
 
     The background of the positions may start from sines instead; see `Sam2Config.positions`.
     """

@@ -1,7 +1,7 @@
-"""Weights of SAM 2 as transformers' `Sam2Model` names them, whichever layout a file has.
+"""Renames weights of SAM 2 to the keys of transformers' `Sam2Model`.
 
-Two layouts are read: transformers' own (the hub's checkpoints hold the video model, which adds the memory), and the
-``sam2.1_hiera_*.pt`` that Meta released with the paper. Both hold the same tensors; only point embeddings are stacked.
+Two layouts are known: transformers' own (the hub's checkpoints contain the video model, which adds the memory), and
+Meta's ``sam2.1_hiera_*.pt``. Both contain the same tensors, except that transformers stacks the point embeddings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-# What the video model holds beside the image model: the memory that carries an object from frame to frame.
+# Keys of the video model only: the memory that follows an object from frame to frame.
 VIDEO_KEYS = (
     "memory_attention.",
     "memory_encoder.",
@@ -40,7 +40,7 @@ PE_MATRIX = "shared_image_embedding.positional_embedding"
 PE_MATRIX_TWIN = "prompt_encoder.shared_embedding.positional_embedding"
 POINTS = "sam_prompt_encoder.point_embeddings."
 
-# Applied to every key, in this order. An MLP's first and last layer have names of their own in transformers.
+# Applied to every key, in this order. In transformers the first and the last layer of an MLP have their own names.
 META_RULES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -76,15 +76,15 @@ META_RULES = [
 
 
 def adapt_sam2_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image model's weights in transformers' layout; the video model's memory is left out, by name.
+    """Return the image model's weights in transformers' layout, without the video model's memory.
 
-    Keys that neither layout knows stay as they are, so that loading names them.
+    Unknown keys stay as they are, so that strict loading reports them.
     """
     if any(key.startswith(META_MARK) for key in tensors):
         adapted = _from_meta(tensors)
     else:
         adapted = {key: value for key, value in tensors.items() if not key.startswith(VIDEO_KEYS)}
-    # One matrix that both layouts may store once.
+    # Both layouts may store this matrix only once.
     for key, twin in ((PE_MATRIX, PE_MATRIX_TWIN), (PE_MATRIX_TWIN, PE_MATRIX)):
         if key in adapted and twin not in adapted:
             adapted[twin] = adapted[key].clone()
@@ -92,7 +92,7 @@ def adapt_sam2_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_meta(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Meta's names -> transformers' names."""
+    """Rename Meta's keys to transformers' keys."""
     adapted: dict[str, Tensor] = {}
     points: dict[int, Tensor] = {}
     for key, value in tensors.items():

@@ -1,7 +1,7 @@
 """Swin Transformer as the visual backbone of the LAVT family, on timm's blocks.
 
 Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021 (arXiv 2103.14030).
-Stages are called one by one, so that a model can place its language fusion between them.
+Stages are called one by one, so that a model can add language between them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resize_rel_pos_bias_table_simple
 from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
 from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.config import parse_config
+from rrsis_bench.backbones.interfaces import BackboneConfig, StagedEncoder
 from rrsis_bench.backbones.positions import check_positions, sine_positions
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
@@ -30,15 +30,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FIELD = "vision"
 POSITIONS = ("none", "sine")
-# What a classification checkpoint holds beside the encoder: its head and the norm before it.
+# Keys of a classification checkpoint that are not part of the encoder: its head and the norm before it.
 CLASSIFIER_KEYS = ("norm.", "head.")
-# Buffers that follow from the window; files may carry them, the encoder computes them.
+# Buffers that follow from the window. Files may contain them; the encoder computes them.
 DERIVED_BUFFERS = ("relative_position_index", "attn_mask")
 
 
 @dataclass(frozen=True, slots=True)
-class SwinConfig:
-    """Size and weights of the encoder; the defaults are Swin-B, window 12, ImageNet-22K at 384 px.
+class SwinConfig(BackboneConfig):
+    """Size of the encoder. `weights` may name a file in timm's or in Microsoft's original key layout.
 
     Attributes:
         embed_dim: channels of stage 0, doubled at every further stage.
@@ -47,33 +47,31 @@ class SwinConfig:
         window: side of an attention window, in positions.
         patch: side of a patch, in pixels.
         drop_path: stochastic depth of the last block; rises linearly from 0.
-        positions: ``"none"``, as the released weights, or ``"sine"``: fixed 2-D sines are added to the patches.
-            Swin tells positions apart by its relative tables and the map's borders alone, which a small encoder that
-            starts from random weights does not learn within minutes; "the ship on the left" needs them.
-        weights: ``"random"``, ``"hub:<id>"`` or a path to a file in timm's or in Microsoft's original layout.
+        positions: ``"none"`` for the released weights, or ``"sine"``: fixed 2-D sines are added to the patches.
+            Without them, Swin knows a position only by its relative tables and the borders of the map. A small encoder
+            with random weights does not learn that within minutes, and "the ship on the left" needs it.
     """
 
-    embed_dim: int = 128
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    num_heads: tuple[int, ...] = (4, 8, 16, 32)
-    window: int = 12
-    patch: int = 4
-    drop_path: float = 0.3
-    positions: str = "none"
-    weights: str = "hub:timm/swin_base_patch4_window12_384.ms_in22k"
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window: int
+    patch: int
+    drop_path: float
+    positions: str
 
 
 class WindowBlock(SwinTransformerBlock):
     """timm's block with the attention of Swin's detection code: pad first, roll the padded map afterwards.
 
-    timm rolls first and pads afterwards, which differs wherever a map is padded and shifted (stage 3 at 480 px with
-    window 12). Windows and heads share one axis, so that the bias and the shift mask are laid over the batch once.
+    timm rolls first and pads afterwards. The results differ if a map is padded and shifted (stage 3 at 480 pixels with
+    window 12). Windows and heads share one axis, so that bias and shift mask are broadcast over the batch once.
     """
 
     attn_mask: Tensor
 
     def _attn(self, x_BHWC: Tensor) -> Tensor:
-        """Window attention of (B, H, W, C) tokens that are normalised already; same shape out."""
+        """Apply window attention to normalised tokens (B, H, W, C); same shape out."""
         batch, height, width, dim = x_BHWC.shape
         window_h, window_w = self.window_size
         pad_h, pad_w = -height % window_h, -width % window_w
@@ -93,25 +91,25 @@ class WindowBlock(SwinTransformerBlock):
         attended = scores.softmax(-1).view(batch, rows * cols * heads, area, area) @ value
         attended = attended.view(batch, rows, cols, heads, window_h, window_w, dim // heads)
         attended = attended.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * window_h, cols * window_w, dim)
-        out_BHWC = self.attn.proj(attended)
+        out_BHWC: Tensor = self.attn.proj(attended)
 
         if shift_h or shift_w:
             out_BHWC = torch.roll(out_BHWC, (shift_h, shift_w), dims=(1, 2))
         return out_BHWC[:, :height, :width] if pad_h or pad_w else out_BHWC
 
     def _bias(self, rows: int, cols: int, x_BHWC: Tensor) -> Tensor:
-        """Relative position bias plus shift mask, broadcastable to (B, windows, heads, area, area)."""
-        bias = self.attn._get_rel_pos_bias()  # (1, heads, area, area)
+        """Return relative position bias plus shift mask, broadcastable to (B, windows, heads, area, area)."""
+        bias: Tensor = self.attn._get_rel_pos_bias()  # (1, heads, area, area)
         if not any(self.shift_size):
             return bias
         mask = self.attn_mask
-        if mask.shape[0] != rows * cols:  # another input size than the encoder was built for
+        if mask.shape[0] != rows * cols:  # the input has another size than the encoder was built for
             mask = cast(Tensor, self.get_attn_mask(x_BHWC))
         return bias + mask.to(bias.dtype)[:, None]
 
 
 class SwinStage(nn.Module):
-    """Patch merging (from stage 1 on) and the blocks of one stage; attribute names are timm's."""
+    """Patch merging (from stage 1 on) and the blocks of one stage, with timm's attribute names."""
 
     def __init__(self, config: SwinConfig, index: int, side: int, drop_path: list[float]) -> None:
         """Build stage `index`, whose map is `side` positions high and wide."""
@@ -133,43 +131,37 @@ class SwinStage(nn.Module):
         )
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Tokens of the stage before -> tokens of this stage."""
-        return self.blocks(self.downsample(x_BHWC))
+        """Map tokens of the stage before to tokens of this stage."""
+        x_BHWC = self.blocks(self.downsample(x_BHWC))
+        return x_BHWC
 
 
-class SwinEncoder(nn.Module):
-    """Swin encoder to be walked stage by stage.
+class SwinEncoder(StagedEncoder):
+    """Swin encoder, run stage by stage. ``encoder(image)`` runs all stages without fusion."""
 
-    ``x = encoder.embed(image)``, then ``x = encoder.stage(i, x)`` for i = 0, 1, ...; whatever a model does to x between
-    two calls reaches the patch merging and the blocks of the next stage. ``encoder(image)`` walks without fusion.
-
-    Attributes:
-        config: the parsed configuration.
-        widths: channels per stage.
-        sides: positions per side and stage, at the size that the encoder was built for.
-    """
-
+    Config = SwinConfig
+    config: SwinConfig
     mean_C11: Tensor
     std_C11: Tensor
 
-    def __init__(self, image_size: int, config: Mapping[str, Any] | None = None) -> None:
-        """Build the encoder for square views of `image_size` pixels and fetch its weights.
+    def __init__(self, config: SwinConfig, *, image_size: int) -> None:
+        """Build the encoder for square views of `image_size` pixels and read its weights.
 
         A stage smaller than the window attends over its whole map without a shift, as in timm.
 
         Raises:
-            UserError: unknown fields, sizes that do not go together, or weights that cannot be read.
+            UserError: sizes that do not fit each other, or weights that cannot be read.
         """
         super().__init__()
-        self.config = cfg = parse_config(SwinConfig, config, FIELD)
+        self.config = cfg = config
         _check(cfg)
         weights = locate_weights(cfg.weights, "Swin", f"{FIELD}.weights")
         self.widths = tuple(cfg.embed_dim * 2**index for index in range(len(cfg.depths)))
         sides = [math.ceil(image_size / cfg.patch)]
         for _ in cfg.depths[1:]:
             sides.append(math.ceil(sides[-1] / 2))
-        self.sides = tuple(sides)
-        rates = torch.linspace(0, cfg.drop_path, sum(cfg.depths), device="cpu").split(list(cfg.depths))
+        self.sides, self.patch, self.window = tuple(sides), cfg.patch, cfg.window
+        rates = torch.split(torch.linspace(0, cfg.drop_path, sum(cfg.depths), device="cpu"), list(cfg.depths))
         self.patch_embed = PatchEmbed(
             img_size=image_size,
             patch_size=cfg.patch,
@@ -191,22 +183,20 @@ class SwinEncoder(nn.Module):
             load_strict(self, tensors, cfg.weights, "Swin", ignored=CLASSIFIER_KEYS)
 
     def embed(self, image_BCHW: Tensor) -> Tensor:
-        """Normalise a uint8 (B, 3, H, W) view and embed its patches: (B, H/4, W/4, C).
-
-        The buffers follow the parameters' dtype (``model.double()``), and so does the difference.
-        """
-        x_BHWC = self.patch_embed((image_BCHW - self.mean_C11) / self.std_C11)
+        """Normalise a uint8 view (B, 3, H, W) in the parameters' dtype and embed its patches: (B, H/4, W/4, C)."""
+        x_BHWC: Tensor = self.patch_embed((image_BCHW - self.mean_C11) / self.std_C11)
         if self.config.positions == "none":
             return x_BHWC
         _, height, width, dim = x_BHWC.shape
         return x_BHWC + sine_positions(height, width, dim).to(x_BHWC)
 
     def stage(self, index: int, x_BHWC: Tensor) -> Tensor:
-        """Run stage `index`: patch merging (but for stage 0), then its blocks. Odd maps are padded by merging."""
-        return self.layers[index](x_BHWC)
+        """Run stage `index`: patch merging (except in stage 0), then its blocks. Merging pads odd maps."""
+        x_BHWC = self.layers[index](x_BHWC)
+        return x_BHWC
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """Outputs (B, H_i, W_i, C_i) of all stages, without anything in between."""
+        """Return the outputs (B, H_i, W_i, C_i) of all stages, without fusion in between."""
         x_BHWC, outputs = self.embed(image_BCHW), []
         for index in range(len(self.layers)):
             x_BHWC = self.stage(index, x_BHWC)
@@ -214,11 +204,11 @@ class SwinEncoder(nn.Module):
         return outputs
 
     def no_weight_decay(self, name: str) -> bool:
-        """Swin's rule, by name: ``norm``, relative position tables and absolute positions carry no weight decay."""
+        """Return Swin's rule, by name: norms, relative position tables and absolute positions are not decayed."""
         return any(part in name for part in ("norm", "relative_position_bias_table", "absolute_pos_embed"))
 
     def _fit_windows(self, tensors: dict[str, Tensor], spec: str) -> None:
-        """Interpolate relative position tables of another window (bicubic), and say so."""
+        """Interpolate (bicubic) relative position tables of another window, and log a warning."""
         resized = []
         for name, block in self.named_modules():
             key = f"{name}.attn.relative_position_bias_table"
@@ -237,11 +227,11 @@ class SwinEncoder(nn.Module):
 
 
 def adapt_swin_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Swin weights in timm's key layout, whichever of the two layouts they come in.
+    """Rename Swin weights of either layout to timm's keys.
 
-    Microsoft's code ends stage i with the patch merging that timm puts at the start of stage i + 1; which one a file
-    follows shows in ``layers.0.downsample``. The merging's neighbours are concatenated in the same order in both, so
-    that nothing is permuted. Buffers that follow from the window are dropped.
+    Microsoft's code ends stage i with the patch merging that timm has at the start of stage i + 1. Only a file in
+    Microsoft's layout has ``layers.0.downsample``. Both concatenate the merged neighbours in the same order, so that no
+    weight is permuted. Buffers that follow from the window are dropped.
     """
     original = any(key.startswith("layers.0.downsample.") for key in tensors)
     adapted = {}
@@ -266,7 +256,7 @@ def _check(config: SwinConfig) -> None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Swin's initialisation: linear weights from a truncated normal of deviation 0.02, biases 0."""
+    """Initialise as Swin does: linear weights from a truncated normal of deviation 0.02, biases 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

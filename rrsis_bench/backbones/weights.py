@@ -1,7 +1,7 @@
-"""Finds pretrained weights: ``random`` (asked for by name), ``hub:<id>``, or a local file or folder.
+"""Finds and loads pretrained weights: ``random``, ``hub:<id>``, or a local file or folder.
 
-A backbone never starts from random weights because a download failed: what cannot be reached is one UserError that
-names the file or hub id and the field that overrides it.
+Random weights are used only if they are asked for by name. A failed download is a UserError that names the file or hub
+id and the field that overrides it.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, reason
 
 RANDOM = "random"
 HUB = "hub:"
-FILES = ("model.safetensors", "pytorch_model.bin")  # what a hub repository or a local folder may hold
+FILES = ("model.safetensors", "pytorch_model.bin")  # in a hub repository or a local folder
 
 
-def unreachable(what: str, spec: str, field: str, reason: object) -> UserError:
-    """The error for weights that cannot be read.
+def unreachable(what: str, spec: str, field: str, problem: BaseException | str) -> UserError:
+    """Return the error for weights that cannot be read.
 
     Args:
         what: the backbone, for the reader (``"Swin"``).
         spec: the value of the ``weights`` field.
         field: that field's name (``"vision.weights"``).
-        reason: what went wrong; its first line is shown.
+        problem: the error, or a short text.
     """
-    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     return UserError(
-        f"The pretrained {what} weights '{spec}' cannot be read: {first_line}\n"
-        f"Give a local copy with {field}=/path, or start from random weights on purpose with {field}={RANDOM}."
+        f"The pretrained {what} weights '{spec}' cannot be read: "
+        f"{problem if isinstance(problem, str) else reason(problem)}\n"
+        f"Give a local copy with {field}=/path, or choose random weights with {field}={RANDOM}."
     )
 
 
 def locate_weights(spec: str, what: str, field: str, files: tuple[str, ...] = FILES) -> Path | None:
-    """The weights file that `spec` names, downloaded into the hub's cache if need be; None for ``"random"``.
+    """Return the weights file that `spec` names, downloaded into the hub's cache if needed; None for ``"random"``.
 
     Args:
         spec: ``"random"``, ``"hub:<id>"``, or a local file or folder.
         what: the backbone, for messages.
         field: the configuration field that holds `spec`, for messages.
-        files: names that the weights may have in a hub repository or a folder; the first one there is taken.
+        files: names of the weights in a hub repository or a folder; the first one found is used.
 
     Raises:
         UserError: it cannot be reached.
@@ -70,7 +70,7 @@ def locate_weights(spec: str, what: str, field: str, files: tuple[str, ...] = FI
 
 
 def _download(hub_id: str, files: tuple[str, ...]) -> Path:
-    """The folder of the hub's cache that holds the first of `files` that the repository has, if it has any."""
+    """Return the folder of the hub's cache, with the first of `files` that the repository has, if there is any."""
     for name in files:
         folder = Path(snapshot_download(hub_id, allow_patterns=name))
         if (folder / name).is_file():
@@ -79,12 +79,12 @@ def _download(hub_id: str, files: tuple[str, ...]) -> Path:
 
 
 def read_tensors(path: Path, what: str, field: str) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` or ``.pth`` file, tensors only, without executing anything in it.
+    """Read a state dict of tensors from a ``.safetensors`` or ``.pth`` file; no code in it is executed.
 
-    A dict under ``"model"`` or ``"state_dict"`` is opened, as Swin's and most authors' files have it.
+    A dict under ``"model"`` or ``"state_dict"`` is opened: Swin's and most authors' files have one.
 
     Raises:
-        UserError: damaged file, code in the pickle, or no tensors in it.
+        UserError: a damaged file, code in the pickle, or values that are not tensors.
     """
     try:
         if path.suffix == ".safetensors":
@@ -103,22 +103,22 @@ def read_tensors(path: Path, what: str, field: str) -> dict[str, Tensor]:
 def load_strict(
     module: torch.nn.Module, tensors: dict[str, Tensor], source: str, what: str, ignored: tuple[str, ...] = ()
 ) -> None:
-    """Copy `tensors` into `module`; every key must fit, except those that start with a prefix from `ignored`.
+    """Copy `tensors` into `module`; every key must fit, except those with a prefix from `ignored`.
 
     Raises:
-        UserError: lists the missing and unexpected keys and the tensors of another shape.
+        UserError: missing or unexpected keys, or tensors of another shape; the message lists them.
     """
     own = module.state_dict()
-    kept = {key: value for key, value in tensors.items() if not key.startswith(ignored)} if ignored else tensors
-    problems = [f"missing {key}" for key in own if key not in kept]
-    problems += [f"unexpected {key}" for key in kept if key not in own]
+    used = {key: value for key, value in tensors.items() if not key.startswith(ignored)} if ignored else tensors
+    problems = [f"missing {key}" for key in own if key not in used]
+    problems += [f"unexpected {key}" for key in used if key not in own]
     problems += [
         f"{key} has shape {tuple(value.shape)}, the model needs {tuple(own[key].shape)}"
-        for key, value in kept.items()
+        for key, value in used.items()
         if key in own and own[key].shape != value.shape
     ]
     if problems:
         shown = "\n  ".join(problems[:12])
         more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
         raise UserError(f"The {what} weights in '{source}' do not fit the model:\n  {shown}{more}")
-    module.load_state_dict(kept)
+    module.load_state_dict(used)

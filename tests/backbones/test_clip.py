@@ -11,37 +11,25 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-import yaml
 from open_clip.model import CLIP, CustomTextCLIP
 from safetensors.torch import save_file
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer, _create_vision_transformer
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import weights
+from rrsis_bench import codec
+from rrsis_bench.backbones import build_text, weights
 from rrsis_bench.backbones.clip import ClipConfig, ClipEncoder, _describe
-from rrsis_bench.backbones.config import parse_config
 from rrsis_bench.backbones.lora import trainable_parts
 from rrsis_bench.backbones.positions import sine_positions
 from rrsis_bench.errors import UserError
+from tests.fakes.backbones import node
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "size"
 SIDE, LENGTH, VOCABULARY = 32, 10, 99
-PLAIN: dict[str, Any] = {
-    "model": "",
-    "image": SIDE,
-    "patch": 8,
-    "width": 32,
-    "layers": 2,
-    "heads": 4,
-    "text_width": 16,
-    "text_layers": 2,
-    "text_heads": 2,
-    "vocab_size": VOCABULARY,
-    "context_length": LENGTH,
-    "adapt": "none",
-    "weights": "random",
-}
+PLAIN = node(
+    "text/clip_tiny", image=SIDE, patch=8, width=32, layers=2, heads=4, text_width=16, text_layers=2, text_heads=2,
+    vocab_size=VOCABULARY, context_length=LENGTH, positions="normal", adapt="none",
+)  # fmt: skip
 TEXT = {"context_length": LENGTH, "vocab_size": VOCABULARY, "width": 16, "layers": 2, "heads": 2}
 VISION = {"image_size": SIDE, "patch_size": 8, "width": 32, "layers": 2, "head_width": 8}
 # Two small models beside open_clip's: built like SigLIP 2 (timm's tower, no mask), and like OpenAI's (causal).
@@ -106,13 +94,18 @@ def save(model: nn.Module, path: Path, name: str = "open_clip_model.safetensors"
 
 
 def named(model: str, **overrides: Any) -> dict[str, Any]:
-    return {"model": model, "adapt": "none", "weights": "random", **overrides}
+    sizes = {"image": 0, "context_length": 0, "adapt": "none", "weights": "random"}
+    return node("text/siglip2", **{"model": model, **sizes, **overrides})
+
+
+def clip(node: dict[str, Any]) -> ClipEncoder:
+    return build_text(node, ClipEncoder)
 
 
 @pytest.mark.parametrize("file", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_siglips_tokens_pool_to_open_clips_vectors(file: str, tmp_path: Path) -> None:
     model = reference(SIGLIP)
-    encoder = ClipEncoder(named("siglip-of-this-test", weights=save(model, tmp_path, file))).eval()
+    encoder = clip(named("siglip-of-this-test", weights=save(model, tmp_path, file))).eval()
     assert (encoder.side, encoder.grid, encoder.width) == (SIDE, (4, 4), 32)
     assert (encoder.text_width, encoder.context_length) == (32, LENGTH)
     with torch.no_grad():
@@ -135,7 +128,7 @@ def test_openais_tokens_pool_to_open_clips_vectors(tmp_path: Path) -> None:
     """The older layout, whose text tower has no prefix; the class token is no patch; the text tower is causal."""
     model = reference(OPENAI)
     assert "transformer.resblocks.0.attn.in_proj_weight" in model.state_dict()
-    encoder = ClipEncoder(named("openai-of-this-test", weights=save(model, tmp_path))).eval()
+    encoder = clip(named("openai-of-this-test", weights=save(model, tmp_path))).eval()
     image = pixels(view(), open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     with torch.no_grad():
         patches, words = encoder.encode_image(view()), encoder.encode_text(ids())
@@ -150,7 +143,7 @@ def test_openais_tokens_pool_to_open_clips_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["", "siglip-of-this-test", "openai-of-this-test"])
 def test_who_sees_a_words_successor(model: str) -> None:
     torch.manual_seed(0)
-    encoder = ClipEncoder(PLAIN if not model else named(model)).eval()
+    encoder = clip(PLAIN if not model else named(model)).eval()
     changed = ids()
     changed[:, -1] = 7
     with torch.no_grad():
@@ -161,7 +154,7 @@ def test_who_sees_a_words_successor(model: str) -> None:
 def test_plain_towers_are_open_clips() -> None:
     """A file of open_clip's with the same sizes fits, and gives the same tokens."""
     torch.manual_seed(0)
-    encoder = ClipEncoder(PLAIN).eval()
+    encoder = clip(PLAIN).eval()
     text = TEXT | {"pool_type": "last"}
     model = reference({"embed_dim": 16, "custom_text": True, "vision_cfg": VISION, "text_cfg": text})
     model.load_state_dict(encoder.state_dict())
@@ -183,7 +176,7 @@ def test_patches_come_row_by_row(model: str, monkeypatch: pytest.MonkeyPatch) ->
         open_clip.factory._MODEL_CONFIGS, "class-token-of-this-test", SIGLIP | {"vision_cfg": vision, "embed_dim": 64}
     )
     torch.manual_seed(0)
-    encoder = ClipEncoder((PLAIN if not model else named(model)) | {"adapt": "none"}).eval()
+    encoder = clip((PLAIN if not model else named(model)) | {"adapt": "none"}).eval()
     trunk = encoder.visual.trunk if model else encoder.visual.transformer
     setattr(trunk, "blocks" if model else "resblocks", nn.Sequential(Skip()))
     side = encoder.side // encoder.grid[0]
@@ -211,7 +204,7 @@ def test_the_positions_of_another_side_are_interpolated(tmp_path: Path, caplog: 
     siglip.visual.set_input_size(48)
     for name, model in (("openai", larger), ("siglip", siglip)):
         with caplog.at_level(logging.WARNING):
-            encoder = ClipEncoder(named(f"{name}-of-this-test", weights=folders[name], image=48)).eval()
+            encoder = clip(named(f"{name}-of-this-test", weights=folders[name], image=48)).eval()
         assert f"The positions in '{folders[name]}' were interpolated (bicubic) to views of 48 px." in caplog.messages
         caplog.clear()
         assert (encoder.side, encoder.grid) == (48, (6, 6))
@@ -222,8 +215,8 @@ def test_the_positions_of_another_side_are_interpolated(tmp_path: Path, caplog: 
 
 def test_no_word_is_said_where_nothing_is_interpolated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        ClipEncoder(named("siglip-of-this-test", weights=save(reference(SIGLIP), tmp_path), image=SIDE))
-        ClipEncoder(named("siglip-of-this-test", image=48))  # random positions
+        clip(named("siglip-of-this-test", weights=save(reference(SIGLIP), tmp_path), image=SIDE))
+        clip(named("siglip-of-this-test", image=48))  # random positions
     assert not [message for message in caplog.messages if "interpolated" in message]
 
 
@@ -252,14 +245,14 @@ def broken(change: str) -> dict[str, Tensor]:
 def test_weights_that_do_not_fit(change: str, message: str, tmp_path: Path) -> None:
     save_file(broken(change), tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=message):
-        ClipEncoder(named("siglip-of-this-test", weights=str(tmp_path / "weights.safetensors")))
+        clip(named("siglip-of-this-test", weights=str(tmp_path / "weights.safetensors")))
 
 
 def test_a_table_of_positions_that_is_no_grid_is_named(tmp_path: Path) -> None:
     tensors = reference(OPENAI).state_dict() | {"visual.positional_embedding": torch.zeros(12, 32)}
     save_file(tensors, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match="visual.positional_embedding has shape"):
-        ClipEncoder(named("openai-of-this-test", weights=str(tmp_path / "weights.safetensors")))
+        clip(named("openai-of-this-test", weights=str(tmp_path / "weights.safetensors")))
 
 
 def test_training_checkpoints_of_open_clip_are_read(tmp_path: Path) -> None:
@@ -267,7 +260,7 @@ def test_training_checkpoints_of_open_clip_are_read(tmp_path: Path) -> None:
     tensors = {f"module.{key}": value for key, value in reference(SIGLIP).state_dict().items()}
     tensors["module.logit_scale"] = tensors["module.logit_scale"].reshape(1)
     torch.save({"epoch": torch.tensor(3), "state_dict": tensors}, tmp_path / "epoch_3.pt")
-    encoder = ClipEncoder(named("siglip-of-this-test", weights=str(tmp_path / "epoch_3.pt")))
+    encoder = clip(named("siglip-of-this-test", weights=str(tmp_path / "epoch_3.pt")))
     assert torch.equal(encoder.logit_scale, tensors["module.logit_scale"][0])
     assert torch.equal(encoder.state_dict()["text.ln_final.bias"], tensors["module.text.ln_final.bias"])
 
@@ -282,12 +275,12 @@ def test_the_hubs_file_is_taken_in_either_format(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(weights, "snapshot_download", download)
     save(model, tmp_path, "open_clip_pytorch_model.bin")
-    encoder = ClipEncoder(named("siglip-of-this-test", weights="hub:some/model"))
+    encoder = clip(named("siglip-of-this-test", weights="hub:some/model"))
     assert asked == [("some/model", "open_clip_model.safetensors"), ("some/model", "open_clip_pytorch_model.bin")]
     assert torch.equal(encoder.text.ln_final.bias, model.text.ln_final.bias)
     save(model, tmp_path)
     asked.clear()
-    ClipEncoder(named("siglip-of-this-test", weights="hub:some/model"))
+    clip(named("siglip-of-this-test", weights="hub:some/model"))
     assert asked == [("some/model", "open_clip_model.safetensors")]
 
 
@@ -297,11 +290,11 @@ def test_weights_are_never_random_in_silence(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(weights, "snapshot_download", unreachable)
     with pytest.raises(UserError, match=r"hub:timm/ViT-SO400M-16-SigLIP2-512.*no route(.|\n)*text.weights=random"):
-        ClipEncoder()
+        clip(node("text/siglip2"))
     with pytest.raises(UserError, match="no open_clip_model.safetensors or open_clip_pytorch_model.bin in it"):
-        ClipEncoder(named("siglip-of-this-test", weights=str(tmp_path)))
+        clip(named("siglip-of-this-test", weights=str(tmp_path)))
     with pytest.raises(UserError, match="no such file or folder"):
-        ClipEncoder(named("siglip-of-this-test", weights=str(tmp_path / "gone")))
+        clip(named("siglip-of-this-test", weights=str(tmp_path / "gone")))
 
 
 def grads_of(encoder: ClipEncoder) -> dict[str, Tensor]:
@@ -315,7 +308,7 @@ def grads_of(encoder: ClipEncoder) -> dict[str, Tensor]:
 def test_what_is_trained(model: str) -> None:
     def build(adapt: str) -> ClipEncoder:
         torch.manual_seed(0)
-        return ClipEncoder((PLAIN if not model else named(model)) | {"adapt": adapt, "lora_rank": 3})
+        return clip((PLAIN if not model else named(model)) | {"adapt": adapt, "lora_rank": 3})
 
     full = build("all")
     trained = {name for name, p in full.named_parameters() if p.requires_grad}
@@ -342,7 +335,7 @@ def test_what_is_trained(model: str) -> None:
 
 
 def test_lora_targets_reach_the_encoder() -> None:
-    encoder = ClipEncoder(PLAIN | {"adapt": "lora", "lora_targets": "all", "lora_alpha": 4.0, "lora_rank": 2})
+    encoder = clip(PLAIN | {"adapt": "lora", "lora_targets": "all", "lora_alpha": 4.0, "lora_rank": 2})
     assert len(encoder.adapted) == 8
     assert encoder.visual.transformer.resblocks[0].attn.adapters.scale == 2.0
 
@@ -361,7 +354,7 @@ def test_checkpointing_changes_no_gradient(model: str, adapt: str) -> None:
         runs: list[nn.Module] = []
         torch.manual_seed(0)
         settings = {"adapt": adapt, "checkpointing": checkpointing}
-        encoder = ClipEncoder((PLAIN if not model else named(model)) | settings)
+        encoder = clip((PLAIN if not model else named(model)) | settings)
         for name, parameter in encoder.named_parameters():
             if name.endswith("_up"):
                 nn.init.normal_(parameter)
@@ -374,16 +367,16 @@ def test_checkpointing_changes_no_gradient(model: str, adapt: str) -> None:
 
 
 def test_sine_positions_start_the_table_and_are_trained() -> None:
-    encoder = ClipEncoder(PLAIN | {"positions": "sine", "adapt": "all"})
+    encoder = clip(PLAIN | {"positions": "sine", "adapt": "all"})
     table = encoder.visual.positional_embedding
     assert torch.equal(table[1:].view(4, 4, 32), sine_positions(4, 4, 32))
     assert not table[0].any()
     assert table.requires_grad
-    assert not torch.equal(ClipEncoder(PLAIN).visual.positional_embedding, table)
+    assert not torch.equal(clip(PLAIN).visual.positional_embedding, table)
 
 
 def test_encoders_are_copied_and_pickled() -> None:
-    encoder = ClipEncoder(PLAIN | {"adapt": "lora"}).eval()
+    encoder = clip(PLAIN | {"adapt": "lora"}).eval()
     for twin in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):  # noqa: S301
         assert torch.equal(twin.encode_image(view()), encoder.encode_image(view()))
         assert torch.equal(twin.encode_text(ids()), encoder.encode_text(ids()))
@@ -392,13 +385,13 @@ def test_encoders_are_copied_and_pickled() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"wide": 3}, "Unknown field 'text.wide'. Did you mean 'width'"),
+        ({"wide": 3}, r"text\.wide.*width"),
         ({"adapt": "qlora"}, "text.adapt must be one of lora, all, none"),
         ({"adapt": "lora", "lora_rank": 0}, "rank of at least 1"),
-        ({"patch": 0}, "text.patch must be given where text.model is empty"),
+        ({"patch": 0}, "text.patch must be at least 1 if text.model is empty"),
         ({"heads": 5}, "text.heads must divide text.width=32"),
         ({"text_heads": 3}, "text.text_heads must divide text.text_width=16"),
-        ({"image": 36}, "text.image=36 is no multiple of the patch's 8 pixels"),
+        ({"image": 36}, "text.image=36 must be a multiple of the patch, 8 pixels"),
         ({"image": -8, "model": "siglip-of-this-test"}, "text.image must be a side in pixels"),
         ({"positions": "rope"}, "text.positions must be normal or sine"),
         ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs text.weights=random"),
@@ -406,9 +399,9 @@ def test_encoders_are_copied_and_pickled() -> None:
         ({"positions": "sine", "model": "siglip-of-this-test"}, "needs an empty text.model"),
         (
             {"model": "siglip-of-this-test", "heads": 2},
-            "text.text_width=16 does not go with text.model",
+            "text.text_width=16 does not fit text.model",
         ),
-        ({"model": "ViT-SO400M-16-SigLIP2-521"}, "Did you mean 'ViT-SO400M-16-SigLIP2-512'"),
+        ({"model": "ViT-SO400M-16-SigLIP2-521"}, "Did you mean ViT-SO400M-16-SigLIP2-512"),
         ({"model": "hf-hub:some/model"}, "is not one of open_clip's models"),
         ({"model": "coca_ViT-B-32"}, "'coca_ViT-B-32' cannot be used: its text tower"),
         ({"model": "roberta-ViT-B-32"}, "'roberta-ViT-B-32' cannot be used: its text tower"),
@@ -421,11 +414,11 @@ def test_errors_for_a_person(settings: dict[str, Any], message: str, monkeypatch
         open_clip.factory._MODEL_CONFIGS, "resnet-of-this-test", OPENAI | {"vision_cfg": resnet, "embed_dim": 16}
     )
     with pytest.raises(UserError, match=message):
-        ClipEncoder(PLAIN | settings)
+        clip(PLAIN | settings)
 
 
 def test_inputs_of_another_size_are_refused() -> None:
-    encoder = ClipEncoder(PLAIN)
+    encoder = clip(PLAIN)
     with pytest.raises(UserError, match="built for views of 32 x 32 pixels, not 48 x 48. Set text.image"):
         encoder.encode_image(view(48))
     with pytest.raises(UserError, match="reads 10 tokens per text, padding included, not 9"):
@@ -434,10 +427,8 @@ def test_inputs_of_another_size_are_refused() -> None:
 
 def test_the_paper_size_is_siglip_2() -> None:
     """Without building it: 512 px, 64 tokens padded to the end, no mask, pixels in [-1, 1]."""
-    settings = yaml.safe_load((CONF / "paper.yaml").read_text())["clip"]
-    config = parse_config(ClipConfig, settings, "text")
-    assert set(settings) == set(ClipConfig.__slots__)
-    assert (config.model, config.weights) == (ClipConfig().model, "hub:timm/ViT-SO400M-16-SigLIP2-512")
+    config = codec.decode(ClipConfig, node("text/siglip2"), "siglip2")
+    assert (config.model, config.weights) == ("ViT-SO400M-16-SigLIP2-512", "hub:timm/ViT-SO400M-16-SigLIP2-512")
     assert (config.adapt, config.lora_rank, config.lora_alpha, config.lora_targets) == ("lora", 16, 16.0, "qk")
     description, mean, std = _describe(config)
     assert description["vision_cfg"]["timm_model_name"] == "vit_so400m_patch16_siglip_512"
@@ -447,9 +438,7 @@ def test_the_paper_size_is_siglip_2() -> None:
 
 
 def test_the_tiny_size_builds() -> None:
-    settings = yaml.safe_load((CONF / "tiny.yaml").read_text())["clip"]
-    assert set(settings) == set(ClipConfig.__slots__)
-    encoder = ClipEncoder(settings)
+    encoder = clip(node("text/clip_tiny"))
     assert encoder.config.adapt == "all"  # random weights that are frozen carry nothing
     assert encoder.encode_image(view(encoder.side)).shape == (2, encoder.grid[0] * encoder.grid[1], encoder.width)
 
@@ -457,7 +446,7 @@ def test_the_tiny_size_builds() -> None:
 @pytest.mark.slow
 def test_paper_size_with_random_weights() -> None:
     """1,136.56 M parameters, adapters of 3.98 M (27 + 27 layers, query and key), one forward at 512 px."""
-    encoder = ClipEncoder({"weights": "random"}).eval()
+    encoder = clip(node("text/siglip2", weights="random")).eval()
     parts = trainable_parts(encoder)
     adapters = (27 + 27) * 2 * 2 * 16 * 1152
     assert parts["lora"] == (adapters, adapters)

@@ -10,24 +10,28 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
+from rrsis_bench.backbones import build_vision
 from rrsis_bench.backbones.positions import sine_positions
 from rrsis_bench.backbones.sam2 import WITHOUT_GRADIENT, Sam2Encoder, SamFeatures
 from rrsis_bench.errors import UserError
-from rrsis_bench.registry import ROOT
-from tests.models.conftest import SAM2
+from tests.fakes.backbones import SAM2, node
+from tests.fakes.config import compose
 
 SAM: dict[str, Any] = {**SAM2, "image": 64, "windows": [4, 2, 4, 2], "background": [3, 3]}
+
+
+def sam2(node: dict[str, Any]) -> Sam2Encoder:
+    return build_vision(node, Sam2Encoder)
 
 
 def build(**overrides: Any) -> Sam2Encoder:
     """The small encoder, the same weights every time, none of them 0."""
     torch.manual_seed(0)
-    encoder = Sam2Encoder({**SAM, **overrides})
+    encoder = sam2({**SAM, **overrides})
     for name, parameter in encoder.named_parameters():
         if not parameter.any() and ".lora_" not in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -277,23 +281,11 @@ def test_checkpointing_changes_no_gradient() -> None:
 def test_sizes_of_the_released_models() -> None:
     """Parameters of transformers' model for each size; SAM 2.1 Hiera-L has 216.92 M."""
     counted = {}
-    for size in ("large", "base_plus", "small", "tiny"):
+    for size in ("sam2_l", "sam2_b", "sam2_s", "sam2_t"):
         with torch.device("meta"):
-            encoder = Sam2Encoder({"model": size, "adapt": "none", "weights": "random"})
+            encoder = sam2(compose(f"vision={size}", "vision.adapt=none", "vision.weights=random")["vision"])
         counted[size] = sum(parameter.numel() for parameter in encoder.parameters())
-    assert counted == {"large": 216_924_865, "base_plus": 73_328_401, "small": 38_538_577, "tiny": 31_440_721}
-
-
-@pytest.mark.parametrize("size", ["paper", "tiny"])
-def test_sizes_of_the_suite(size: str) -> None:
-    """The configuration files build; the paper's is the default of the class."""
-    node = yaml.safe_load((ROOT / "conf" / "size" / f"{size}.yaml").read_text())["sam2"]
-    with torch.device("meta"):
-        encoder = Sam2Encoder({**node, "weights": "random"})
-        if size == "paper":
-            assert encoder.config == Sam2Encoder({"weights": "random"}).config
-            assert node["weights"] == "hub:facebook/sam2.1-hiera-large"
-    assert encoder.side == node["image"]
+    assert counted == {"sam2_l": 216_924_865, "sam2_b": 73_328_401, "sam2_s": 38_538_577, "sam2_t": 31_440_721}
 
 
 def save_video(folder: Path) -> Sam2VideoModel:
@@ -326,7 +318,7 @@ def test_weights_of_the_hub(tmp_path: Path) -> None:
     video = save_video(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert any(key.startswith("memory_attention.") for key in stored)
-    encoder = Sam2Encoder({**SAM, "weights": str(tmp_path)})
+    encoder = sam2({**SAM, "weights": str(tmp_path)})
     own = encoder.sam.state_dict()
     assert own.keys() < video.state_dict().keys()
     assert all(torch.equal(value, video.state_dict()[key]) for key, value in own.items())
@@ -349,7 +341,7 @@ def test_one_matrix_of_positions_is_enough(tmp_path: Path) -> None:
     expected = run(build())
     for dropped in (key, twin):
         spec = edited(tmp_path, lambda tensors, dropped=dropped: tensors.pop(dropped))
-        encoder = Sam2Encoder({**SAM, "weights": spec})
+        encoder = sam2({**SAM, "weights": spec})
         assert torch.equal(encoder.sam.state_dict()[key], encoder.sam.state_dict()[twin])
         assert torch.equal(run(encoder), expected)
 
@@ -368,14 +360,12 @@ def test_one_matrix_of_positions_is_enough(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path, edit: Callable[[dict[str, Tensor]], object], message: str) -> None:
     """Only the memory may be more than the model has."""
     with pytest.raises(UserError, match=message):
-        Sam2Encoder({**SAM, "weights": edited(tmp_path, edit)})
+        sam2({**SAM, "weights": edited(tmp_path, edit)})
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": "huge"}, "vision.model must be one of large, base_plus, small, tiny"),
-        ({"model": "small"}, "vision.model=small sets embed_dim, heads"),
         ({"adapt": "some"}, "vision.adapt must be one of lora, all, none"),
         ({"image": 80}, "multiple of 32"),
         ({"windows": [6, 2, 4, 2]}, "must divide the map"),
@@ -386,18 +376,18 @@ def test_weights_that_do_not_fit(tmp_path: Path, edit: Callable[[dict[str, Tenso
         ({"positions": "rope"}, "vision.positions must be normal or sine"),
         ({"positions": "sine", "weights": "/some/file"}, "positions=sine needs vision.weights=random"),
         ({"positions": "sine", "embed_dim": 18}, "vision.embed_dim to be a multiple of 4 .*, not 18"),
-        ({"background": [7]}, "a height and a width"),
+        ({"background": [7]}, "vision.background has 1 values"),
         ({"heads": 3}, "vision.heads=3"),
         ({"width": 36}, "vision.width=36"),
         ({"mask_channels": 6}, "multiple of 4"),
-        ({"embed": 16}, "Did you mean 'embed_dim'"),
+        ({"embed": 16}, r"vision\.embed\W.*embed_dim"),
         ({"weights": "/nowhere/sam2.1_hiera_large.pt"}, "vision.weights"),
         ({"adapt": "lora", "lora_targets": "v"}, "lora_targets"),
     ],
 )
 def test_errors_name_the_field(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Sam2Encoder({**SAM, **fields})
+        sam2({**SAM, **fields})
 
 
 def test_view_of_another_side() -> None:
@@ -409,7 +399,7 @@ def test_view_of_another_side() -> None:
 def test_paper_size_on_the_cpu() -> None:
     """Hiera-L at 1024 px: shapes of the features, one mask, and what is trained."""
     torch.manual_seed(0)
-    encoder = Sam2Encoder({"weights": "random"}).eval()
+    encoder = sam2(node("vision/sam2_l", weights="random")).eval()
     assert encoder.widths == (32, 64, 256)
     view = torch.randint(0, 256, (1, 3, 1024, 1024), dtype=torch.uint8)
     with torch.no_grad():

@@ -18,11 +18,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from rrsis_bench.backbones.sam2 import Sam2Encoder
 from rrsis_bench.backbones.sam2_meta import adapt_sam2_keys
 from rrsis_bench.errors import UserError
 from rrsis_bench.run import __main__ as run
-from tests.backbones.test_sam2 import SAM, as_list
+from tests.backbones.test_sam2 import SAM, as_list, sam2
+from tests.fakes.config import compose
 
 # Meta's files by the size's name, and the smallest trunk around Meta's decoder, whose width is fixed.
 FILES = {"large": "l", "base_plus": "b+", "small": "s", "tiny": "t"}
@@ -94,7 +94,7 @@ def test_every_name_is_known() -> None:
     tensors |= {key: torch.zeros(1) for key in MEMORY}
     adapted = adapt_sam2_keys(tensors)
     with torch.device("meta"):
-        own = Sam2Encoder(SAM).sam.state_dict()
+        own = sam2(SAM).sam.state_dict()
     assert adapted.keys() == own.keys()
     values = [value.flatten().tolist() for value in adapted.values()]
     points = [tensors[f"sam_prompt_encoder.point_embeddings.{index}.weight"].item() for index in range(4)]
@@ -108,7 +108,7 @@ def test_unknown_names_are_refused(tmp_path: Path, key: str) -> None:
     tensors = {name: torch.zeros(1) for name in meta_keys()} | {key: torch.zeros(1)}
     torch.save({"model": tensors}, tmp_path / "sam2.1_hiera_large.pt")
     with pytest.raises(UserError, match="do not fit the model") as caught:
-        Sam2Encoder({**SAM, "weights": str(tmp_path / "sam2.1_hiera_large.pt")})
+        sam2({**SAM, "weights": str(tmp_path / "sam2.1_hiera_large.pt")})
     assert "unexpected" in str(caught.value)
     assert "missing" not in str(caught.value)
 
@@ -135,6 +135,12 @@ def meta_model(meta: ModuleType, letter: str, side: int, **trunk: Any) -> torch.
     return instantiate(config.model, _recursive_=True)
 
 
+def released(letter: str) -> dict[str, Any]:
+    """The suite's node for a released size, named by Meta's letter."""
+    name = letter.removesuffix("+")
+    return compose(f"vision=sam2_{name}", "vision.adapt=none")["vision"]
+
+
 @needs_reference
 def test_names_and_shapes_of_the_released_sizes(meta: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meta's model of every size holds the names above, and tensors of our shapes."""
@@ -143,7 +149,7 @@ def test_names_and_shapes_of_the_released_sizes(meta: ModuleType, monkeypatch: p
     for size, letter in FILES.items():
         with torch.device("meta"):
             tensors = meta_model(meta, letter, 1024).state_dict()
-            own = Sam2Encoder({"model": size, "adapt": "none", "weights": "random"}).sam.state_dict()
+            own = sam2({**released(letter), "weights": "random"}).sam.state_dict()
         memory = ("memory_", "maskmem_", "mask_downsample.", "obj_ptr_", "no_mem_pos_enc", "no_obj_")
         assert {key for key in tensors if not key.startswith(memory)} == set(meta_keys(stages[size]))
         adapted = adapt_sam2_keys(tensors)
@@ -161,7 +167,7 @@ def test_agrees_with_metas_code(meta: ModuleType, tmp_path: Path, size: str, sid
     torch.manual_seed(5)
     if size:
         theirs = meta_model(meta, FILES[size], side)
-        config: dict[str, Any] = {"model": size, "image": side, "adapt": "none"}
+        config = {**released(FILES[size]), "image": side}
     else:
         trunk = {
             "embed_dim": 16, "num_heads": 1, "stages": [1, 1, 2, 1], "window_spec": [4, 2, 4, 2],
@@ -174,7 +180,7 @@ def test_agrees_with_metas_code(meta: ModuleType, tmp_path: Path, size: str, sid
             parameter += 0.05 * torch.randn_like(parameter)
     path = tmp_path / "sam2.1_hiera.pt"
     torch.save({"model": theirs.state_dict()}, path)
-    ours = Sam2Encoder({**config, "weights": str(path)}).double().train(training)
+    ours = sam2({**config, "weights": str(path)}).double().train(training)
     theirs = theirs.double().train(training)
 
     view = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
 import pytest
 
-from rrsis_bench import registry
+from rrsis_bench import codec, registry
+from rrsis_bench.backbones import backbone_class
 from rrsis_bench.config.cards import model_card
 from rrsis_bench.config.overrides import check_evaluation, variant
 from rrsis_bench.config.recipes import check_recipes
@@ -66,6 +68,20 @@ def test_every_model_file_has_a_configuration_of_its_name():
             assert model_card(entry).params_m
 
 
+@pytest.mark.parametrize("name", names("model"))
+def test_the_yaml_alone_has_a_models_arguments_and_their_defaults(name):
+    parameters = list(inspect.signature(registry.load_class(name)).parameters.values())
+    assert {parameter.name for parameter in parameters} == set(compose(f"model={name}")["model"]["args"])
+    assert all(parameter.default is inspect.Parameter.empty for parameter in parameters)
+
+
+@pytest.mark.parametrize("case", [f"{field}={name}" for field in ("vision", "text") for name in names(field)])
+def test_every_backbone_node_has_exactly_the_options_of_its_backbone(case):
+    field = case.partition("=")[0]
+    node = compose(case)[field]
+    codec.decode(backbone_class(node["backbone"], field).Config, node, case)
+
+
 def test_synthetic_data_choose_the_tiny_size_and_the_command_line_wins():
     assert compose("data=synthetic")["size"]["name"] == "tiny"
     assert compose("data=synthetic", "size=paper")["size"]["name"] == "paper"
@@ -110,9 +126,7 @@ def test_views_reach_the_model():
 def test_a_text_choice_gives_every_bert_model_its_encoder_and_tokenizer(text, vocab_size, size):
     for model in names("model"):
         config = compose(f"model={model}", "data=nwpu_refer", f"size={size}", f"text={text}", "text.weights=/w")
-        bert = config["model"]["args"].get("bert")
-        if bert is None:
-            continue
+        bert = config["model"]["args"]["text"]
         assert (bert["vocab_size"], bert["hidden"], bert["max_positions"]) == (vocab_size, 768, 512)
         assert bert["weights"] == "/w"  # the command line wins
         assert config["text"]["tokenizer"].startswith("hub:google-bert/bert-base-")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from rrsis_bench.backbones import build_text
 from rrsis_bench.backbones.bert import BertEncoder
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import (
@@ -21,6 +22,7 @@ from rrsis_bench.data.text.tokenizers import (
     save_vocabulary,
 )
 from rrsis_bench.errors import UserError
+from tests.fakes.backbones import node
 
 LOWER = [*SPECIAL_TOKENS, *"abcdefghijklmnopqrstuvwxyz船左边的", "ship", "##s", "the"]
 CASED = [*SPECIAL_TOKENS, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ船左边的", "Ship", "ship", "##s", "the", "é"]
@@ -98,14 +100,14 @@ def test_checkpoints_with_the_layout_of_the_chinese_and_multilingual_bert(tmp_pa
         save_file(state, tmp_path / file, metadata={"format": "pt"})
     else:  # these files are of 2018 and 2019
         torch.save(state, tmp_path / file, _use_new_zipfile_serialization=False)
-    config = {"hidden": 16, "layers": 2, "heads": 2, "intermediate": 24, "vocab_size": vocab_size}
-    encoder = BertEncoder({**config, "weights": str(tmp_path)}).eval()
+    sizes = {"hidden": 16, "layers": 2, "heads": 2, "intermediate": 24, "weights": str(tmp_path)}
+    encoder = build_text(node("text/bert_base", vocab_size=vocab_size, **sizes), BertEncoder).eval()
     ids_BL = torch.tensor([[101, vocab_size - 1, 102, 0]])
     mask_BL = torch.tensor([[1, 1, 1, 0]])
     expected = model.bert(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
     torch.testing.assert_close(encoder(ids_BL, mask_BL), expected)
     with pytest.raises(UserError, match=r"word_embeddings.weight has shape .* the model needs \(30522, 16\)"):
-        BertEncoder({**config, "vocab_size": 30522, "weights": str(tmp_path)})  # the English size with these weights
+        build_text(node("text/bert_base", **sizes), BertEncoder)  # the English size with these weights
 
 
 CLIP_TEXTS = [

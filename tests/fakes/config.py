@@ -10,8 +10,9 @@ from typing import Any
 from rrsis_bench.config.compose import CONF, compose_node, plain
 from rrsis_bench.config.schema import Config
 
-__all__ = ["CONF", "compose", "parsed", "tiny_overrides"]
+__all__ = ["CONF", "compose", "model_args", "parsed", "tiny_overrides"]
 
+RANDOM_WEIGHTS = ("vision.weights=random", "text.weights=random")
 # Every module of the tiny size at a width that trains in milliseconds per step.
 NARROW = (
     "size.image=32",
@@ -42,6 +43,11 @@ def compose(*overrides: str) -> dict[str, Any]:
 def parsed(*overrides: str) -> Config:
     """The typed configuration of these Hydra overrides."""
     return Config.parse(compose(*overrides))
+
+
+def model_args(name: str, *overrides: str, **args: Any) -> dict[str, Any]:
+    """Return the constructor arguments of a model as composed, at paper size by default, with `args` replaced."""
+    return {**compose("data=custom", f"model={name}", *overrides)["model"]["args"], **args}
 
 
 def tiny_overrides(tmp_path: Path, root: Path) -> list[str]:

@@ -34,12 +34,11 @@ def official_state_dict(model: str, seed: int, shapes: Shapes | None = None) -> 
     return tensors | {key: integers(key, shape) for key, shape in shapes["integer"].items()}
 
 
-# The constructor arguments that `small_shapes` belong to.
-SMALL_ARGS = {
-    "views": {"image": 96},
-    "swin": {"embed_dim": 16, "depths": [2, 2, 2, 2], "window": 3, "drop_path": 0.0},
-    "bert": {"hidden": 96, "layers": 2, "intermediate": 384, "vocab_size": 3815, "max_positions": 64},
-}
+# Overrides of the models that `small_shapes` belong to.
+SMALL = (
+    "size.image=96", "vision.embed_dim=16", "vision.depths=[2,2,2,2]", "vision.window=3", "vision.drop_path=0.0",
+    "text.hidden=96", "text.layers=2", "text.intermediate=384", "text.vocab_size=3815", "text.max_positions=64",
+)  # fmt: skip
 
 
 def small_shapes(model: str) -> Shapes:

@@ -1,4 +1,4 @@
-"""Tiny models, tiny backbones, and batches for them."""
+"""Tiny models and batches for them."""
 
 from __future__ import annotations
 
@@ -10,60 +10,8 @@ from torch import Tensor
 
 from rrsis_bench import registry
 from rrsis_bench.interfaces import Segmenter
-from tests.fakes.config import compose
-
-SWIN = {
-    "embed_dim": 16,
-    "depths": [1, 2, 2, 1],
-    "num_heads": [1, 2, 2, 4],
-    "window": 4,
-    "drop_path": 0.0,
-    "weights": "random",
-}
-BERT = {
-    "hidden": 32,
-    "layers": 2,
-    "heads": 2,
-    "intermediate": 64,
-    "vocab_size": 200,
-    "max_positions": 32,
-    "dropout": 0.0,
-    "weights": "random",
-}
-SIDE = 64
-TOKENS = 12
-CLIP = {
-    "model": "",
-    "image": SIDE,
-    "patch": 16,
-    "width": 32,
-    "layers": 2,
-    "heads": 2,
-    "text_width": 32,
-    "text_layers": 1,
-    "text_heads": 2,
-    "vocab_size": BERT["vocab_size"],
-    "context_length": TOKENS,
-    "adapt": "all",
-    "weights": "random",
-}
-SAM2 = {
-    "model": "",
-    "image": SIDE,
-    "embed_dim": 16,
-    "heads": 1,
-    "blocks": [1, 1, 2, 1],
-    "windows": [8, 4, 4, 2],
-    "global_blocks": [3],
-    "background": [4, 4],
-    "width": 32,
-    "mlp_dim": 32,
-    "decoder_heads": 2,
-    "mask_channels": 8,
-    "adapt": "all",
-    "weights": "random",
-}
-WORDS = 200  # ids below this are in the vocabulary of every tiny model
+from tests.fakes.backbones import SIDE, TOKENS, WORDS
+from tests.fakes.config import model_args
 
 
 def build_tiny(name: str, *overrides: str, **args: Any) -> Segmenter:
@@ -76,9 +24,8 @@ def build_tiny(name: str, *overrides: str, **args: Any) -> Segmenter:
     """
     cls = registry.load_class(name)
     small = ("size=tiny", f"size.image={SIDE}", f"size.max_tokens={TOKENS}", *cls.contract.tiny_overrides)
-    composed = compose("data=synthetic", f"model={name}", *small, *overrides)
     torch.manual_seed(0)
-    return cls(**{**composed["model"]["args"], **args})
+    return cls(**model_args(name, *small, *overrides, **args))
 
 
 def make_inputs(

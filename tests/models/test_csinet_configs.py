@@ -28,7 +28,7 @@ def jobs_of(name: str) -> list[list[str]]:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_job_of_a_table_builds_another_model(table) -> None:
     name, (count, full) = f"csinet_table{table}", TABLES[table]
-    fitting = ["model.args.close=144"] if table == 6 else []  # the tiny default is not divisible by 3 patches
+    fitting = ["model.args.close_size=144"] if table == 6 else []  # the tiny default is not divisible by 3 patches
     configs = [compose(f"ablation={name}", *fitting, *job) for job in jobs_of(name)]
     assert len(configs) == count
     arguments = [config["model"]["args"] for config in configs]
@@ -54,7 +54,7 @@ def test_paper_recipe() -> None:
     assert (train["batch_size"], train["epochs"], args["max_tokens"]) == (8, 40, 20)
     assert train["loss"] == [{"name": "ce", "weight": 0.1}, {"name": "dice", "weight": 0.9}]
     assert not train["align_corners"]
-    assert (args["close"], args["n_view"], args["cmp_width"]) == (768, 2, None)
+    assert (args["close_size"], args["n_view"], args["cmp_width"]) == (768, 2, None)
 
 
 def test_reversed_loss() -> None:
@@ -63,12 +63,12 @@ def test_reversed_loss() -> None:
 
 
 def test_a_backbone_wins_over_size_and_recipe_and_the_command_line_over_it() -> None:
-    assert compose("model=csinet", "size=tiny")["model"]["args"]["swin"]["window"] == 8
+    assert compose("model=csinet", "size=tiny")["model"]["args"]["vision"]["window"] == 8
     for size in ("tiny", "paper"):
-        swin = compose("model=csinet", f"size={size}", "vision=swin_s")["model"]["args"]["swin"]
+        swin = compose("model=csinet", f"size={size}", "vision=swin_s")["model"]["args"]["vision"]
         assert (swin["embed_dim"], swin["window"], swin["positions"]) == (96, 7, "none")
         assert swin["weights"] == "hub:timm/swin_small_patch4_window7_224.ms_in22k"
     named, default = (compose("model=csinet", "size=paper", *extra)["vision"] for extra in (["vision=swin_b"], []))
     assert named == default
     typed = compose("model=csinet", "vision=swin_s", "vision.weights=random")
-    assert typed["model"]["args"]["swin"]["weights"] == "random"
+    assert typed["model"]["args"]["vision"]["weights"] == "random"

@@ -13,8 +13,8 @@ from rrsis_bench.models.csinet.views import Views
 from torch import Tensor
 
 from rrsis_bench.errors import UserError
-
-from .conftest import BERT, SWIN, TOKENS
+from tests.fakes.backbones import BERT, SWIN, TOKENS
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
 
 SIDE = 128  # of the close view
 BOTH = {"close": 128, "remote": 64}
@@ -41,7 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def build(**overrides: Any) -> CSINet:
     """The tiny model, the same weights every time."""
     torch.manual_seed(0)
-    return CSINet(**{"close": SIDE, "max_tokens": TOKENS, "swin": SWIN, "bert": BERT, **overrides})
+    given = {"close_size": SIDE, "max_tokens": TOKENS, "vision": SWIN, "text": BERT, "cmp_width": None}
+    return CSINet(**model_args("csinet", **{**given, **overrides}))
 
 
 def inputs_of(model: CSINet, samples: int = 2) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -209,7 +210,7 @@ def test_the_directions_of_the_exchange(interaction, reached, fusion) -> None:
 
 def test_positions_of_the_close_view_span_the_scene() -> None:
     """With sine positions, the same patch in two corners of the close view is embedded differently."""
-    model = build(swin={**SWIN, "positions": "sine"}).eval()
+    model = build(vision={**SWIN, "positions": "sine"}).eval()
     views = {name: torch.full((1, 3, side, side), 90, dtype=torch.uint8) for name, side in model.views.items()}
     with torch.no_grad():
         remote, *patches = model._embed(views)
@@ -252,11 +253,11 @@ def test_wrong_and_contradictory_values_are_refused(wrong, field) -> None:
 SMALL = {"embed_dim": 96, "num_heads": (3, 6, 12, 24), "window": 7}
 
 
-@pytest.mark.parametrize(("swin", "printed"), [({}, 278.4), (SMALL, 194.4)], ids=["swin_b", "swin_s"])
+@pytest.mark.parametrize(("swin", "printed"), [("swin_b", 278.4), ("swin_s", 194.4)])
 def test_parameters_at_paper_size(swin, printed) -> None:
     """Within 10% of Table X without BERT's word embeddings, and what the header's table says to the digit."""
     with torch.device("meta"):
-        model = CSINet(swin={**swin, "weights": "random"}, bert={"weights": "random"})
+        model = CSINet(**model_args("csinet", f"vision={swin}", *RANDOM_WEIGHTS))
     parts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = name.split(".")[0]
@@ -276,9 +277,9 @@ def test_parameters_at_paper_size(swin, printed) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("swin", [{}, SMALL], ids=["swin_b", "swin_s"])
+@pytest.mark.parametrize("swin", ["swin_b", "swin_s"])
 def test_forward_at_paper_size(swin) -> None:
-    model = CSINet(swin={**swin, "weights": "random"}, bert={"weights": "random"}).eval()
+    model = CSINet(**model_args("csinet", f"vision={swin}", *RANDOM_WEIGHTS)).eval()
     assert model.views == {"remote": 384, "close": 768}
     with torch.no_grad():
         logits = model(*inputs_of(model, 1)).logits

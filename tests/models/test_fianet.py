@@ -9,10 +9,9 @@ import torch
 from rrsis_bench.models.fianet import FIANet
 
 from rrsis_bench.errors import UserError
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
 
 from .conftest import build_tiny, make_inputs
-
-RANDOM = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
 
 
 def build(**args) -> FIANet:
@@ -77,7 +76,7 @@ def test_weight_decay_follows_the_authors() -> None:
 )
 def test_parameters_at_paper_size(switches, expected) -> None:
     with torch.device("meta"):
-        assert parameters_of(FIANet(**RANDOM, **switches)) == expected
+        assert parameters_of(FIANet(**model_args("fianet", *RANDOM_WEIGHTS, **switches))) == expected
 
 
 @pytest.mark.parametrize(

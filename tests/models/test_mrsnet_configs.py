@@ -38,7 +38,7 @@ def test_paper_recipe_is_rmsins_but_for_rate_and_schedule(data) -> None:
     assert (train["epochs"], train["batch_size"]) == (40, 8)
     assert [(term["name"], term["weight"]) for term in train["loss"]] == [("ce", 0.9), ("dice", 0.1)]
     args = args["args"]
-    assert (args["max_tokens"], args["views"], args["swin"]["embed_dim"]) == (20, {"image": 480}, 128)
+    assert (args["max_tokens"], args["views"], args["vision"]["embed_dim"]) == (20, {"image": 480}, 128)
 
 
 def test_the_printed_rate_is_an_experiment() -> None:

@@ -14,11 +14,12 @@ from rrsis_bench.models.mrsnet.ifim import IFIM
 from torch import Tensor
 
 from rrsis_bench.errors import UserError
+from tests.fakes.backbones import BERT, SIDE, SWIN, TOKENS
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
 
-from .conftest import BERT, SIDE, SWIN, TOKENS, make_inputs
+from .conftest import make_inputs
 
 NARROW = {**SWIN, "embed_dim": 8, "num_heads": [1, 1, 2, 2]}
-RANDOM = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "psr alone": {"csr": False},
@@ -32,7 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def build(**overrides: Any) -> MRSNet:
     """The tiny model, the same weights every time."""
     torch.manual_seed(0)
-    return MRSNet(**{"views": {"image": SIDE}, "max_tokens": TOKENS, "swin": NARROW, "bert": BERT, **overrides})
+    given = {"views": {"image": SIDE}, "max_tokens": TOKENS, "vision": NARROW, "text": BERT}
+    return MRSNet(**model_args("mrsnet", **{**given, **overrides}))
 
 
 def parameters_of(model: torch.nn.Module) -> int:
@@ -104,7 +106,7 @@ def test_wrong_and_idle_values_are_refused(wrong, field) -> None:
 
 def test_widths_that_the_heads_do_not_divide_are_refused() -> None:
     with pytest.raises(UserError, match="8 heads do not divide"):
-        build(swin={**NARROW, "embed_dim": 12})
+        build(vision={**NARROW, "embed_dim": 12})
 
 
 def test_the_next_stage_gets_the_refined_map_on_top_of_the_stage_and_the_neck_gets_it_alone() -> None:
@@ -150,7 +152,7 @@ def test_norms_of_the_encoder_alone_carry_no_weight_decay() -> None:
 def test_parameters_at_paper_size_are_those_of_the_header() -> None:
     widths = [128, 256, 512, 1024]
     with torch.device("meta"):
-        model = MRSNet(**RANDOM)
+        model = MRSNet(**model_args("mrsnet", *RANDOM_WEIGHTS))
         kept = {
             part: sum(parameters_of(IFIM(width, 768, **{part: False})) for width in widths) for part in ("psr", "csr")
         }
@@ -184,7 +186,7 @@ def test_parameters_at_paper_size_are_those_of_the_header() -> None:
 
 @pytest.mark.slow
 def test_forward_and_backward_at_paper_size() -> None:
-    model = MRSNet(**RANDOM)
+    model = MRSNet(**model_args("mrsnet", *RANDOM_WEIGHTS))
     assert model.views == {"image": 480}
     image = torch.randint(0, 256, (1, 3, 480, 480), dtype=torch.uint8)
     words = torch.randint(1, 30000, (1, 20))

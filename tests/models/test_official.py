@@ -13,9 +13,8 @@ import torch
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 from rrsis_bench.official import convert_official, load_official
-from tests.fakes.official_checkpoint import SMALL_ARGS, official_shapes, official_state_dict, small_shapes
-
-RANDOM = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
+from tests.fakes.official_checkpoint import SMALL, official_shapes, official_state_dict, small_shapes
 
 # The suite's name -> the authors', written by hand for one tensor of every kind.
 BACKBONE_PAIRS = {
@@ -128,7 +127,7 @@ def test_every_released_key_has_its_place_at_paper_size(name: str) -> None:
     }
     cls = registry.load_class(name)
     with torch.device("meta"):
-        model = cls(**RANDOM, **({"go_embedding": True} if name == "fianet" else {}))
+        model = cls(**model_args(name, *RANDOM_WEIGHTS, **({"go_embedding": True} if name == "fianet" else {})))
     converted = convert_official(tensors, model.state_dict(), cls.official_format, Path("released.pth"))
     assert converted.keys() == model.state_dict().keys()
     parameters = {key: value for key, value in converted.items() if not key.endswith("num_batches_tracked")}
@@ -136,7 +135,7 @@ def test_every_released_key_has_its_place_at_paper_size(name: str) -> None:
 
 
 def test_every_number_arrives_where_it_belongs(name: str, small, tmp_path: Path) -> None:
-    model = load_official(name, save(tmp_path, {"model": small, "epoch": 3}), **SMALL_ARGS)
+    model = load_official(name, save(tmp_path, {"model": small, "epoch": 3}), **model_args(name, *SMALL))
     assert not model.training
     stages = {
         f"stages.{stage}.{ours}": f"backbone.layers.{stage}.{theirs}"
@@ -161,7 +160,7 @@ def test_layouts_of_the_file_are_equal(name: str, small, tmp_path: Path) -> None
             "bert_model": {key.removeprefix(text): value for key, value in small.items() if key.startswith(text)},
         },
     ]
-    models = [load_official(name, save(tmp_path, content), **SMALL_ARGS) for content in contents]
+    models = [load_official(name, save(tmp_path, content), **model_args(name, *SMALL)) for content in contents]
     for model in models[1:]:
         for (key, value), wanted in zip(model.state_dict().items(), models[0].state_dict().values(), strict=True):
             assert value.equal(wanted), key
@@ -170,7 +169,7 @@ def test_layouts_of_the_file_are_equal(name: str, small, tmp_path: Path) -> None
 def test_what_is_ignored_is_named(name: str, small, tmp_path: Path, caplog) -> None:
     path = save(tmp_path, {"model": {**small, "text_encoder.pooler.dense.bias": torch.zeros(96)}})
     with caplog.at_level(logging.WARNING):
-        load_official(name, path, **SMALL_ARGS)
+        load_official(name, path, **model_args(name, *SMALL))
     for part in ("relative_position_index", "position_ids", "text_encoder.pooler.dense.bias"):
         assert part in caplog.text
     assert ("go_embedding" in caplog.text) == (name == "fianet")
@@ -179,7 +178,7 @@ def test_what_is_ignored_is_named(name: str, small, tmp_path: Path, caplog) -> N
 def test_go_embedding_is_loaded_where_the_model_keeps_it(tmp_path: Path, caplog) -> None:
     tensors = official_state_dict("fianet", seed=0, shapes=small_shapes("fianet"))
     with caplog.at_level(logging.WARNING):
-        model = load_official("fianet", save(tmp_path, tensors), **SMALL_ARGS, go_embedding=True)
+        model = load_official("fianet", save(tmp_path, tensors), **model_args("fianet", *SMALL, go_embedding=True))
     assert "go_embedding" not in caplog.text
     wanted = tensors["backbone.layers.3.object_position_align_blk.go_embedding.weight"]
     assert model.state_dict()["stages.3.object.go_embedding.weight"].equal(wanted)
@@ -208,13 +207,13 @@ def test_strict(name: str, small, change, message: str, tmp_path: Path) -> None:
     tensors = dict(small)
     change(tensors)
     with pytest.raises(UserError, match=message):
-        load_official(name, save(tmp_path, {"model": tensors}), **SMALL_ARGS)
+        load_official(name, save(tmp_path, {"model": tensors}), **model_args(name, *SMALL))
 
 
 def test_another_depth_lists_what_does_not_fit(tmp_path: Path) -> None:
     tensors = official_state_dict("fianet", seed=0, shapes=small_shapes("fianet"))
     with pytest.raises(UserError, match=r"unexpected in the file: backbone\.tmem\.block\.1\.") as caught:
-        load_official("fianet", save(tmp_path, {"model": tensors}), **SMALL_ARGS, num_tmem=1)
+        load_official("fianet", save(tmp_path, {"model": tensors}), **model_args("fianet", *SMALL, num_tmem=1))
     assert "32 problems" in str(caught.value)
     assert "and 20 more" in str(caught.value)
 

@@ -7,15 +7,14 @@ import torch
 from rrsis_bench.models.rmsin import RMSIN
 
 from rrsis_bench.errors import UserError
+from tests.fakes.backbones import BERT, SWIN, TOKENS
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
 from tests.fakes.official_checkpoint import official_shapes
-from tests.models.conftest import BERT, SWIN, TOKENS
-
-RANDOM = {"swin": {"weights": "random"}, "bert": {"weights": "random"}}
 
 
 def build(side: int = 64) -> RMSIN:
     torch.manual_seed(0)
-    return RMSIN({"image": side}, TOKENS, SWIN, BERT)
+    return RMSIN(views={"image": side}, max_tokens=TOKENS, vision=SWIN, text=BERT, decoder_width=None)
 
 
 def make_inputs(samples: int, side: int = 64):
@@ -28,7 +27,7 @@ def make_inputs(samples: int, side: int = 64):
 
 def test_the_paper_size_counts_parameters_and_no_buffers() -> None:
     with torch.device("meta"):
-        model = RMSIN(**RANDOM)
+        model = RMSIN(**model_args("rmsin", *RANDOM_WEIGHTS))
     assert sum(parameter.numel() for parameter in model.parameters()) == 240_037_163
     trained = {key: shape for key, shape in official_shapes("rmsin")["float"].items() if ".running_" not in key}
     assert sum(torch.Size(shape).numel() for shape in trained.values()) == 240_037_163

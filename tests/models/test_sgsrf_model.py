@@ -14,8 +14,10 @@ from rrsis_bench.models.sgsrf import SGSRF
 from torch import Tensor
 
 from rrsis_bench.errors import UserError
+from tests.fakes.backbones import CLIP, SAM2, TOKENS
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
 
-from .conftest import CLIP, SAM2, TOKENS, make_inputs
+from .conftest import make_inputs
 
 # The first row of Table 7 with its parts off, and other rows.
 TEXT = {"prompts": "text", "dense": "none", "bcmi": False, "context_tokens": 0, "gmfe": False, "consistency": 0.0}
@@ -25,14 +27,15 @@ LORA = {"adapt": "lora", "lora_rank": 2}
 def label(value: Any) -> str:
     """A switch as a test's name, without the fields of the backbones."""
     if isinstance(value, dict):
-        return ",".join(name if name in ("clip", "sam2") else f"{name}={value[name]}" for name in value)
+        return ",".join(name if name in ("vision", "text") else f"{name}={value[name]}" for name in value)
     return str(value)
 
 
 def build(**overrides: Any) -> SGSRF:
     """The tiny model, the same weights every time."""
     torch.manual_seed(0)
-    return SGSRF(**{"clip": CLIP, "sam2": SAM2, "heads": 4, "prompt_width": 32, "hidden": 48, **overrides})
+    given = {"vision": SAM2, "text": CLIP, "heads": 4, "prompt_width": 32, "hidden": 48}
+    return SGSRF(**model_args("sgsrf", **{**given, **overrides}))
 
 
 def trained(model: SGSRF) -> SGSRF:
@@ -59,7 +62,7 @@ def decoded(model: SGSRF, words: Tensor | None = None, samples: int = 2, **text:
 
 
 def test_views_and_tokens_are_the_encoders_own() -> None:
-    model = build(sam2={**SAM2, "image": 128})
+    model = build(vision={**SAM2, "image": 128})
     assert list(model.views.items()) == [("sam", 128), ("clip", 64)]
     assert (model.max_tokens, model.phrase_masks) == (TOKENS, ("word_mask",))
     text = build(**TEXT)
@@ -127,8 +130,8 @@ def test_training_and_evaluation_give_the_same_logits() -> None:
         ({"heads": 1}, True),
         ({"prompt_width": 16}, False),
         ({"hidden": 24}, False),
-        ({"clip": {**CLIP, **LORA}}, False),
-        ({"sam2": {**SAM2, **LORA}}, False),
+        ({"text": {**CLIP, **LORA}}, False),
+        ({"vision": {**SAM2, **LORA}}, False),
     ],
     ids=label,
 )
@@ -168,8 +171,8 @@ def test_zero_and_random_context_tokens_differ_at_equal_weights() -> None:
         {"context_tokens": 0, "gmfe": False},
         {"dense": "text_pool"},
         {"context_init": "zero"},
-        {"clip": {**CLIP, **LORA}, "sam2": {**SAM2, **LORA}},
-        {"clip": {**CLIP, "text_width": 16}},
+        {"text": {**CLIP, **LORA}, "vision": {**SAM2, **LORA}},
+        {"text": {**CLIP, "text_width": 16}},
     ],
     ids=label,
 )
@@ -195,7 +198,7 @@ def test_dense_none_is_sams_own_embedding() -> None:
 
 def test_frozen_parts_name_the_backbones_that_are_adapted() -> None:
     assert build().frozen_parts() == {}
-    model = build(clip={**CLIP, **LORA}, sam2={**SAM2, "adapt": "none"})
+    model = build(text={**CLIP, **LORA}, vision={**SAM2, "adapt": "none"})
     assert model.frozen_parts() == {"clip.": "random", "sam2.": "random"}
     for prefix in model.frozen_parts():
         assert any(name.startswith(prefix) and not value.requires_grad for name, value in model.named_parameters())
@@ -227,7 +230,6 @@ def test_wrong_and_contradictory_values_are_refused(wrong, field) -> None:
         build(**wrong)
 
 
-PAPER = {"clip": {"weights": "random"}, "sam2": {"weights": "random"}}
 PARTS = {
     "clip": r"clip\.",
     "sam_image": r"sam2\.sam\.(vision_encoder|no_memory|mask_decoder\.conv_s)",
@@ -241,7 +243,7 @@ PARTS = {
 def test_parameters_at_paper_size() -> None:
     """Within 3% and 15% of the printed counts, and what the header's table says to the digit."""
     with torch.device("meta"):
-        model = SGSRF(**PAPER)
+        model = SGSRF(**model_args("sgsrf", *RANDOM_WEIGHTS))
     total, trainable = parameters_of(model) / 1e6, parameters_of(model, trainable=True) / 1e6
     assert abs(total / 1407.38 - 1) < 0.03
     assert abs(trainable / 58.12 - 1) < 0.15
@@ -259,7 +261,7 @@ def test_parameters_at_paper_size() -> None:
 @pytest.mark.slow
 def test_one_forward_at_paper_size_and_four_expressions_per_image() -> None:
     """512 and 1024 px with random weights on the CPU, within 24 GiB; encoding once pays."""
-    model = SGSRF(**PAPER).eval()
+    model = SGSRF(**model_args("sgsrf", *RANDOM_WEIGHTS)).eval()
     assert (model.views, model.max_tokens) == ({"sam": 1024, "clip": 512}, 64)
     views = {name: torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8) for name, side in model.views.items()}
     mask = (torch.arange(64) < 12).long()[None]

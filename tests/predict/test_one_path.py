@@ -29,8 +29,8 @@ from rrsis_bench.official import load_official
 from rrsis_bench.predict.engine import Engine
 from rrsis_bench.predict.predictor import ModelProvenance, Predictor
 from rrsis_bench.run import bench
-from tests.fakes.config import compose, parsed, tiny_overrides
-from tests.fakes.official_checkpoint import SMALL_ARGS, official_state_dict, small_shapes
+from tests.fakes.config import compose, model_args, parsed, tiny_overrides
+from tests.fakes.official_checkpoint import SMALL, official_state_dict, small_shapes
 from tests.fakes.rrsisd import write_fake_rrsisd
 from tests.models.conftest import build_tiny
 
@@ -145,17 +145,12 @@ def test_released_weights_predict_as_the_imported_model(tmp_path):
     """The authors' file, the arguments by overrides, and BERT's vocabulary from a local file."""
     torch.save({"model": official_state_dict("lavt", seed=0, shapes=small_shapes("lavt"))}, tmp_path / "lavt.pth")
     save_vocabulary(build_wordpiece(["the red ship on the left"], 200), tmp_path / "vocab.txt")
-    swin, bert = SMALL_ARGS["swin"], SMALL_ARGS["bert"]
-    overrides = [
-        "size.image=96", f"text.tokenizer={tmp_path / 'vocab.txt'}",
-        *(f"vision.{name}={value}" for name, value in swin.items()),
-        *(f"text.{name}={value}" for name, value in bert.items()),
-    ]  # fmt: skip
+    overrides = [*SMALL, f"text.tokenizer={tmp_path / 'vocab.txt'}"]
     predictor = Predictor.from_weights(tmp_path / "lavt.pth", "lavt", overrides, device="cpu")
     image_HWC = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     found = predictor(image_HWC, "the red ship")[0]
 
-    model = load_official("lavt", tmp_path / "lavt.pth", **SMALL_ARGS)
+    model = load_official("lavt", tmp_path / "lavt.pth", **model_args("lavt", *SMALL))
     text = predictor.engine.text(["the red ship"])
     views = {"image": torch.from_numpy(image_HWC).permute(2, 0, 1)[None].contiguous()}
     tokens = {key: torch.from_numpy(rows) for key, rows in text.items()}

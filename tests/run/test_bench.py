@@ -83,7 +83,7 @@ def test_the_record_is_complete_and_follows_from_its_integers(finished):
     assert record.run_id == hashing.run_id(config, record.train_hash)
     assert set(record.control) == set(CONTROLS)
     assert all(scores.n == 4 and 0 <= scores.scores["miou"].value <= 100 for scores in record.control.values())
-    assert record.init_weights == {"swin": "random", "bert": "random"}
+    assert record.init_weights == {"vision": "random", "text": "random"}
     assert record.efficiency.params_total > 1000
     assert record.efficiency.input_size == {"image": 32}
     assert record.efficiency.gflops > 0
