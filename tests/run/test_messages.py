@@ -59,10 +59,10 @@ def test_missing_pretrained_weights(fake_root, tmp_path, capsys):
     overrides = [*tiny_overrides(tmp_path, fake_root), "model=lavt", "vision.positions=none"]
     shown = refused(capsys, *overrides, "vision.weights=hub:timm/swin_base_patch4_window12_384.ms_in22k")
     assert "timm/swin_base_patch4_window12_384.ms_in22k" in shown
-    assert "swin.weights=" in shown
+    assert "vision.weights=" in shown
     shown = refused(capsys, *overrides, "text.weights=hub:google-bert/bert-base-uncased")
     assert "google-bert/bert-base-uncased" in shown
-    assert "bert.weights=" in shown
+    assert "text.weights=" in shown
     shown = refused(capsys, *overrides, "vision.weights=/nowhere/swin.safetensors")
     assert "/nowhere/swin.safetensors" in shown
     assert not (tmp_path / "leaderboards").exists(), "never a silent random initialisation"
@@ -90,12 +90,12 @@ def test_misspelt_names_get_suggestions(capsys, override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.precision=16-true", "trainer.precision must be one of"),
-        ("protocol.empty=maybe", "protocol.empty='maybe' is not one of: rela, zero"),
+        ("trainer.precision=16-true", "trainer.precision is '16-true'"),
+        ("protocol.empty=maybe", "protocol.empty is 'maybe'; expected one of: rela, zero"),
         ("train.schedule.name=linear", "train.schedule.name"),
         ("train.freeze=[nothing.*]", "the pattern 'nothing.*' matches no parameter"),
         ("text.vocab_size=40", "Raise text.vocab_size"),
-        ("data.format=coco", "no reader for the dataset format 'coco'"),
+        ("data.format=coco", "dataset format 'coco'"),
         ("data.root='/nowhere/[old]/data'", "/nowhere/[old]/data"),
     ],
 )
