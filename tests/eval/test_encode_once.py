@@ -144,13 +144,13 @@ def test_training_encodes_a_picture_once_per_batch_at_the_same_gradients(fake_ro
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_rows_that_do_not_fit_the_pictures_are_named_in_training(fake_root, tmp_path):
+def test_rows_that_do_not_fit_the_images_are_named_in_training(fake_root, tmp_path):
     class Pooled(ImageFirst):
         def encode_image(self, views):
             return {**super().encode_image(views), "scale": torch.ones(1)}
 
     trainer = make_trainer(fake_root, tmp_path, model=Pooled(), batch_size=8)
-    with pytest.raises(ValueError, match=r"Pooled\.encode_image returned 'scale' of shape \(1,\) for 4 pictures"):
+    with pytest.raises(ValueError, match=r"Pooled\.encode_image returned 'scale' of shape \(1,\) for 4 images"):
         trainer.fit()
 
 
@@ -175,12 +175,12 @@ def test_the_gallery_encodes_once_too(fake_root, fabric):
     assert all(np.array_equal(found[index], plain[index]) for index in range(8))
 
 
-def test_rows_that_do_not_fit_the_pictures_are_named(fake_root, fabric):
+def test_rows_that_do_not_fit_the_images_are_named(fake_root, fabric):
     class Pooled(ImageFirst):
         def encode_image(self, views):
             return {**super().encode_image(views), "scale": torch.ones(1)}
 
-    with pytest.raises(ValueError, match=r"Pooled\.encode_image returned 'scale' of shape \(1,\) for 4 pictures"):
+    with pytest.raises(ValueError, match=r"Pooled\.encode_image returned 'scale' of shape \(1,\) for 4 images"):
         predict_and_count(Pooled(), views_of(fake_root, native_masks=True), NATIVE, fabric, batch_size=8)
 
 
