@@ -248,7 +248,7 @@ def test_a_sample_that_cannot_be_read_is_named(make, tree, workers):
     with pytest.raises(UserError) as caught:
         list(make_loader(dataset, 2, num_workers=workers))
     message = str(caught.value)
-    assert message.startswith("Sample 00009 of split 'train': The picture")
+    assert message.startswith("Sample 00009 of split 'train': The image")
     assert "00009.jpg" in message
     assert "Traceback" not in message
 
