@@ -71,7 +71,7 @@ def _add_synthesize(data: argparse._SubParsersAction[argparse.ArgumentParser]) -
     synth.add_argument("--size", type=int, default=192, metavar="PX", help="side in pixels (default: %(default)s)")
     synth.add_argument("--expressions-per-image", type=int, default=3, metavar="K", help="default: %(default)s")
     synth.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
-    share = {"type": float, "default": 0.0, "metavar": "F"}
+    share: dict[str, Any] = {"type": float, "default": 0.0, "metavar": "F"}
     synth.add_argument("--multi-target", **share, help="share of expressions that denote several objects")
     synth.add_argument("--no-target", **share, help="share of expressions that denote nothing")
     synth.add_argument("--languages", default="en", help="en, zh or en,zh (default: %(default)s)")
