@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,6 +77,29 @@ def replacing_all(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
             os.replace(temporary, path)
         for folder in drafts:
             fsync(folder)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; it replaces the folder `path` if the block ends without an error.
+
+    The temporary folder is in ``.<name>.*.tmp`` beside `path`. A killed process leaves it there.
+
+    Raises:
+        OSError: a folder or file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, ignore_cleanup_errors=True)
+    with draft as folder:
+        temporary = Path(folder) / path.name
+        temporary.mkdir()
+        yield temporary
+        for entry in (*temporary.iterdir(), temporary):
+            fsync(entry)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        fsync(path.parent)
 
 
 def fsync(path: Path) -> None:

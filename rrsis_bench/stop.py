@@ -19,7 +19,7 @@ class Interrupted(UserError):
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag that the loop looks at between steps; a second signal acts at once."""
+    """Turn SIGINT and SIGTERM into a flag that the loop checks between steps; a second signal acts at once."""
 
     def __init__(self) -> None:
         self._signum: int | None = None
@@ -31,7 +31,7 @@ class StopRequest:
         return self._signum is not None
 
     def raise_if_requested(self) -> None:
-        """Raise Interrupted where a signal has come."""
+        """Raise Interrupted if a signal has come."""
         if self._signum is not None:
             raise Interrupted(self._signum)
 
@@ -49,6 +49,6 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Put the former handlers back."""
+        """Restore the previous handlers."""
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]

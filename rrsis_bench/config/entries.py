@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Generic, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, cast, get_origin, get_type_hints
 
 from rrsis_bench import codec
 from rrsis_bench.config.fields import Affects, Meaning, check_bounds, setting
@@ -103,7 +103,7 @@ class Entries(Generic[Result]):
 
 def _options(target: Callable[..., Any]) -> list[tuple[str, Any, inspect.Parameter]]:
     """(name, annotation, parameter) of every keyword-only parameter."""
-    hints = get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+    hints = get_type_hints(cast(Any, target).__init__ if isinstance(target, type) else target, include_extras=True)
     parameters = inspect.signature(target).parameters.values()
     return [(p.name, hints[p.name], p) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 

@@ -56,7 +56,8 @@ class WeightAverage(Callback):
         decay: Annotated[float, option("Weight of the old average in every step.", at_least=0, below=1)] = 0.999,
     ):
         super().__init__(model)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        average = get_ema_multi_avg_fn(decay)
+        self.average = AveragedModel(model, multi_avg_fn=average)
 
     def after_step(self) -> None:
         """Update the average."""

@@ -1,15 +1,21 @@
-"""Checkpoints: safetensors files and a manifest with their sha256, made visible in one rename.
+"""Checkpoints: folders of safetensors files with a manifest of their sha256, written atomically.
 
-A checkpoint is a folder ``step-00001234`` with ``model.safetensors``, ``optimizer.safetensors``, ``rng.safetensors``,
-``state.json`` and ``manifest.json``. It is written under a temporary name and renamed when complete, so a kill at any
-moment leaves either the whole folder or none. Nothing in it can execute code.
+A checkpoint is a folder ``step-00001234`` with these files. None of them can execute code.
+
+=========================  =============================================================================
+``model.safetensors``      the weights that were validated
+``training.safetensors``   the weights in training, if a callback validates others, such as their average
+``optimizer.safetensors``  the optimiser's tensors
+``callbacks.safetensors``  tensors of the callbacks, if there are any
+``rng.safetensors``        states of the random generators
+``state.json``             progress, and the rest of the optimiser's and generators' states
+``manifest.json``          sha256 of every other file
+=========================  =============================================================================
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrsis_bench.errors import UserError
-from rrsis_bench.files import fsync
+from rrsis_bench.errors import UserError, reason
+from rrsis_bench.files import replacing_folder, sha256_file
 
 PREFIX = "step-"
 MANIFEST = "manifest.json"
@@ -34,9 +40,9 @@ class Checkpoint:
 
     Attributes:
         step: optimiser steps done.
-        tensors: part (``model``, ``optimizer``, ``rng``) -> name -> tensor.
+        tensors: part (``model``, ``optimizer``, ...) -> name -> tensor.
         state: JSON-ready values.
-        path: where it was read from.
+        path: its folder.
     """
 
     step: int
@@ -45,14 +51,8 @@ class Checkpoint:
     path: Path
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def folder(root: Path, step: int) -> Path:
-    """The folder of the checkpoint at `step`."""
+    """Return the folder of the checkpoint at `step`."""
     return root / f"{PREFIX}{step:08d}"
 
 
@@ -60,37 +60,27 @@ def save(root: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: di
     """Write a checkpoint atomically and return its folder.
 
     Raises:
-        UserError: the disk refused (full, read-only); earlier checkpoints stay as they are.
+        UserError: the disk is full or read-only; earlier checkpoints are intact.
     """
     final = folder(root, step)
-    temporary = root / f".{final.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed writer that had the same process id
     try:
-        temporary.mkdir(parents=True)
-        for part, content in tensors.items():
-            save_file(_separate(content), temporary / f"{part}.safetensors")
-        (temporary / STATE).write_text(json.dumps(state))
-        hashes = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes}, indent=1))
-        for path in temporary.iterdir():
-            fsync(path)
-        if final.exists():  # the same step again, after a resume
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-        fsync(root)
+        with replacing_folder(final) as temporary:
+            for part, content in tensors.items():
+                save_file(_separate(content), temporary / f"{part}.safetensors")
+            (temporary / STATE).write_text(json.dumps(state), encoding="utf-8")
+            hashes = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+            manifest = json.dumps({"step": step, "sha256": hashes}, indent=1)
+            (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
-        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"The checkpoint {final} could not be written: {reason}. Earlier checkpoints are intact; "
-            "free some space or set runs=/other/folder, then run the same command again to continue."
+            f"The checkpoint {final} could not be written: {reason(error)}. Earlier checkpoints are intact. "
+            "Free some space or set runs=/other/folder, then run the same command again to continue."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
     return final
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU and contiguous; of tensors that share memory (tied weights), all but the first become copies."""
+    """Move tensors to the CPU and make them contiguous; copy those that share memory (tied weights)."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -102,33 +92,37 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(path: Path) -> str | None:
-    """Why the checkpoint in `path` cannot be trusted, or None where every file matches its manifest."""
+    """Return how the checkpoint in `path` is damaged, or None if every file matches its manifest."""
     try:
-        hashes = json.loads((path / MANIFEST).read_text())["sha256"]
+        hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return "its manifest is missing or unreadable"
     for name, expected in hashes.items():
         if not (path / name).is_file():
             return f"{name} is missing"
-        if sha256(path / name) != expected:
+        if sha256_file(path / name) != expected:
             return f"{name} does not match its sha256"
     return None
 
 
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint; UserError where there is none or a file is torn."""
+    """Read one checkpoint.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     if not path.is_dir():
-        raise UserError(f"There is no checkpoint folder {path}. They lie in runs/<run id>/checkpoints/{PREFIX}*.")
+        raise UserError(f"There is no checkpoint folder {path}. Name one of runs/<run id>/checkpoints/{PREFIX}*.")
     problem = check(path)
     if problem:
         raise UserError(f"The checkpoint {path} is damaged: {problem}. Delete the folder and run the command again.")
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    state = json.loads((path / STATE).read_text())
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
     return Checkpoint(int(path.name.removeprefix(PREFIX)), tensors, state, path)
 
 
 def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest undamaged checkpoint below `root`, and a line for every newer one that was passed over."""
+    """Return the newest undamaged checkpoint below `root`, and a line for every newer one, which is damaged."""
     notes: list[str] = []
     for path in sorted(root.glob(f"{PREFIX}*"), reverse=True):
         problem = check(path)
@@ -139,7 +133,7 @@ def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def prune(root: Path, keep: set[int], newest: int = 2) -> None:
-    """Delete all checkpoints but the `newest` ones and the steps in `keep`; leftovers of killed writers go too."""
+    """Delete all checkpoints but the `newest` ones and the steps in `keep`, and what killed writers left."""
     paths = sorted(root.glob(f"{PREFIX}*"))
     for path in paths[:-newest] if newest else paths:
         if int(path.name.removeprefix(PREFIX)) not in keep:

@@ -1,4 +1,4 @@
-"""What happens in a run, a line each: ``events.jsonl`` is the log, Weights & Biases an optional mirror of it."""
+"""The event log of a run, ``events.jsonl``, and an optional mirror in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Mirror(Protocol):
 
 
 class EventLog:
-    """Appends events to ``events.jsonl`` and forwards scalars to the mirror, where there is one."""
+    """Appends events to ``events.jsonl`` and forwards scalars to the mirror, if there is one."""
 
     def __init__(self, path: Path, mirror: Mirror | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ class EventLog:
 
 
 class WandbMirror:
-    """Weights & Biases behind a guard: its first failure is named once, then it is left alone."""
+    """Mirror in Weights & Biases; its first failure is reported once and switches it off."""
 
     def __init__(self, project: str, mode: str, run_id: str, config: dict[str, Any], folder: Path, console: Console):
         self._console = console
@@ -66,7 +66,7 @@ class WandbMirror:
                 raise
 
     def _give_up(self, error: BaseException) -> None:
-        self._console.print(f"[yellow]wandb is left out: {error}. events.jsonl has everything.[/yellow]")
+        self._console.print(f"[yellow]wandb is switched off: {error}. events.jsonl has all events.[/yellow]")
         self._run = None
 
     def log(self, values: dict[str, float], step: int) -> None:

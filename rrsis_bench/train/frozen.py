@@ -1,8 +1,8 @@
-"""Frozen pretrained parts of a model: left out of checkpoints, known by their sha256, and refused when they differ.
+"""Frozen pretrained parts of a model: checkpoints omit them, store their sha256, and refuse other weights.
 
-What a part is, the model says (`Segmenter.frozen_parts`). Below its prefix, parameters without gradients are left out
-and nothing else: adapters, trained parameters and all buffers (a BatchNorm's statistics move without gradients) are in
-every checkpoint. A checkpoint whose ``state.json`` names no frozen parts holds the whole model.
+A model declares its parts (`Segmenter.frozen_parts`). Only parameters without gradients below such a prefix are
+omitted. Adapters, trained parameters and all buffers are in every checkpoint, since a BatchNorm's statistics change
+without gradients. A checkpoint whose ``state.json`` names no frozen parts holds the whole model.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.train.checkpoint import MANIFEST, STATE, Checkpoint
 
 Part = dict[str, Any]
-"""``weights``: where they come from; ``sha256``: of what is left out; ``tensors``: how many these are."""
+"""``weights``: where they come from; ``sha256``: of the omitted tensors; ``tensors``: their number."""
 
 _SHOWN = 16  # characters of a sha256 in messages
 
 
 def frozen_keys(model: Segmenter) -> dict[str, list[str]]:
-    """Prefix of a frozen part -> the keys of the state dict that a checkpoint leaves out; parts without any are absent.
+    """Return the state dict keys that a checkpoint omits, by prefix of a frozen part; parts without any are absent.
 
     Raises:
         ValueError: two of the model's prefixes contain one another.
@@ -35,7 +35,7 @@ def frozen_keys(model: Segmenter) -> dict[str, list[str]]:
     prefixes = sorted(model.frozen_parts())
     for shorter, longer in zip(prefixes, prefixes[1:], strict=False):
         if longer.startswith(shorter):
-            raise ValueError(f"{type(model).__name__}.frozen_parts: '{longer}' lies within '{shorter}'.")
+            raise ValueError(f"{type(model).__name__}.frozen_parts: '{longer}' is inside '{shorter}'.")
     # By the parameters themselves: a module may give its state dict other keys than its parameters have.
     frozen = [
         key
@@ -47,7 +47,7 @@ def frozen_keys(model: Segmenter) -> dict[str, list[str]]:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> str:
-    """Hex digest over names, dtypes, shapes and bytes of the tensors named by `keys`; the same on every device."""
+    """Return a sha256 over names, dtypes, shapes and bytes of the tensors named by `keys`; the same on every device."""
     digest = hashlib.sha256()
     for key in sorted(keys):
         value = tensors[key].detach().cpu().contiguous()
@@ -57,7 +57,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> str:
 
 
 def describe(model: Segmenter) -> dict[str, Part]:
-    """What a checkpoint says of the parts that it leaves out: prefix -> `Part`. Seconds per billion parameters."""
+    """Describe the parts that a checkpoint omits: prefix -> `Part`. Takes seconds per billion parameters."""
     specs, tensors = model.frozen_parts(), model.state_dict()
     return {
         prefix: {"weights": specs[prefix], "sha256": tensors_sha256(tensors, keys), "tensors": len(keys)}
@@ -66,7 +66,7 @@ def describe(model: Segmenter) -> dict[str, Part]:
 
 
 def trainable_state(model: Segmenter) -> dict[str, Tensor]:
-    """The state dict without what a checkpoint leaves out."""
+    """Return the state dict without the keys that a checkpoint omits."""
     absent = {key for keys in frozen_keys(model).values() for key in keys}
     return {key: value for key, value in model.state_dict().items() if key not in absent}
 
@@ -98,12 +98,12 @@ def load(model: Segmenter, saved: Checkpoint, part: str = "model") -> None:
 
 
 def weights_sha256(path: Path) -> str:
-    """Hex digest of the weights of the checkpoint in `path`: that of ``model.safetensors``.
+    """Return the sha256 of the weights of the checkpoint in `path`: that of ``model.safetensors``.
 
-    Where frozen parts are left out, it is a digest over that and theirs, because the same adapters on another backbone
-    are other weights.
+    If frozen parts are omitted, it also covers their hashes, because the same adapters on another backbone are other
+    weights.
     """
-    file = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.safetensors"]
+    file: str = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.safetensors"]
     parts = json.loads((path / STATE).read_text(encoding="utf-8")).get("frozen", {})
     if not parts:
         return file
@@ -113,11 +113,11 @@ def weights_sha256(path: Path) -> str:
 
 def _other_weights(path: Path, prefix: str, part: Part, now: str, spec: str | None) -> UserError:
     name = prefix.rstrip(".")
-    cure = "Give the weights that it was trained with"
+    cure = "Use the weights that it was trained with"
     if part["weights"] == "random":
         cure += ", which were random: they come from the seed, on the same version of PyTorch"
     return UserError(
-        f"The checkpoint {path} leaves out the frozen part '{name}', which has other weights here:\n"
+        f"The checkpoint {path} omits the frozen part '{name}', which has other weights here:\n"
         f"  there {part['weights']}, sha256 {part['sha256'][:_SHOWN]}\n"
         f"  here  {spec or 'no such part'}, sha256 {now[:_SHOWN] if ' ' not in now else now}\n"
         f"{cure}. (Checkpoints written with trainer.full_checkpoints=true hold the frozen parts too.)"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-import timm.optim
+import timm.optim as timm_optim
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -71,10 +71,12 @@ def timm_optimizer(
     options: Annotated[dict[str, Any] | None, option("Keyword arguments of that class.")] = None,
 ) -> Optimizer:
     """Any optimiser of timm that needs gradients only."""
-    known = [name for name in timm.optim.list_optimizers() if not timm.optim.get_optimizer_info(name).second_order]
+    timm: Any = timm_optim  # its names are not exported explicitly, so mypy does not see them
+    known: list[str] = [name for name in timm.list_optimizers() if not timm.get_optimizer_info(name).second_order]
     if opt not in known:
         raise unknown("train.optimizer.opt", opt, known)
-    return timm.optim.create_optimizer_v2(groups, opt=opt, lr=lr, **(options or {}))
+    made: Optimizer = timm.create_optimizer_v2(groups, opt=opt, lr=lr, **(options or {}))
+    return made
 
 
 def freeze(model: Segmenter, patterns: Sequence[str]) -> list[str]:

@@ -23,12 +23,13 @@ def seed_everything(seed: int) -> None:
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
-    """The order in which epoch `epoch` visits the `n` training samples."""
-    return np.random.default_rng([seed, epoch]).permutation(n).tolist()
+    """Return the order in which epoch `epoch` visits the `n` training samples."""
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(n).tolist()
+    return order
 
 
 def image_order(images: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """The order of an epoch in which the samples of an image follow each other, images in random order.
+    """Return the order of an epoch in which the samples of an image follow each other, images in random order.
 
     Args:
         images: image id of every training sample.
@@ -46,7 +47,7 @@ def image_order(images: Sequence[str], seed: int, epoch: int) -> list[int]:
 
 
 def get_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All generators' states as (tensors, JSON-ready values)."""
+    """Return all generators' states as (tensors, JSON-ready values)."""
     tensors = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}

@@ -41,7 +41,6 @@ def test_one_module_replaces_files():
     others = {  # what replaces more or less than one file that must survive a crash
         "rrsis_bench/data/loading/cache.py",  # thousands of views with checksums: a lost one is made again
         "rrsis_bench/eval/predictions.py",  # a file that grows line by line during a run
-        "rrsis_bench/train/checkpoint.py",  # a folder, in one rename
     }
     for path in FILES:
         for name, call in calls(path):

@@ -19,6 +19,7 @@ from rrsis_bench.config import hashes as hashing
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.scores import CONTROLS
+from rrsis_bench.files import sha256_file
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
@@ -99,7 +100,7 @@ def test_the_weights_of_the_record_are_those_of_the_best_checkpoint(finished):
     said = manifest(tmp_path)
     best = tmp_path / "runs" / record.run_id / "checkpoints" / said["best"]
     assert said["status"] == "finished"
-    assert said["weights_sha256"] == record.weights_sha256 == checkpoint.sha256(best / "model.safetensors")
+    assert said["weights_sha256"] == record.weights_sha256 == sha256_file(best / "model.safetensors")
     validations = [event for event in events(tmp_path) if event["event"] == "val"]
     top = max(validations, key=lambda event: event["miou"])
     assert said["best"] == checkpoint.folder(best.parent, top["step"]).name

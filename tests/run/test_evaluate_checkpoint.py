@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import sha256_file
 from rrsis_bench.results.board import rows as board
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
@@ -18,7 +19,7 @@ from rrsis_bench.run import bench as harness
 from rrsis_bench.run import evaluate as evaluation
 from rrsis_bench.run import model as building
 from rrsis_bench.run.folder import RunFolder
-from rrsis_bench.train import checkpoint, frozen
+from rrsis_bench.train import frozen
 from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.image_first import ImageFirst
 
@@ -129,7 +130,7 @@ def test_frozen_parts_are_those_of_the_run(tmp_path, fake_root, monkeypatch):
     run = RunFolder.open(run_dir)
     record = run.record
     assert record.weights_sha256 == frozen.weights_sha256(run.best)
-    assert record.weights_sha256 != checkpoint.sha256(run.best / "model.safetensors")
+    assert record.weights_sha256 != sha256_file(run.best / "model.safetensors")
     assert record.efficiency.params_total - record.efficiency.params_trainable == 240 + 9
 
     again = evaluate(tmp_path / "again", f"checkpoint={run_dir}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rrsis_bench.files import sha256_file
 from rrsis_bench.run import __main__ as run
 from rrsis_bench.train import checkpoint
 from tests.fakes.config import tiny_overrides
@@ -94,7 +95,7 @@ def test_stopped_twice_and_finished(fake_root, tmp_path, monkeypatch):
     straight = tmp_path / "straight"
     to_the_end(command(straight, fake_root))
     assert integers(straight) == integers(tmp_path)
-    weights = [checkpoint.sha256(path) for path in tmp_path.rglob(f"step-{2 * EPOCHS:08d}/model.safetensors")]
+    weights = [sha256_file(path) for path in tmp_path.rglob(f"step-{2 * EPOCHS:08d}/model.safetensors")]
     assert len(weights) == 2
     assert len(set(weights)) == 1, "bit for bit the weights of the run that was never stopped"
 

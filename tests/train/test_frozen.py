@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import sha256_file
 from rrsis_bench.train import checkpoint, frozen
 from tests.fakes.image_first import ImageFirst
 from tests.fakes.toy import Toy, make_trainer
@@ -93,7 +94,7 @@ def test_a_changed_frozen_weight_is_refused_by_name_and_nothing_is_loaded(tmp_pa
         frozen.load(other, found)
     for model_, spec in ((model, "there hub:nobody/backbone"), (other, "here  /elsewhere/backbone.pt")):
         assert f"{spec}, sha256 {frozen.describe(model_)['backbone.']['sha256'][:16]}" in str(caught.value)
-    assert f"{found.path} leaves out the frozen part 'backbone'" in str(caught.value)
+    assert f"{found.path} omits the frozen part 'backbone'" in str(caught.value)
     assert "seed" not in str(caught.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
@@ -134,13 +135,13 @@ def test_missing_and_surplus_keys_are_no_frozen_part(tmp_path):
 
 def test_the_weights_of_a_record_are_those_of_the_backbone_too(tmp_path):
     whole = saved(ImageFirst(), tmp_path / "whole", full=True).path
-    assert frozen.weights_sha256(whole) == checkpoint.sha256(whole / "model.safetensors")
+    assert frozen.weights_sha256(whole) == sha256_file(whole / "model.safetensors")
     one, other = ImageFirst(), ImageFirst()
     other.backbone.conv.weight.data += 1
     paths = [
         saved(model, tmp_path / str(index)).path for index, model in enumerate((one, other, ImageFirst("a/file.pt")))
     ]
-    assert len({checkpoint.sha256(path / "model.safetensors") for path in paths}) == 1
+    assert len({sha256_file(path / "model.safetensors") for path in paths}) == 1
     hashes = [frozen.weights_sha256(path) for path in paths]
     assert hashes[0] != hashes[1]
     assert hashes[0] == hashes[2], "where the weights came from does not matter"
@@ -165,7 +166,7 @@ def test_parts_within_parts_are_a_mistake():
         def frozen_parts(self):
             return {"backbone.": "a", "backbone.conv.": "b"}
 
-    with pytest.raises(ValueError, match=r"'backbone\.conv\.' lies within 'backbone\.'"):
+    with pytest.raises(ValueError, match=r"'backbone\.conv\.' is inside 'backbone\.'"):
         frozen.frozen_keys(Nested())
 
 

@@ -12,7 +12,7 @@ from tests.run.test_bench import records, run
 
 
 class TestWeightsAndBiases:
-    """The mirror receives numbers where it works and is left out, once named, where it does not."""
+    """The mirror receives numbers and is switched off with one warning if it fails."""
 
     OVERRIDES = ("logger=wandb", "controls=false", "train.epochs=1", "trainer.log_every=1")
 
@@ -46,7 +46,7 @@ class TestWeightsAndBiases:
     def test_absent(self, fake_root, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)
         shown, _ = run(tmp_path, fake_root, *self.OVERRIDES)
-        assert shown.count("wandb is left out") == 1
+        assert shown.count("wandb is switched off") == 1
         assert len(records(tmp_path)) == 1
 
     @pytest.mark.parametrize("error", [ConnectionError("no route"), RuntimeError("broken"), TimeoutError("slow")])
@@ -56,7 +56,7 @@ class TestWeightsAndBiases:
 
         self.fake(monkeypatch, init=init)
         shown, _ = run(tmp_path, fake_root, *self.OVERRIDES, "vision.embed_dim=8")
-        assert shown.count(f"wandb is left out: {error}") == 1
+        assert shown.count(f"wandb is switched off: {error}") == 1
         assert len(records(tmp_path)) == 1
 
     def test_raising_in_the_middle_and_at_the_end(self, fake_root, tmp_path, monkeypatch):
@@ -72,5 +72,5 @@ class TestWeightsAndBiases:
         )
         shown, _ = run(tmp_path, fake_root, *self.OVERRIDES)
         assert calls == ["log"], "after its first failure it is left alone"
-        assert shown.count("wandb is left out: lost the connection") == 1
+        assert shown.count("wandb is switched off: lost the connection") == 1
         assert len(records(tmp_path)) == 1

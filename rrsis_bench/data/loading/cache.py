@@ -1,22 +1,22 @@
-"""Resized views on disk (``data.cache``), so that images are decoded and resized once and not in every epoch.
+"""Resized views on disk (``data.cache``): images are decoded and resized once, not in every epoch.
 
-An entry is named by the sha256 of the image file and the view's side. Runs that ask for the same side of the same
-image share it, for any model and any folder of the dataset. Another side, a changed image, or another version of
-Pillow or of its JPEG library finds nothing. On disk::
+An entry is named by the sha256 of the image file and the view's side. Runs that need the same side of the same image
+share it, whatever their models and wherever the dataset is stored. Another side, a changed image, or another version of
+Pillow or its JPEG library is a miss. On disk::
 
     <folder>/image_hashes.json                    sha256 of each image, by path, size and modification time
     <folder>/views-1-pillow13.0.0-jpeg3.2.0/
         0f/0f3a...-480.view                       3 * 480 * 480 bytes, then their CRC-32 (4 bytes, little endian)
 
-Raw bytes, because every lossless decoder would take longer than what the cache saves; that is 0.7 MB for a view of 480
-and 2.2 MB for views of 384 and 768.
+The bytes are not compressed, because decoding a lossless format takes longer than the cache saves. A view of 480 takes
+0.7 MB; views of 384 and 768 together take 2.2 MB.
 
-Any number of processes may read and write one folder: an entry is written under another name and put in place in one
-step, so a reader finds a whole one or none. An entry of another length or with another checksum counts as absent and is
-written again. Deleting the folder is safe at any time.
+Any number of processes may use one folder. An entry is written under another name and renamed, so a reader finds a
+whole entry or none. An entry of a wrong length or checksum counts as a miss and is written again. The folder may be
+deleted at any time.
 
-The bound (``data.cache_gb``) is kept by adding nothing more, and not by taking old entries away: every epoch reads all
-images, and an entry that is taken away would be needed next.
+A full cache (``data.cache_gb``) adds no entries and evicts none: every epoch reads all images, so an evicted entry
+would be needed again.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ import torch
 from PIL import features
 
 from rrsis_bench.data.checks.fingerprint import hash_files
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, reason
 
 SUFFIX = ".view"
 _CRC_BYTES = 4
 _STEPS = 16  # the files are counted again after a 16th of what was left has been added
-_STALE_S = 3600.0  # a temporary file of that age is a killed process's
+_STALE_S = 3600.0  # a temporary file of that age was left by a killed process
 
 
 class ViewCache:
     """A folder of resized views; picklable to loader workers.
 
     Args:
-        folder: made if it is not there; may be shared by runs that go on at the same time.
-        limit: bound of all entries together, in bytes. Each process counts the files now and then and its own additions
-            in between, so processes that fill the folder at once may pass the bound by a 16th each, at the very worst.
+        folder: created if it is missing; runs may share it at the same time.
+        limit: bound of all entries together, in bytes. Each process counts the files from time to time and adds its own
+            entries in between, so each process that fills the folder may exceed the bound by at most a 16th.
 
     Raises:
         UserError: the folder cannot be written.
@@ -67,15 +67,15 @@ class ViewCache:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(f"data.cache={folder} cannot be written ({error.strerror or error}).") from None
+            raise UserError(f"data.cache={folder} cannot be written ({reason(error)}).") from None
         self._used = 0
-        self._recount_at = -1  # bytes; below nothing, so that the first addition counts
+        self._recount_at = -1  # bytes; below zero, so that the first addition counts the files
         self._closed = False
-        # Shared with workers, so that only one of them says that the cache is full.
+        # Shared with workers, so that only one of them warns that the cache is full.
         self._told = torch.zeros((), dtype=torch.bool).share_memory_()
 
     def digests(self, paths: Sequence[str | None]) -> np.ndarray:
-        """Sha256 of each image file, uint8 (n, 32); zeros where there is no path.
+        """Return the sha256 of each image file, uint8 (n, 32); zeros for a path of None.
 
         Each file is read once; its hash is then kept in the folder.
 
@@ -109,7 +109,7 @@ class ViewCache:
         return content_N[:length].reshape(3, side, side)
 
     def put(self, digest: bytes, side: int, view_CSS: np.ndarray) -> None:
-        """Keep a view, uint8 (3, side, side), unless the cache is full; an entry that is there is replaced."""
+        """Keep a view, uint8 (3, side, side), unless the cache is full; replace an existing entry."""
         path = self._path(digest, side)
         grows = 0 if path.exists() else view_CSS.nbytes + _CRC_BYTES
         if grows and not self._has_room(grows):
@@ -124,7 +124,7 @@ class ViewCache:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            self._close(f"cannot be written any more ({error.strerror or error})")
+            self._close(f"cannot be written any more ({reason(error)})")
             return
         self._used += grows
 
@@ -136,7 +136,7 @@ class ViewCache:
         return self._views / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
 
     def _has_room(self, more: int) -> bool:
-        """Whether `more` bytes may be added; closes the cache where not."""
+        """Return whether `more` bytes may be added; close the cache if not."""
         if self._closed:
             return False
         if self._used + more > self._recount_at:
@@ -148,7 +148,7 @@ class ViewCache:
         return True
 
     def _count(self) -> int:
-        """Bytes of all entries, other versions' too; removes what killed processes left half-written."""
+        """Count the bytes of all entries, other versions' too; remove partial files of killed processes."""
         used = 0
         for folder, _, names in os.walk(self.folder):
             for name in names:
@@ -163,7 +163,7 @@ class ViewCache:
         return used
 
     def _close(self, why: str) -> None:
-        """Add nothing more in this process, and say so once per run."""
+        """Add nothing more in this process; warn once per run."""
         self._closed = True
         if not self._told:
             self._told.fill_(True)
@@ -175,5 +175,5 @@ class ViewCache:
 
 
 def _checksum(digest: bytes, side: int, content_N: np.ndarray) -> bytes:
-    """CRC-32 over key and content: an entry under another one's name is not taken for it either."""
+    """Return the CRC-32 over key and content, so that an entry under another name is detected too."""
     return zlib.crc32(content_N.data, zlib.crc32(digest + side.to_bytes(4, "little"))).to_bytes(_CRC_BYTES, "little")
