@@ -15,7 +15,7 @@ from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter, resize_logits
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run.data import expressions_of, open_splits
 from rrsis_bench.run.model import build_model, build_vocabulary, load_text
-from tests.fakes.config import parsed, tiny_overrides
+from tests.fakes.config import NARROW, parsed, tiny_overrides
 from tests.fakes.image_first import ImageFirst
 from tests.fakes.toy import Toy, make_trainer, views_of
 
@@ -200,7 +200,9 @@ def test_models_of_the_registry_agree_grouped_and_ungrouped(fake_root, tmp_path,
     names = [name for name in registry.entries() if issubclass(registry.load_class(name), ImageFirstSegmenter)]
     assert names
     for name in names:
-        config = parsed(f"model={name}", *tiny_overrides(tmp_path, fake_root))
+        overrides = [override for override in tiny_overrides(tmp_path, fake_root) if override not in NARROW]
+        overrides += ["size.image=64", *registry.load_class(name).contract.tiny_overrides]
+        config = parsed(f"model={name}", *overrides)
         torch.manual_seed(0)
         model = build_model(config.model)
         train = open_splits(config.data, fake_root, ["train"])["train"]
