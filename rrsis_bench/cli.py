@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
         return run.main(arguments[1:], verb=arguments[0])
     args = build_parser().parse_args(arguments)
     try:
-        return args.call(args)
+        code: int = args.call(args)
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

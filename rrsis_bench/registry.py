@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError, unknown
-from rrsis_bench.resources import ROOT as ROOT
+from rrsis_bench.resources import ROOT
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import Segmenter

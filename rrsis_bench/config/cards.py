@@ -11,12 +11,13 @@ import yaml
 from rrsis_bench import codec, registry
 from rrsis_bench.config.schema import DataConfig, ModelCard
 from rrsis_bench.errors import unknown
+from rrsis_bench.resources import ROOT
 
 WIDE = 100
 """Columns of a terminal from which on the datasets' licences are listed."""
 
 
-def collect(root: Path = registry.ROOT) -> dict[str, list[dict[str, Any]]]:
+def collect(root: Path = ROOT) -> dict[str, list[dict[str, Any]]]:
     """Return the cards of all models (with source and views) and datasets (with their sample counts), by name."""
     models = [
         {"name": entry.name, "source": entry.source, **dataclasses.asdict(model_card(entry))}
@@ -35,7 +36,7 @@ def model_card(entry: registry.ModelEntry) -> ModelCard:
     return codec.decode(ModelCard, registry.card(entry), str(entry.conf), path="card", defaults=True)
 
 
-def data_config(name: str, root: Path = registry.ROOT) -> DataConfig:
+def data_config(name: str, root: Path = ROOT) -> DataConfig:
     """Return the node ``data`` of ``conf/data/<name>.yaml``.
 
     Raises:

@@ -19,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rrsis_bench import registry
-from rrsis_bench.config.overrides import CONF, check_names, field_name
+from rrsis_bench.config.overrides import check_names, field_name
 from rrsis_bench.config.recipes import check_recipes
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError, suggestion
+from rrsis_bench.resources import CONF
 
 
 class ModelSearchPath(SearchPathPlugin):

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError, unknown
-
-CONF = registry.ROOT / "conf"
+from rrsis_bench.resources import CONF
 
 # Overrides that name a run otherwise, or that change nothing of the training: they are no variant of a model.
 _NAMED_ELSEWHERE = (

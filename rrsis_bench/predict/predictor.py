@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rrsis_bench import registry
 from rrsis_bench.config.compose import compose_config
@@ -28,12 +28,14 @@ from rrsis_bench.predict.sources import scaling
 from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.predict.sources.source import Cropped, Source, Window
 from rrsis_bench.predict.warnings import collect_warnings
-from rrsis_bench.resources import ROOT
+from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.model import TOKENIZER, build_fabric, load_text, restore_model
 from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Predictor:
         self.engine, self.origin = engine, origin
 
     @classmethod
-    def from_run(cls, run: str | Path, *, device: str = "auto") -> Predictor:
+    def from_run(cls, run: str | Path, *, device: Device = "auto") -> Predictor:
         """Load the best checkpoint of a finished run.
 
         Args:
@@ -92,7 +94,7 @@ class Predictor:
 
     @classmethod
     def from_weights(
-        cls, path: str | Path, model: str | None = None, overrides: Sequence[str] = (), *, device: str = "auto"
+        cls, path: str | Path, model: str | None = None, overrides: Sequence[str] = (), *, device: Device = "auto"
     ) -> Predictor:
         """Load weights that a paper's authors released, or a checkpoint of this suite.
 
@@ -135,7 +137,7 @@ class Predictor:
         data: DataConfig | None,
         model: Segmenter,
         text: TextPipeline,
-        device: str,
+        device: Device,
         run_id: str | None,
         path: Path,
         weights_sha256: str,
@@ -143,7 +145,7 @@ class Predictor:
         fabric = build_fabric(dataclasses.replace(config.trainer, accelerator=device))
         engine = Engine(model.to(fabric.device), text, fabric, align_corners=config.protocol.align_corners)
         name, side = (None, None) if data is None else (data.name, data.image_side)
-        commit = git_state(ROOT)[0]
+        commit = git_state(CHECKOUT)[0]
         origin = ModelProvenance(config.model.name, run_id, str(path), weights_sha256, name, side, commit)
         return cls(engine, origin)
 

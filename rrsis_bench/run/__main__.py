@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from rrsis_bench.config.compose import CONF, check_overrides, own_hydra, parse
+from rrsis_bench.config.compose import check_overrides, own_hydra, parse
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
+from rrsis_bench.resources import CONF
 
 
 def _guarded(task: Callable[[Config, Console, Sequence[str]], None]) -> Callable[[DictConfig], None]:

@@ -15,6 +15,7 @@ from rrsis_bench.config.overrides import variant
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
+from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.run.data import OpenData
 from rrsis_bench.run.provenance import git_state
 from rrsis_bench.train.recipe import check_recipe
@@ -61,7 +62,7 @@ class RunPlan:
         model_class = registry.load_class(config.model.name)
         check_recipe(config.train)
         check_predictions(config)
-        git = git_state(registry.ROOT)
+        git = git_state(CHECKOUT)
         data = OpenData.open(config, console)
         assert data.fingerprint is not None, "all splits were asked for"
         trained = hashes.train_hash(config, data.fingerprint, model_version=model_class.version)

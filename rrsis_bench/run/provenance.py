@@ -44,11 +44,11 @@ class RunProvenance:
     efficiency: Efficiency
 
 
-def git_state(root: Path) -> tuple[str | None, bool | None]:
+def git_state(root: Path | None) -> tuple[str | None, bool | None]:
     """Return (commit, dirty) of the checkout at `root`. Changes under leaderboards/ are ignored.
 
-    An installed wheel may be inside a repository of the user, which says nothing about the suite: `root` must be the
-    repository's top folder, else the result is (None, None).
+    The result is (None, None) if `root` is None (an installed wheel) or is not the top folder of a repository: a
+    repository around it says nothing about the suite.
     """
 
     def git(*args: str) -> str | None:
@@ -58,6 +58,8 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if root is None:
+        return None, None
     top = git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None, None

@@ -22,6 +22,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.predictions import count_predictions
 from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Scores
+from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run.data import OpenData
@@ -150,7 +151,7 @@ def score(
             f"{protocol.resolution}). Masks from outside come at native size. Score them under --protocol native."
         )
     check_name(name, config)
-    plan = RunPlan(config, OpenData.open(config, console, names=[split]), "", "", "", (), git_state(registry.ROOT))
+    plan = RunPlan(config, OpenData.open(config, console, names=[split]), "", "", "", (), git_state(CHECKOUT))
     dataset = plan.data.splits[split]
     with Progress(console=console) as progress:
         bar = progress.add_task(f"score {split}", total=len(dataset))

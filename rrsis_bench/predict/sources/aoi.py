@@ -71,4 +71,5 @@ class AreaOfInterest(Cropped):
         placed = self._in_source(window)
         origin = Affine.translation(placed.x, placed.y)
         inside_HW = geometry_mask([self._area], (window.height, window.width), origin, invert=True)
-        return np.logical_and(inside_HW, super().valid(window))
+        valid_HW: np.ndarray = np.logical_and(inside_HW, super().valid(window))
+        return valid_HW

@@ -143,7 +143,8 @@ class RasterSource(Source):
         with self._named_errors("read to its end"):
             pixels_CHW: np.ndarray = self._file.read(distinct, **where)
         if self._colours is not None:
-            return np.take(self._colours, pixels_CHW[0], axis=0)
+            shown_HWC: np.ndarray = np.take(self._colours, pixels_CHW[0], axis=0)
+            return shown_HWC
         return np.moveaxis(pixels_CHW[[distinct.index(band) for band in self._bands]], 0, 2)
 
     def _mask(self, **where: Any) -> np.ndarray:
