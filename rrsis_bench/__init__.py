@@ -16,7 +16,7 @@ __all__ = ["Predictor", "__version__", "load_official"]
 def __getattr__(name: str) -> Any:
     """Import on first use, so that the command line starts without torch."""
     if name == "load_official":
-        from rrsis_bench.official import load_official
+        from rrsis_bench.run.model import load_official
 
         return load_official
     if name == "Predictor":

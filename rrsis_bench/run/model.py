@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from rrsis_bench import registry
+from rrsis_bench import official, registry
+from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config, ModelConfig, TrainerConfig
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import WORDPIECE, build_wordpiece, load_tokenizer, save_vocabulary
@@ -20,6 +21,22 @@ from rrsis_bench.train import checkpoint, frozen
 
 TOKENIZER = "text.tokenizer"
 VOCAB_SIZE = "text.vocab_size"
+
+
+def load_official(model: str, path: str | Path, *overrides: str) -> Segmenter:
+    """Load the weights that a paper's authors released into the model at paper size, in evaluation mode.
+
+    Args:
+        model: registry name.
+        path: the released ``.pth`` file.
+        overrides: Hydra overrides of the model's arguments, such as ``data=refsegrs`` for FIANet's shorter recipe.
+
+    Raises:
+        UserError: an unknown model or override, a file that cannot be read, or keys and shapes that do not fit.
+    """
+    registry.find(model)
+    config = compose_config([f"model={model}", "size=paper", *overrides])
+    return official.load_official(model, path, **config.model.args)
 
 
 def build_vocabulary(config: Config, expressions: Iterable[str], saved: Path) -> None:

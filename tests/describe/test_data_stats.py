@@ -110,7 +110,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path, capsys):
 def test_the_limit_is_the_models_and_a_missing_tokenizer_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     config = stats_setup.configure("rrsisd", "fianet", None)
-    assert config["model"]["args"]["max_tokens"] == 22
+    assert config.model.args["max_tokens"] == 22
     root = write_fake_rrsisd(tmp_path / "data").root
     assert cli.main(["data", "stats", "rrsisd", "--data-root", str(root)]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -256,8 +256,8 @@ BAD_LINES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no id": (lambda entry: {"rle": entry["rle"]}, r"missing .*'00007'(.|\n)*line 1: .*found 'rle'"),
     "a number as id": (lambda entry: {**entry, "sample_id": 7}, r"missing .*'00007'(.|\n)*line 1: sample_id is 7"),
     "no object": (lambda entry: [entry], r"missing .*'00007'(.|\n)*line 1: .*found list"),
-    "no JSON": (lambda entry: json.dumps(entry)[:-1], r"missing .*'00007'(.|\n)*line 1: no JSON"),
-    "deep nesting": (lambda _: "[" * 200_000, r"missing .*'00007'(.|\n)*line 1: no JSON"),
+    "no JSON": (lambda entry: json.dumps(entry)[:-1], r"missing .*'00007'(.|\n)*line 1: not JSON"),
+    "deep nesting": (lambda _: "[" * 200_000, r"missing .*'00007'(.|\n)*line 1: not JSON"),
     "an empty line": (lambda _: "", r"missing .*'00007'(.|\n)*line 1: an empty line"),
 }
 
@@ -317,7 +317,7 @@ def test_all_problems_are_listed_together(case, tmp_path):
     assert "extra (1 predictions for no sample of the split): '99999' (line 2)\n" in shown
     assert "doubled (1 further predictions of a sample): '00007' (line 1 and line 4)\n" in shown
     assert "'图 1' (line 3): its mask is 24 x 16, expected 16 x 24" in shown
-    assert "line 5: no JSON" in shown
+    assert "line 5: not JSON" in shown
     assert third["sample_id"] == "图 1"
 
 
@@ -334,7 +334,7 @@ def test_a_folder_names_missing_extra_doubled_and_foreign_files(case, tmp_path):
     assert "'00007' ('%30%30007.png' and '00007.png')" in shown
     assert "'notes.txt': not a PNG file" in shown
     assert "'deeper': not a PNG file" in shown
-    assert "'%ff.png': the name is no percent-encoded sample id" in shown
+    assert "'%ff.png': the name is not a percent-encoded sample id" in shown
 
 
 def test_empty_and_absent_predictions_are_refused(case, tmp_path):

@@ -22,7 +22,7 @@ BOTH = {"close": 128, "remote": 64}
 NORMALISED_AWAY = r".*attention\.out\.bias$"
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
-    "three": {"n_view": 3, "close": 144},
+    "three": {"n_view": 3, "close_size": 144},
     "only_close": {"interaction": "only_close"},
     "only_remote": {"interaction": "only_remote"},
     "remote_to_close": {"interaction": "remote_to_close"},
@@ -228,8 +228,8 @@ def test_positions_of_the_close_view_span_the_scene() -> None:
         ({"fusion": "cvwim"}, "fusion"),
         ({"decoder": "cda"}, "decoder"),
         ({"n_view": 0}, "n_view"),
-        ({"close": 130}, "close"),
-        ({"close": 128, "n_view": 3}, "close"),
+        ({"close_size": 130}, "close_size"),
+        ({"close_size": 128, "n_view": 3}, "close_size"),
         ({"decoder_stages": 0}, "decoder_stages"),
         ({"decoder_stages": 5}, "decoder_stages"),
         ({"slice_size": 0}, "slice_size"),

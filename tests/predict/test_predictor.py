@@ -47,7 +47,7 @@ def test_options_of_tiles_are_refused_for_a_frame():
 def test_released_weights_are_not_said_to_come_from_the_default_dataset(tmp_path, monkeypatch):
     (tmp_path / "a.pth").write_bytes(b"")
     monkeypatch.setattr("rrsis_bench.official.load_official", lambda *_, **__: Echo(96))
-    monkeypatch.setattr(module, "_text", lambda *_: make_predictor(Echo(96)).engine.text)
+    monkeypatch.setattr(module, "load_text", lambda *_: make_predictor(Echo(96)).engine.text)
     found = Predictor.from_weights(tmp_path / "a.pth", "lavt", ["text.tokenizer=hub:x/y"], device="cpu")
     assert (found.origin.data, found.origin.side, found.options({"view": "tile"}).tile) == (None, None, 96)
     overrides = ["text.tokenizer=hub:x/y", "data=refsegrs"]

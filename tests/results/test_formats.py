@@ -81,7 +81,7 @@ def test_the_leaderboard_verb_filters_and_names_what_there_is(tmp_path, capsys, 
     assert cli.main(["leaderboard", "synthetic", "--protocol", "lavt", *root]) == 2
     assert "rows on: test under native, val under native" in capsys.readouterr().err
     assert cli.main(["leaderboard", "synthetic", "--by", "size", "--format", "md", *root]) == 2
-    assert "--by is for the terminal" in capsys.readouterr().err
+    assert "--by size is for the terminal" in capsys.readouterr().err
 
 
 def test_printed_numbers_stand_beside_measured_ones_without_a_rank(tmp_path, capsys, monkeypatch):

@@ -119,7 +119,7 @@ def test_the_best_epoch_is_tested_not_the_last(fake_root, tmp_path, monkeypatch)
         tested.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return score(model, *args, **kwargs)
 
-    monkeypatch.setattr(harness, "score_table", rigged)
+    monkeypatch.setattr(harness, "compute_overall", rigged)
     monkeypatch.setattr(recording, "score_split", spy)
     run(tmp_path, fake_root, "controls=false")
     (run_dir,) = (tmp_path / "runs").glob("fianet-*")
