@@ -5,6 +5,7 @@ DATA  ?= synthetic
 SIZE  ?=
 SEED  ?= 0
 ARGS  ?=
+PYTEST_ARGS ?=
 BIN   := .venv/bin
 RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(ARGS)
 STAMP := .venv/.installed
@@ -24,13 +25,13 @@ bench: $(STAMP)  ## train, evaluate, write the leaderboards: make bench MODEL=la
 	@$(BIN)/rrsis-bench bench $(RUN)
 
 test: $(STAMP)  ## the fast tests (CPU only, under 5 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## every test, the slow ones too (paper-size models: 10 GB of memory)
 	@$(BIN)/python -m pytest
 
 coverage: $(STAMP)  ## the fast tests with coverage; fails below the floor in pyproject.toml
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term:skip-covered"
 
 test-lowest:  ## the fast tests with the lowest supported versions, in .venv-lowest
 	@test -x .venv-lowest/bin/python || python3.11 -m venv .venv-lowest
