@@ -137,6 +137,7 @@ def _stats(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rrsis_bench.data.formats import SPLITS, read_index
+    from rrsis_bench.data.formats.dataset import IndexedDataset
     from rrsis_bench.describe import stats, stats_setup
 
     console = Console()
@@ -146,7 +147,7 @@ def _stats(args: argparse.Namespace) -> int:
     config = setup.data
     root = args.data_root or _default_root(config)
     index = read_index(config.format, root, config.options)
-    datasets = {split: index.open(split) for split in SPLITS}
+    datasets = {split: IndexedDataset(index, split) for split in SPLITS}
     limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
     found = stats.collect(args.name, root, datasets, limit, console)
     stats.show(found, console)

@@ -16,6 +16,7 @@ from rrsis_bench.config.schema import SPLITS, Config, DataConfig, LimitConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import require_verified
 from rrsis_bench.data.formats import read_index
+from rrsis_bench.data.formats.dataset import IndexedDataset
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample
@@ -78,7 +79,7 @@ class OpenData:
         data, whole = config.data, set(names) == set(SPLITS)
         root = data_root(data, console) if root is None else root
         index = read_index(data.format, root, data.options)
-        full = {split: index.open(split) for split in names}
+        full = {split: IndexedDataset(index, split) for split in names}
         for note in (note for split in names for note in index.notes.get(split, ())):
             console.print(escape(note), soft_wrap=True, highlight=False)
         cache = Path(config.runs) / ".fingerprints"
@@ -114,7 +115,7 @@ class OpenData:
 def open_splits(data: DataConfig, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
     """Open whole splits; UserError if one cannot be read."""
     index = read_index(data.format, root, data.options)
-    return {split: index.open(split) for split in names}
+    return {split: IndexedDataset(index, split) for split in names}
 
 
 def open_limited(config: Config, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:

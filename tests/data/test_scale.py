@@ -16,6 +16,7 @@ import pytest
 from pycocotools import mask as coco
 
 from rrsis_bench.data.formats import SPLITS, known_formats, read_index
+from rrsis_bench.data.formats.dataset import IndexedDataset
 from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES as NWPU_CATEGORIES
 from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.pixels import rle as masks
@@ -106,7 +107,7 @@ def test_each_of_two_thousand_samples_is_as_it_stands_in_the_files(tmp_path, fmt
     index = read_index(fmt, tmp_path)
     files = set(map(os.fspath, index.files_read()))
     for split in SPLITS:
-        dataset = pickle.loads(pickle.dumps(index.open(split)))  # noqa: S301 - our own bytes
+        dataset = pickle.loads(pickle.dumps(IndexedDataset(index, split)))  # noqa: S301 - our own bytes
         expected = list(PLAIN[fmt](tmp_path, split))
         assert len(dataset) == len(expected) == (2000 if split == "train" else 8)
         assert files >= {fields["image_path"] for fields in expected}
@@ -122,14 +123,15 @@ _OPEN = """
 import sys, time
 from pathlib import Path
 import rrsis_bench.run.plan
-from rrsis_bench.data.formats import SPLITS, dataset, format_module, read_index
+from rrsis_bench.data.formats import SPLITS, format_module, read_index
+from rrsis_bench.data.formats.dataset import IndexedDataset
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
 fmt, root = sys.argv[1], Path(sys.argv[2])
 format_module(fmt)
 memory, start = resident(), time.process_time()
 index = read_index(fmt, root)
-opened = {split: index.open(split) for split in SPLITS}
+opened = {split: IndexedDataset(index, split) for split in SPLITS}
 print(len(opened["train"]), time.process_time() - start, resident() - memory)
 """
 

@@ -74,9 +74,11 @@ def read_index(fmt: str, root: Path | str, options: Mapping[str, Any] | None = N
 
 
 def open_split(fmt: str, root: Path | str, split: str, options: Mapping[str, Any] | None = None) -> IndexedDataset:
-    """Open one split. For several splits call `read_index` once and `DatasetIndex.open` for each.
+    """Open one split. For several splits call `read_index` once and make an `IndexedDataset` of each.
 
     Raises:
-        UserError: as `read_index` and `DatasetIndex.open`.
+        UserError: as `read_index` and `IndexedDataset`.
     """
-    return read_index(fmt, root, options).open(split)
+    from rrsis_bench.data.formats.dataset import IndexedDataset  # imports torch, which the checks do not need
+
+    return IndexedDataset(read_index(fmt, root, options), split)

@@ -8,9 +8,9 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
-from rrsis_bench.data.formats.index import DatasetIndex, Row
+from rrsis_bench.data.formats.index import SPLITS, DatasetIndex, Row
 from rrsis_bench.data.pixels.images import read_rgb
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import ReferringDataset, Sample
 
@@ -18,14 +18,20 @@ _SAMPLED = 16 * 1024  # bytes at three places tell nearly all files of one size 
 
 
 class IndexedDataset(ReferringDataset):
-    """One split of any format; `DatasetIndex.open` makes it.
+    """One split of any format.
 
     Attributes:
         root: the dataset's folder.
         rows: the samples as the index files give them.
+
+    Raises:
+        UserError: unknown split, or the index files have errors that affect it; the message names them.
     """
 
     def __init__(self, index: DatasetIndex, split: str):
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        index.require_readable((split,))
         self.name, self.root, self.split = index.fmt, index.root, split
         self.category_names = index.category_names
         self.notes = index.notes.get(split, ())

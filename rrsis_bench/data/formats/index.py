@@ -6,14 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rrsis_bench.config import schema
 from rrsis_bench.data.formats.masks import StoredMask
-from rrsis_bench.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from rrsis_bench.data.formats.dataset import IndexedDataset
+from rrsis_bench.errors import UserError
 
 SPLITS: tuple[str, ...] = schema.SPLITS
 ERROR, WARNING = "error", "warning"
@@ -97,19 +93,6 @@ class DatasetIndex:
     def add(self, severity: str, kind: str, where: str, message: str, split: str | None = None) -> None:
         """Add a finding."""
         self.findings.append(Finding(severity, kind, where, message, split))
-
-    def open(self, split: str) -> IndexedDataset:
-        """Return the dataset of one split.
-
-        Raises:
-            UserError: unknown split, or the index files have errors that affect it; the message names them.
-        """
-        from rrsis_bench.data.formats.dataset import IndexedDataset  # imports torch, which the checks do not need
-
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        self.require_readable((split,))
-        return IndexedDataset(self, split)
 
     def require_readable(self, splits: Iterable[str]) -> None:
         """Raise UserError if the index files have errors that affect one of the splits."""

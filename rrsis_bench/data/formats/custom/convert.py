@@ -55,7 +55,7 @@ def convert(index: DatasetIndex, out: Path, console: Console | None = None) -> C
         UserError: the dataset has errors, `out` is not empty, the disk refuses, or two samples share an image_id and
             show different images.
     """
-    splits = {split: index.open(split) for split in SPLITS}
+    splits = {split: IndexedDataset(index, split) for split in SPLITS}
     if console is not None:
         for note in (note for dataset in splits.values() for note in dataset.notes):
             console.print(escape(note), soft_wrap=True, highlight=False)
