@@ -43,12 +43,15 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     compare = verbs.add_parser(
         "compare",
-        help="compare two rows of a leaderboard, or two leaderboard files",
-        description="Compare two rows of a leaderboard with a paired test of their differences, or two leaderboard "
-        "files.",
-        epilog="examples: rrsis-bench compare lavt fianet --data rrsisd; rrsis-bench compare old.csv new.csv",
+        help="compare two rows of a leaderboard, two leaderboard files, or two runs pixel by pixel",
+        description="Compare two rows of a leaderboard with a paired test of their differences, two leaderboard files, "
+        "or the integers per sample of two runs.",
+        epilog="examples: rrsis-bench compare lavt fianet --data rrsisd; rrsis-bench compare old.csv new.csv; "
+        "rrsis-bench compare ../before/runs/RUN runs/RUN (exit code 1 if an integer of a sample differs)",
     )
-    compare.add_argument("a", help="model, model with its variant in quotes, run id; or a .csv file")
+    compare.add_argument(
+        "a", help="model, model with its variant in quotes, run id; a .csv file; a run folder or .csv.gz"
+    )
     compare.add_argument("b", help="the other one, given like the first")
     compare.add_argument("--data", help="dataset of the leaderboard")
     compare.add_argument("--split", choices=["train", "val", "test"], help="only rows of this split")
@@ -126,9 +129,17 @@ def _compare(args: argparse.Namespace) -> int:
 
     from rrsis_bench.results.compare import rows as compare
     from rrsis_bench.results.compare.files import compare_files
+    from rrsis_bench.results.compare.integers import compare_integers, is_counts
     from rrsis_bench.results.render.expressions import expressions
     from rrsis_bench.results.render.terminal import compare as show_compare
 
+    as_counts = [is_counts(name) for name in (args.a, args.b)]
+    if any(as_counts):
+        if not all(as_counts):
+            raise UserError("A run folder or a .csv.gz file can only be compared with another one. Give two of them.")
+        same = compare_integers(Path(args.a), Path(args.b))
+        show_compare.integers(Console(), same)
+        return 1 if same.changed else 0
     as_files = [name.endswith(".csv") for name in (args.a, args.b)]
     if any(as_files):
         if not all(as_files):

@@ -13,6 +13,7 @@ from rrsis_bench.eval.paired import Wins
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.board.significance import ALPHA
 from rrsis_bench.results.compare.files import FileComparison
+from rrsis_bench.results.compare.integers import IntegerComparison
 from rrsis_bench.results.compare.rows import Comparison, Difference, GroupDifference
 from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
 from rrsis_bench.results.render.text import markdown_table, number, write_csv
@@ -106,6 +107,29 @@ def files(console: Console, result: FileComparison) -> None:
             *(_signed(gap, None, name) for name, gap in zip(result.metrics, line.gaps, strict=True)),
         )
     print_table(console, f"{result.old} -> {result.new}", table, result.summary)
+
+
+def integers(console: Console, result: IntegerComparison, most: int = 10) -> None:
+    """Print how many samples have other integers, and the first `most` of them."""
+    title = f"{result.old} -> {result.new}"
+    if not result.changed:
+        order = "the files are equal" if result.same_bytes else "their order differs"
+        console.print(Text(f"{title}\nAll {result.n} samples have equal integers: {order}."))
+        return
+    table = plain_table()
+    table.add_column("sample", overflow="fold")
+    for name in ("intersection", "union", "predicted", "target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for sample in result.changed[:most]:
+        sides = [
+            (side.intersection, side.union, side.pred_area, side.target_area) if side else ("none",) * 4
+            for side in (sample.old, sample.new)
+        ]
+        table.add_row(
+            Text(sample.sample_id), *(f"{a} -> {b}" if a != b else str(a) for a, b in zip(*sides, strict=True))
+        )
+    shown = "" if len(result.changed) <= most else f" The first {most} are shown."
+    print_table(console, title, table, f"{len(result.changed)} of {result.n} samples differ.{shown}")
 
 
 def files_csv(result: FileComparison) -> str:
