@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from rrsis_bench import registry
+from tests.backbones.test_open_door import MODULE, NODE
 
 MODEL = '''\
 """A convolutional net that multiplies its map with the mean word: what a new model needs, and no more."""
@@ -305,3 +306,14 @@ def test_every_other_door_takes_one_entry_or_one_folder_and_works_in_a_run(check
     with (checkout / "leaderboards" / "pairs.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert [column for column in row if "toy" in column.lower()]
+
+
+@pytest.mark.slow
+def test_a_module_and_a_file_make_a_backbone_that_an_existing_model_trains(checkout):
+    (checkout / "rrsis_bench" / "backbones" / "conv.py").write_text(MODULE)
+    (checkout / "conf" / "vision" / "conv.yaml").write_text(NODE)
+    assert changed(checkout) == ["conf/vision/conv.yaml", "rrsis_bench/backbones/conv.py"]
+    run = [sys.executable, "-m", "rrsis_bench.run", "model=lavt", "data=synthetic", "size=tiny", "vision=conv"]
+    call(checkout, *run, *SMALL.split())
+    (path,) = (checkout / "leaderboards" / "records" / "synthetic" / "lavt").glob("*.json")
+    assert json.loads(path.read_text())["status"] == "finished"
