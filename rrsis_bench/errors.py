@@ -19,6 +19,16 @@ def reason(error: BaseException) -> str:
     return str(text).splitlines()[0]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of the device or of the machine is used up."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's; this module does not import torch
+        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
+    )
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean a, b?"`` with the known names closest to `name`, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

@@ -150,6 +150,9 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "cuda"] = setting("Device type; auto: CUDA if there is any.", NOTHING)
     precision: Literal["32-true", "bf16-mixed"] = setting("Floating point precision of the forward pass.", TRAINING)
     num_workers: int = setting("Processes that load samples; 0: none beside the main one.", NOTHING, at_least=0)
+    loader_timeout: float = setting(
+        "Longest wait for a batch of the loader processes; 0: for ever.", NOTHING, unit="s", at_least=0
+    )
     cache_gb: float = setting("Resized views kept in memory, per process; 0: none.", NOTHING, unit="GB", at_least=0)
     eval_batch_size: int = setting("Samples per forward pass of evaluation.", NOTHING, at_least=1)
     checkpoint_every: int = setting(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
@@ -15,11 +17,13 @@ from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.errors import UserError, is_out_of_memory
 from rrsis_bench.eval import controls as control
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.predictions import PredictionWriter
+from rrsis_bench.eval.progress import ScoringProgress
 from rrsis_bench.eval.scores import CONTROLS, ControlScores
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
 from rrsis_bench.stop import StopRequest
@@ -31,6 +35,24 @@ class Scores:
 
     table: CountsTable
     controls: dict[str, ControlScores] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Where the scored batches of an evaluation are kept until its record is written.
+
+    Attributes:
+        folder: one file per pass.
+        identity: what integers depend on, apart from the pass and its batch size: weights, data, protocol, precision.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+
+    def progress(self, name: str, batch_size: int, *, saving: bool) -> ScoringProgress:
+        """Return the progress of one pass; `saving`: masks are kept too."""
+        identity = {**self.identity, "pass": name, "batch_size": batch_size, "saving": saving}
+        return ScoringProgress(self.folder / f"{name}-{batch_size}.jsonl", identity)
 
 
 def replaced_expressions(dataset: ReferringDataset) -> dict[str, list[str | None]]:
@@ -61,23 +83,45 @@ def score_split(
     console: Console,
     save: Path | None = None,
     view_cache: ViewCache | None = None,
+    loader_timeout: float = 0,
+    keep: Keep | None = None,
 ) -> Scores:
     """Predict and score the real expressions and, if `controls`, every language control that the split allows.
 
-    `save` is a file for the masks of the real expressions, in the form that `rrsis-bench score` reads; `view_cache`
-    holds images that an earlier evaluation has decoded and resized.
+    If memory runs out, the pass starts again with half the batch size, down to 1. The following passes keep it.
+
+    Args:
+        model: with its weights, on the device.
+        dataset: the split.
+        text: the model's text pipeline.
+        protocol: of the scores.
+        fabric: device and precision.
+        batch_size: samples per forward pass.
+        num_workers: loader processes.
+        controls: whether the language controls are scored.
+        stop: looked at between batches.
+        console: shows progress.
+        save: file for the masks of the real expressions, in the form that `rrsis-bench score` reads.
+        view_cache: images that an earlier evaluation has decoded and resized.
+        loader_timeout: seconds to wait for a batch of the loader processes; 0: for ever.
+        keep: where scored batches are kept until the record is written; None: nowhere.
+
+    Raises:
+        UserError: a sample cannot be read, or one sample alone does not fit into memory.
     """
     replaced = replaced_expressions(dataset) if controls else {}
     total = len(dataset) + sum(sum(entry is not None for entry in texts) for texts in replaced.values())
-    with Progress(console=console) as progress:
-        bar = progress.add_task("evaluate", total=total)
+    with Progress(console=console) as shown:
+        bar = shown.add_task("evaluate", total=total)
+        finished = 0
 
         def advance(done: int) -> None:
-            progress.advance(bar, done)
+            shown.advance(bar, done)
             stop.raise_if_requested()
 
-        def run(name: str, texts: Sequence[str | None] | None, writer: PredictionWriter | None = None) -> CountsTable:
-            progress.update(bar, description=f"evaluate {name}")
+        def run(name: str, texts: Sequence[str | None] | None) -> CountsTable:
+            nonlocal batch_size, finished
+            shown.update(bar, description=f"evaluate {name}")
             indices = None if texts is None else [index for index, entry in enumerate(texts) if entry is not None]
             # A sample without a replacement keeps its own expression here and is left out by `indices`.
             expressions = (
@@ -88,20 +132,45 @@ def score_split(
             views = ViewDataset(
                 dataset, model.views, text, native_masks=True, expressions=expressions, view_cache=view_cache
             )
-            return predict_and_count(
-                model,
-                views,
-                protocol,
-                fabric,
-                batch_size=batch_size,
-                num_workers=num_workers,
-                indices=indices,
-                on_batch=advance,
-                on_mask=writer.add if writer else None,
-            )
+            while True:
+                saving = save is not None and texts is None
+                writer = PredictionWriter(save) if save is not None and texts is None else contextlib.nullcontext()
+                progress = keep.progress(name, batch_size, saving=saving) if keep else None
+                try:
+                    with writer as file:
+                        table = predict_and_count(
+                            model,
+                            views,
+                            protocol,
+                            fabric,
+                            batch_size=batch_size,
+                            num_workers=num_workers,
+                            loader_timeout=loader_timeout,
+                            indices=indices,
+                            on_batch=advance,
+                            on_mask=file.add if file else None,
+                            progress=progress,
+                        )
+                    finished += len(table)
+                    return table
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if batch_size == 1:
+                        raise UserError(
+                            f"One sample of split '{dataset.split}' does not fit into the memory of "
+                            f"{fabric.device.type}. Use a smaller size= or another trainer.precision=, or free memory."
+                        ) from error
+                batch_size //= 2  # outside the handler, so that the failed pass's tensors are free
+                if fabric.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                shown.update(bar, completed=finished)
+                console.print(
+                    f"[yellow]Memory ran out. '{name}' is scored again with {batch_size} samples per forward pass "
+                    f"(set trainer.eval_batch_size={batch_size} to start with that).[/yellow]"
+                )
 
-        with PredictionWriter(save) if save else contextlib.nullcontext() as writer:
-            scores = Scores(run(dataset.split, None, writer))
+        scores = Scores(run(dataset.split, None))
         for name, texts in replaced.items():
             overall = compute_overall(run(name, texts), protocol)
             scores.controls[name] = ControlScores(overall.n, overall.scores)

@@ -27,7 +27,7 @@ from rrsis_bench.run.record import ModelMasks, publish, score_and_record
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
-from rrsis_bench.train.loop import NonFiniteLoss, Trainer
+from rrsis_bench.train.loop import NonFiniteLoss, OutOfMemory, Trainer
 from rrsis_bench.train.rng import seed_everything
 
 
@@ -75,6 +75,9 @@ def bench(config: Config, console: Console, overrides: Sequence[str] = ()) -> No
         raise
     except NonFiniteLoss:
         status = "nan"
+        raise
+    except OutOfMemory:
+        status = "oom"
         raise
     finally:
         if status != "finished":

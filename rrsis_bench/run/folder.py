@@ -2,13 +2,15 @@
 
 A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece``),
 ``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``, ``events.jsonl``, ``report.html`` and ``record/``,
-which has the layout of the leaderboards folder. Only this module reads or writes these names.
+which has the layout of the leaderboards folder. While an evaluation is not finished, ``evaluation/`` holds its scored
+batches. Only this module reads or writes these names.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,6 +190,11 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.jsonl"
 
     @property
+    def evaluation(self) -> Path:
+        """The folder of scored batches; it exists while an evaluation is not finished."""
+        return self.path / "evaluation"
+
+    @property
     def events(self) -> Path:
         """The event log."""
         return self.path / "events.jsonl"
@@ -211,10 +218,11 @@ class RunFolder:
         return store.read_counts(self.record_path)
 
     def write_record(self, record: Record, table: CountsTable) -> None:
-        """Store the record here before it is published, so that no result is lost.
+        """Store the record here before it is published, so that no result is lost; drop the scored batches.
 
         The first record stays if the same scoring gives the same integers again.
         """
         path = store.record_path(self.path / "record", record.data, record.model, record.run_id)
         if not (path.is_file() and store.read(path).eval_hash == record.eval_hash and store.read_counts(path) == table):
             store.write(self.path / "record", record, table, force=True)
+        shutil.rmtree(self.evaluation, ignore_errors=True)

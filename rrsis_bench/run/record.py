@@ -20,7 +20,7 @@ from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.eval.metrics import compute_metrics
-from rrsis_bench.eval.scoring import Scores, score_split
+from rrsis_bench.eval.scoring import Keep, Scores, score_split
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.board import rows as board_rows
@@ -37,7 +37,7 @@ from rrsis_bench.stop import StopRequest
 class MaskSource(Protocol):
     """Anything that can be scored: a model, or masks from outside."""
 
-    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
         """Count the pixels of every sample of an opened split, and score the language controls if there are any."""
 
     def provenance(self, plan: RunPlan) -> RunProvenance:
@@ -67,8 +67,19 @@ class ModelMasks:
     weights_sha256: str
     save: Path | None
 
-    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:
-        """Predict the masks of a split and of its language controls, and count their pixels."""
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
+        """Predict the masks of a split and of its language controls, and count their pixels.
+
+        Batches that an interrupted evaluation has scored in `run` are not predicted again.
+        """
+        identity = {
+            "weights": self.weights_sha256,
+            "data": plan.data.fingerprint,
+            "limit": plan.data.limit,
+            "split": split,
+            "eval_hash": plan.eval_hash,
+            "device": self.fabric.device.type,
+        }
         scores = score_split(
             self.model,
             plan.data.splits[split],
@@ -82,6 +93,8 @@ class ModelMasks:
             console=console,
             save=self.save,
             view_cache=view_cache(plan.config.data),
+            loader_timeout=plan.config.trainer.loader_timeout,
+            keep=Keep(run.evaluation, identity),
         )
         if self.save:
             console.print(f"Predictions: {self.save}", soft_wrap=True)
@@ -131,7 +144,7 @@ def score_and_record(
     Returns:
         The record, and the integers of its samples.
     """
-    scores = source.score(plan, split, console)
+    scores = source.score(plan, split, run, console)
     provenance = source.provenance(plan)
     scored = compute_metrics(scores.table, plan.protocol)
     data, config = plan.data, plan.config

@@ -52,7 +52,7 @@ class OutsideMasks:
     sha256: str
     selected_on: Split | None
 
-    def score(self, plan: RunPlan, split: Split, console: Console) -> Scores:  # noqa: ARG002 - part of the protocol
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:  # noqa: ARG002 - protocol
         """Return the scores: the masks are counted before, because the run is named after them."""
         return self.scores
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rrsis_bench.backbones.lora import trainable_parts
 from rrsis_bench.config.schema import TrainConfig, TrainerConfig
-from rrsis_bench.data.loading.loader import ViewDataset, make_loader
-from rrsis_bench.errors import UserError
+from rrsis_bench.data.loading.loader import ViewDataset
+from rrsis_bench.data.loading.reader import BatchReader
+from rrsis_bench.errors import UserError, is_out_of_memory
 from rrsis_bench.files import write_text
 from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, Segmenter, distinct_images
 from rrsis_bench.stop import Interrupted, StopRequest
@@ -33,6 +34,10 @@ from rrsis_bench.train.schedule import build_schedule
 
 class NonFiniteLoss(UserError):
     """The loss or a gradient is NaN or infinite; raised before the optimiser's step."""
+
+
+class OutOfMemory(UserError):
+    """The memory of the device ran out in a training step."""
 
 
 @dataclass
@@ -116,6 +121,7 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: the loss is NaN or infinite; nothing was updated with it.
+            OutOfMemory: a step does not fit into memory.
             Interrupted: a signal asked for a stop; a checkpoint was written first.
         """
         self._show_parts()
@@ -151,37 +157,44 @@ class Trainer:
         order = self._order(epoch)[: self.batches * recipe.batch_size]
         losses: list[float] = []
         parts: list[Batch] = []
-        # Do not give the loader a name: a traceback would keep the loader and its workers alive after a stop.
-        for batch in make_loader(
+        reader = BatchReader(
             self.data,
             recipe.batch_size,
             order[state.batch * recipe.batch_size :],
             num_workers=self.machine.num_workers,
             pin_memory=self.fabric.device.type == "cuda",
-        ):
-            parts.append(batch)
-            state.batch += 1
-            first = (state.batch - 1) // recipe.accumulate * recipe.accumulate
-            group = min(recipe.accumulate, self.batches - first)  # an epoch's last group may be smaller
-            boundary = state.batch - first == group
-            with self.fabric.no_backward_sync(self.model, enabled=not boundary):
-                loss = self._loss(batch, parts)
-                self.fabric.backward(loss / group)
-            losses.append(float(loss.detach()))
-            if not boundary:
-                continue
-            lr = self.optimizer.param_groups[0]["lr"]
-            self._step(parts)
-            parts = []
-            seconds = time.perf_counter() - started
-            rate = state.step * recipe.batch_size * recipe.accumulate / max(seconds, 1e-9)
-            if state.step % self.machine.log_every == 0:
-                mean = sum(losses) / len(losses)
-                self.events.write("train", step=state.step, loss=mean, lr=lr, samples_per_s=rate)
-                show(info=f"epoch {epoch + 1}/{recipe.epochs}  loss {mean:.4f}  {rate:.0f} samples/s")
-                losses = []
-            show(completed=state.step)
-            self._between_steps(started)
+            timeout=self.machine.loader_timeout,
+        )
+        with reader as batches:
+            for batch in batches:
+                parts.append(batch)
+                state.batch += 1
+                first = (state.batch - 1) // recipe.accumulate * recipe.accumulate
+                group = min(recipe.accumulate, self.batches - first)  # an epoch's last group may be smaller
+                boundary = state.batch - first == group
+                lr = self.optimizer.param_groups[0]["lr"]
+                try:
+                    with self.fabric.no_backward_sync(self.model, enabled=not boundary):
+                        loss = self._loss(batch, parts)
+                        self.fabric.backward(loss / group)
+                    losses.append(float(loss.detach()))
+                    if not boundary:
+                        continue
+                    self._step(parts)
+                except Exception as error:
+                    if is_out_of_memory(error):
+                        raise self._out_of_memory() from error
+                    raise
+                parts = []
+                seconds = time.perf_counter() - started
+                rate = state.step * recipe.batch_size * recipe.accumulate / max(seconds, 1e-9)
+                if state.step % self.machine.log_every == 0:
+                    mean = sum(losses) / len(losses)
+                    self.events.write("train", step=state.step, loss=mean, lr=lr, samples_per_s=rate)
+                    show(info=f"epoch {epoch + 1}/{recipe.epochs}  loss {mean:.4f}  {rate:.0f} samples/s")
+                    losses = []
+                show(completed=state.step)
+                self._between_steps(started)
 
     def _order(self, epoch: int) -> list[int]:
         if not self.recipe.group_by_image:
@@ -241,6 +254,17 @@ class Trainer:
             f"The {quantity} became {value} at step {step}, before the update. Samples of this step: "
             f"{', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''} (all, with gradient norms, in {report}). "
             "Check these samples. A lower train.optimizer.lr or train.clip_norm=1 often helps."
+        )
+
+    def _out_of_memory(self) -> OutOfMemory:
+        recipe = self.recipe
+        self.events.write("oom", step=self.state.step, batch_size=recipe.batch_size)
+        return OutOfMemory(
+            f"The memory of {self.fabric.device.type} ran out at step {self.state.step} with train.batch_size="
+            f"{recipe.batch_size}. The same effective batch needs less memory with train.batch_size="
+            f"{max(1, recipe.batch_size // 2)} train.accumulate={2 * recipe.accumulate}. Other ways: "
+            "trainer.precision=bf16-mixed, a smaller size=, and with SAM 2, CLIP and SigLIP 2 "
+            "vision.checkpointing=true or text.checkpointing=true. Earlier checkpoints are kept."
         )
 
     def _between_steps(self, started: float) -> None:

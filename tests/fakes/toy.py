@@ -73,8 +73,8 @@ def recipe(**changes: Any) -> TrainConfig:
 def machine(**changes: Any) -> TrainerConfig:
     """Checkpoints at the ends of epochs and a CPU, unless `changes` say otherwise."""
     values: dict[str, Any] = {
-        "accelerator": "cpu", "precision": "32-true", "num_workers": 0, "cache_gb": 0.0, "eval_batch_size": 4,
-        "checkpoint_every": 0, "log_every": 10, "full_checkpoints": False,
+        "accelerator": "cpu", "precision": "32-true", "num_workers": 0, "loader_timeout": 0.0, "cache_gb": 0.0,
+        "eval_batch_size": 4, "checkpoint_every": 0, "log_every": 10, "full_checkpoints": False,
     }  # fmt: skip
     return TrainerConfig(**{**values, **changes})
 
@@ -101,7 +101,7 @@ def make_trainer(
     **options: Any,
 ) -> Trainer:
     """A trainer on the fake tree; `options` are fields of the recipe or of the machine."""
-    names = ("num_workers", "checkpoint_every", "log_every", "full_checkpoints")
+    names = ("num_workers", "loader_timeout", "checkpoint_every", "log_every", "full_checkpoints")
     machine_options = {name: options.pop(name) for name in names if name in options}
     if model is None:
         torch.manual_seed(seed)

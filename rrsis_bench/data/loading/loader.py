@@ -266,6 +266,7 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
     drop_last: bool = False,
+    timeout: float = 0,
 ) -> DataLoader[Item]:
     """Make a loader that yields `Batch`; the same batches for any number of workers.
 
@@ -276,6 +277,7 @@ def make_loader(
         num_workers: reading processes; 0 reads in this one.
         pin_memory: page-locked tensors, for copies to a GPU.
         drop_last: leave out a last batch that is not full.
+        timeout: seconds after which a batch that does not come is an error; 0: never.
     """
     return DataLoader(
         dataset,
@@ -285,6 +287,7 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         drop_last=drop_last,
+        timeout=timeout,
         persistent_workers=num_workers > 0,
         # Without its own generator an iterator draws its workers' seed from the global one and disturbs the training's.
         generator=torch.Generator(),
