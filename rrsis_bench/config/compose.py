@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rrsis_bench import registry
 from rrsis_bench.config.overrides import check_names, field_name
-from rrsis_bench.config.recipes import check_recipes
+from rrsis_bench.config.recipes import check_plugin, check_recipes
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError, suggestion
 from rrsis_bench.resources import CONF
@@ -31,9 +32,16 @@ class ModelSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append each plugin's conf folder once."""
-        folders = {registry.plugin_conf(point.module) for point in entry_points(group=registry.ENTRY_POINT_GROUP)}
-        for folder in sorted(folders):
+        for folder in sorted(_plugin_folders()):
             search_path.append("rrsis_bench.models", f"file://{folder}")
+
+
+def _plugin_folders() -> dict[Path, set[str]]:
+    """Return conf folder of each plugin's package -> names of the models that it offers."""
+    found: dict[Path, set[str]] = {}
+    for point in entry_points(group=registry.ENTRY_POINT_GROUP):
+        found.setdefault(registry.plugin_conf(point.module), set()).add(point.name)
+    return found
 
 
 @contextmanager
@@ -70,7 +78,10 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
         UserError: an override names no choice or no field of the configuration.
     """
     check_names(overrides)
-    check_recipes(CONF, registry.entries())
+    models = registry.entries()
+    check_recipes(CONF, models)
+    for folder, names in _plugin_folders().items():
+        check_plugin(folder, names)
     try:
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:

@@ -1,4 +1,4 @@
-"""Hydra overrides as the user typed them: check the names, and derive a row's label."""
+"""Hydra overrides as the user typed them: check their names and what they may change."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ from collections.abc import Sequence
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.resources import CONF
-
-# Overrides that name a run otherwise, or that change nothing of the training: they are no variant of a model.
-_NAMED_ELSEWHERE = (
-    "model", "data", "size", "seed", "trainer", "protocol", "logger", "debug", "ablation", "force", "controls",
-    "checkpoint", "predictions", "runs", "leaderboards", "limit", "hydra", "data.", "trainer.", "protocol.", "logger.",
-    "limit.", "hydra.", "model.card.",
-)  # fmt: skip
 
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
 _OF_EVALUATION = (
@@ -57,18 +50,6 @@ def check_names(overrides: Sequence[str]) -> None:
             registry.find(value)
         elif key in ("data", "size", "protocol", "trainer") and value not in choices(key):
             raise unknown("dataset" if key == "data" else key, value, choices(key))
-
-
-def variant(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides that make a run differ from its model's default.
-
-    The prefix ``model.args.`` is dropped: ``["model=csinet", "model.args.gate=false"]`` gives ``("gate=false",)``.
-    """
-    return tuple(
-        override.lstrip("+").removeprefix("model.args.")
-        for override in overrides
-        if not matches(field_name(override), _NAMED_ELSEWHERE)
-    )
 
 
 def check_evaluation(overrides: Sequence[str], run: str | None) -> None:

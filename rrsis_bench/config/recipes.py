@@ -36,5 +36,33 @@ def check_recipes(conf: Path, models: Collection[str]) -> None:
                 )
 
 
+def check_plugin(conf: Path, models: Collection[str]) -> None:
+    """Refuse configuration files of a plugin that are not those of its own models.
+
+    Other files (``local/default.yaml``, a recipe of another model) would change runs of the suite's models unseen.
+
+    Args:
+        conf: the plugin's folder ``conf``.
+        models: names of the models that the plugin offers.
+
+    Raises:
+        UserError: naming the files.
+    """
+    allowed = {Path("model") / f"{name}.yaml" for name in models}
+    files = sorted(path.relative_to(conf) for pattern in ("*.yaml", "*.yml") for path in conf.rglob(pattern))
+    others = [
+        path
+        for path in files
+        if path not in allowed
+        and not (path.parts[:1] == ("recipe",) and len(path.parts) == 3 and path.parts[1] in models)
+    ]
+    if others:
+        names = ", ".join(path.as_posix() for path in others)
+        raise UserError(
+            f"The plugin's configurations in {conf} hold files that are not those of its models: {names}. A plugin may "
+            "add model/<name>.yaml and recipe/<name>/*.yaml of its own models. Remove the others."
+        )
+
+
 def _names(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.yaml")}

@@ -32,6 +32,12 @@ def _guarded(task: Callable[[Config, Console, Sequence[str]], None]) -> Callable
     return call
 
 
+def _bench(config: Config, console: Console, overrides: Sequence[str]) -> None:  # noqa: ARG001 - the label needs none
+    from rrsis_bench.run.bench import bench
+
+    bench(config, console)
+
+
 def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
     """Run ``bench`` or ``evaluate`` with Hydra overrides; return the exit code.
 
@@ -44,11 +50,11 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         check_overrides(arguments)
-        from rrsis_bench.run import bench, evaluate
+        from rrsis_bench.run import evaluate
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    task = bench.bench if verb == "bench" else evaluate.evaluate
+    task = _bench if verb == "bench" else evaluate.evaluate
     sys.argv = [f"rrsis-bench {verb}", *arguments]
     with own_hydra():
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task))()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.fabric import Fabric
 from rich.console import Console
+from rich.markup import escape
 
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.loading.loader import ViewDataset
@@ -20,10 +19,12 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run.data import expressions_of, view_cache
-from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.folder import RunFolder, shortened
 from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text
 from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.provenance import device_name
 from rrsis_bench.run.record import ModelMasks, publish, score_and_record
+from rrsis_bench.run.sources import changed_sources
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
@@ -31,32 +32,32 @@ from rrsis_bench.train.loop import NonFiniteLoss, OutOfMemory, Trainer
 from rrsis_bench.train.rng import seed_everything
 
 
-def bench(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
+def bench(config: Config, console: Console) -> None:
     """Train, evaluate on test with the language controls, write the record and the tables, show them.
 
     Args:
         config: of the run.
         console: shows progress, warnings and tables.
-        overrides: the overrides that the user typed, for the row's label.
 
     Raises:
         UserError: the run cannot start, was interrupted, or its loss is not finite.
     """
-    plan = RunPlan.prepare(config, console, overrides)
+    plan = RunPlan.prepare(config, console)
     run = RunFolder(Path(config.runs) / plan.run_id)
     if run.is_finished(plan) and not config.force:
         _publish_finished(plan, run, console)
         return
     if config.force and run.path.exists():
         shutil.rmtree(run.path)
-    run = RunFolder.create(plan)
+    fabric = build_fabric(config.trainer)
+    attempt = plan.attempt(fabric.device.type, device_name(fabric.device))
+    run = RunFolder.create(plan, attempts=(*run.attempts_to_continue(plan), attempt))
     events = EventLog(run.events, _mirror(plan, run, console))
     status = "failed"
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
     console.print(f"[bold]{plan.run_id}[/bold]  {sizes}  ->  {run.path}")
     try:
         with StopRequest() as stop:
-            fabric = build_fabric(config.trainer)
             model, text = _build(plan, run, console)
             best = _train(plan, run, fabric, model, text, events, stop, console)
             train_s = plan.elapsed()
@@ -88,15 +89,22 @@ def bench(config: Config, console: Console, overrides: Sequence[str] = ()) -> No
 
 
 def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
-    """Enter a finished run into the leaderboards, under the label that the current overrides give it."""
+    """Enter a finished run into the leaderboards."""
     console.print(f"{plan.run_id} is finished already (force=true trains it again).")
+    changed = changed_sources(run.manifest.sources)
+    if changed:
+        console.print(
+            f"[yellow]The code has changed since:[/yellow] {escape(shortened(changed))}. The row shows the run of the "
+            "earlier code. force=true trains the run with the present code.",
+            soft_wrap=True,
+        )
     if plan.config.predictions == "save" and not run.predictions("test").is_file():
         console.print(
             "[yellow]Its predictions were not saved, and no training is needed to get them:[/yellow] "
             f"rrsis-bench evaluate checkpoint={run.path} predictions=save",
             soft_wrap=True,
         )
-    publish(plan.config, dataclasses.replace(run.record, variant=list(plan.variant)), run.counts, console)
+    publish(plan.config, run.record, run.counts, console)
 
 
 def _mirror(plan: RunPlan, run: RunFolder, console: Console) -> WandbMirror | None:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rrsis_bench.config.schema import SPLITS, Config, DataConfig, LimitConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import require_verified
+from rrsis_bench.data.checks.overlap import train_overlap
 from rrsis_bench.data.formats import read_index
 from rrsis_bench.data.formats.dataset import IndexedDataset
 from rrsis_bench.data.loading.cache import ViewCache
@@ -52,6 +53,7 @@ class OpenData:
         limit: splits that are not whole, by choice or because the copy is incomplete: split -> samples.
         fingerprint: content hash over all splits; None if a split that was not asked for cannot be read.
         found: split -> samples of this copy, before ``limit.<split>``.
+        train_overlap: val, test -> samples whose image is also a training image; None if a split cannot be read.
     """
 
     root: Path
@@ -60,6 +62,13 @@ class OpenData:
     limit: dict[str, int]
     fingerprint: str | None
     found: dict[str, int]
+    train_overlap: dict[str, int] | None
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes on the data for the reader of a row."""
+        shared = {split: n for split, n in (self.train_overlap or {}).items() if n}
+        return [f"{n} {split} samples show training images" for split, n in shared.items()]
 
     @classmethod
     def open(
@@ -85,9 +94,10 @@ class OpenData:
         cache = Path(config.runs) / ".fingerprints"
         if whole:
             require_verified(index, cache, console)
-        content = None
+        content, overlap = None, None
         try:
             content = fingerprint(index, cache)
+            overlap = train_overlap(index, cache)
         except UserError as error:
             if whole:
                 raise
@@ -104,7 +114,7 @@ class OpenData:
         splits = _limited(full, config.limit)
         limit = {split: found[split] for split in short}
         limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
-        return cls(root, splits, expected, limit, content, found)
+        return cls(root, splits, expected, limit, content, found, overlap)
 
     def with_limits(self, **limits: int | None) -> OpenData:
         """Return the data with other entries in `limit`; None removes an entry."""

@@ -13,8 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
+from rrsis_bench import registry
 from rrsis_bench.config import hashes
 from rrsis_bench.config.compose import compose_node, plain
+from rrsis_bench.config.label import evaluated_variant
 from rrsis_bench.config.overrides import check_evaluation, field_name
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
@@ -24,11 +26,12 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import load_official
-from rrsis_bench.run.folder import CONFIG, RunFolder
+from rrsis_bench.run.folder import CONFIG, RunFolder, shortened
 from rrsis_bench.run.model import build_fabric, load_text, restore_model
 from rrsis_bench.run.plan import RunPlan
-from rrsis_bench.run.provenance import RunProvenance
+from rrsis_bench.run.provenance import RunProvenance, any_dirty
 from rrsis_bench.run.record import ModelMasks, publish, score_and_record
+from rrsis_bench.run.sources import changed_sources
 from rrsis_bench.stop import StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
@@ -77,7 +80,7 @@ def evaluate(config: Config, console: Console, overrides: Sequence[str] = ()) ->
     path = Path(source.removeprefix(OFFICIAL)).expanduser()
     if source.startswith(OFFICIAL) or not RunFolder.is_run(path):
         check_evaluation(overrides, None)
-        _evaluate_weights(config, path, console, overrides)
+        _evaluate_weights(config, path, console)
     else:
         run = RunFolder.open(path)
         check_evaluation(overrides, run.path.name)
@@ -105,33 +108,48 @@ def _evaluate_run(config: Config, run: RunFolder, console: Console) -> None:
     manifest, weights = run.manifest, run.weights
     saved, sha256 = checkpoint.load(weights), frozen.weights_sha256(weights)
     plan = RunPlan.prepare(config, console)
-    selected = weights.name == manifest.best
-    train_hash = manifest.train_hash
+    doubts = _doubts(run, saved, sha256)
+    selected = not doubts
+    train_hash, name = manifest.train_hash, manifest.run_id
     if not selected or config.trainer.precision != run.config.trainer.precision:
         train_hash = hashes.digest([train_hash, sha256, config.trainer.precision])
+        name = hashes.run_id(config, train_hash)
     eval_hash = hashes.eval_hash(config, train_hash, METRIC_VERSION)
     same = eval_hash == manifest.eval_hash and plan.data.fingerprint == manifest.fingerprint
     suffix = hashes.digest([eval_hash, plan.data.fingerprint])[:8]
     note = f"evaluated from {weights.name} of {manifest.run_id}"
+    note += "".join(f"; {doubt}" for doubt in doubts)
+    changed = changed_sources(manifest.sources)
+    if changed:
+        note += f"; sources changed since the training: {shortened(changed)}"
     if plan.git[0] not in (None, manifest.git_sha):
         note += f" at commit {plan.git[0][:12]}"
     plan = dataclasses.replace(
         plan,
         data=plan.data.with_limits(train=manifest.limit.get("train"), val=manifest.limit.get("val")),
-        run_id=manifest.run_id if same else f"{manifest.run_id}-{suffix}",
+        run_id=manifest.run_id if same else f"{name}-{suffix}",
         train_hash=train_hash,
         eval_hash=eval_hash,
-        variant=manifest.variant,
-        git=(manifest.git_sha, _either(manifest.git_dirty, plan.git[1])),
+        variant=evaluated_variant(manifest.variant, plan.variant),
+        git=(manifest.git_sha, any_dirty([manifest.git_dirty, plan.git[1]])),
     )
     seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
     model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
     changes = {} if selected else {"selection_split": None, "selection_metric": None}
     text = load_text(config, model, run.categories, run.vocabulary)
-    _score(plan, model, text, run if same else RunFolder.create(plan), sha256, changes, note, console)
+    _score(
+        plan,
+        model,
+        text,
+        run if same else RunFolder.create(plan, attempts=manifest.attempts),
+        sha256,
+        changes,
+        note,
+        console,
+    )
 
 
-def _evaluate_weights(config: Config, path: Path, console: Console, overrides: Sequence[str]) -> None:
+def _evaluate_weights(config: Config, path: Path, console: Console) -> None:
     """Score an authors' file, or a checkpoint folder that belongs to no run."""
     if config.tokenizer == WORDPIECE:
         raise UserError(
@@ -139,7 +157,7 @@ def _evaluate_weights(config: Config, path: Path, console: Console, overrides: S
             "one. Set text.tokenizer to hub:google-bert/bert-base-uncased or to a local vocab.txt."
         )
     saved = None if str(config.checkpoint).startswith(OFFICIAL) else checkpoint.load(path)
-    plan = RunPlan.prepare(config, console, overrides)
+    plan = RunPlan.prepare(config, console)
     if saved is None:
         model, sha256 = load_official(config.model.name, path, **config.model.args), sha256_file(path)
         note = f"official checkpoint {path.name}"
@@ -178,6 +196,15 @@ def _score(
     publish(plan.config, record, table, console)
 
 
-def _either(first: bool | None, second: bool | None) -> bool | None:
-    """Return whether one of two trees is dirty; None if that is unknown of one."""
-    return None if None in (first, second) else bool(first or second)
+def _doubts(run: RunFolder, saved: checkpoint.Checkpoint, sha256: str) -> list[str]:
+    """Return why a checkpoint is not known to be the one that the run selected; empty if it is."""
+    manifest, config = run.manifest, run.config
+    doubts = []
+    if run.weights.name != manifest.best or sha256 != manifest.weights_sha256:
+        doubts.append("not the checkpoint that the run selected")
+    if saved.state["identity"] != {"train_hash": manifest.train_hash, "seed": str(config.seed)}:
+        doubts.append("the checkpoint belongs to another training")
+    version = registry.load_class(config.model.name).version
+    if hashes.train_hash(config, manifest.fingerprint or "", model_version=version) != manifest.train_hash:
+        doubts.append("config.yaml or the model's version has changed since the training")
+    return doubts

@@ -25,10 +25,17 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.files import write_text
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Record
+from rrsis_bench.results.record.schema import Attempt, Record
 from rrsis_bench.run.plan import RunPlan
+from rrsis_bench.run.sources import changed_sources
 
 CONFIG, MANIFEST, CHECKPOINTS = "config.yaml", "manifest.json", "checkpoints"
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Return names joined by commas, at most `most` of them."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,14 @@ class Manifest:
         eval_hash: identifies the training and the scoring.
         fingerprint: content hash of the dataset.
         limit: splits that were not whole: split -> samples.
-        variant: overrides that make the run differ from its model's default.
+        variant: fields in which the run differs from its model's default.
         git_sha: commit that was executed.
         git_dirty: whether it had local changes.
         best: folder name of the selected checkpoint; None before the end.
         weights_sha256: of that checkpoint.
         train_s: seconds of training.
+        attempts: every start of the training whose work is in the weights.
+        sources: module -> sha256 of its file, as loaded by the training.
     """
 
     run_id: str
@@ -62,6 +71,8 @@ class Manifest:
     best: str | None = None
     weights_sha256: str | None = None
     train_s: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class RunFolder:
@@ -76,19 +87,19 @@ class RunFolder:
         self.path, self.named = path, named
 
     @classmethod
-    def create(cls, plan: RunPlan, path: Path | None = None) -> RunFolder:
+    def create(cls, plan: RunPlan, *, attempts: Sequence[Attempt] = ()) -> RunFolder:
         """Create the folder of a planned run, or continue in it; writes the configuration and the manifest.
 
         Args:
             plan: the run.
-            path: the folder; None: ``<runs>/<run_id>``.
+            attempts: starts of the training whose work is in the weights, the present one included.
         """
-        run = cls(Path(plan.config.runs) / plan.run_id if path is None else path)
+        run = cls(Path(plan.config.runs) / plan.run_id)
         write_text(run.path / CONFIG, yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True))
         run._write(
             Manifest(
                 plan.run_id, "running", plan.train_hash, plan.eval_hash, plan.data.fingerprint, plan.data.limit,
-                plan.variant, *plan.git,
+                plan.variant, *plan.git, attempts=tuple(attempts), sources=plan.sources,
             )
         )  # fmt: skip
         return run
@@ -139,6 +150,23 @@ class RunFolder:
     def status(self) -> str:
         """How far the run came: ``"missing"``, ``"running"``, or how it ended."""
         return self.manifest.status if (self.path / MANIFEST).is_file() else "missing"
+
+    def attempts_to_continue(self, plan: RunPlan) -> tuple[Attempt, ...]:
+        """Return the earlier attempts whose checkpoints the planned training would continue; none if it starts from the beginning.
+
+        Raises:
+            UserError: a source that an earlier attempt executed has changed since.
+        """
+        if self.status == "missing" or not any((self.path / CHECKPOINTS).glob("step-*")):
+            return ()
+        manifest = self.manifest
+        changed = changed_sources(manifest.sources)
+        if changed and manifest.train_hash == plan.train_hash:
+            raise UserError(
+                f"{self.path} cannot be continued: the code has changed since ({shortened(changed)}). "
+                "Restore these files, or start again with force=true."
+            )
+        return manifest.attempts
 
     def is_finished(self, plan: RunPlan) -> bool:
         """Return whether the planned run was trained and recorded here."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,13 +10,15 @@ from rich.console import Console
 
 from rrsis_bench import registry
 from rrsis_bench.config import hashes
-from rrsis_bench.config.overrides import variant
+from rrsis_bench.config.label import variant
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
 from rrsis_bench.resources import CHECKOUT
+from rrsis_bench.results.record.schema import Attempt
 from rrsis_bench.run.data import OpenData
-from rrsis_bench.run.provenance import git_state
+from rrsis_bench.run.provenance import git_state, versions
+from rrsis_bench.run.sources import loaded_sources, source_files, sources_sha256
 from rrsis_bench.train.recipe import check_recipe
 
 
@@ -31,8 +32,9 @@ class RunPlan:
         run_id: name of the run, its folder and its record.
         train_hash: identifies the training, without the seed.
         eval_hash: identifies the training and the scoring.
-        variant: overrides that make the run differ from its model's default.
+        variant: fields in which the run differs from its model's default.
         git: commit SHA and dirty flag at start-up. Later edits were not executed.
+        sources: loaded module -> sha256 of its file at start-up.
         started: wall-clock time at start-up.
     """
 
@@ -43,17 +45,17 @@ class RunPlan:
     eval_hash: str
     variant: tuple[str, ...]
     git: tuple[str | None, bool | None]
+    sources: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def prepare(cls, config: Config, console: Console, overrides: Sequence[str] = ()) -> RunPlan:
+    def prepare(cls, config: Config, console: Console) -> RunPlan:
         """Check the configuration, open the data and name the run.
 
         Args:
             config: the configuration.
             console: for warnings.
-            overrides: the overrides that the user typed, for the row's label.
 
         Raises:
             UserError: a part of the configuration or of the dataset cannot work. Nothing was trained yet.
@@ -62,18 +64,32 @@ class RunPlan:
         model_class = registry.load_class(config.model.name)
         check_recipe(config.train)
         check_predictions(config)
-        git = git_state(CHECKOUT)
+        sources = loaded_sources(config.model.name)
+        git = git_state(CHECKOUT, source_files(sources))
         data = OpenData.open(config, console)
         assert data.fingerprint is not None, "all splits were asked for"
         trained = hashes.train_hash(config, data.fingerprint, model_version=model_class.version)
         scored = hashes.eval_hash(config, trained, METRIC_VERSION)
-        named = variant(overrides)
-        return cls(config, data, hashes.run_id(config, trained), trained, scored, named, git, started, clock)
+        return cls(
+            config, data, hashes.run_id(config, trained), trained, scored, variant(config), git, sources, started, clock
+        )
 
     @property
     def protocol(self) -> Protocol:
         """The protocol that scores the run."""
         return self.config.protocol
+
+    def attempt(self, device: str, device_name: str | None) -> Attempt:
+        """Return this start of the training, on a device."""
+        return Attempt(
+            started_utc=self.started.isoformat(timespec="seconds"),
+            git_sha=self.git[0],
+            git_dirty=self.git[1],
+            sources_sha256=sources_sha256(self.sources),
+            versions=versions(),
+            device=device,
+            device_name=device_name,
+        )
 
     def elapsed(self) -> float:
         """Return the seconds since start-up."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 import rrsis_bench
 from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.files import sha256_file
-from rrsis_bench.results.record.schema import Split
+from rrsis_bench.results.record.schema import Attempt, Split
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "lightning", "numpy")
 
@@ -44,28 +46,79 @@ class RunProvenance:
     efficiency: Efficiency
 
 
-def git_state(root: Path | None) -> tuple[str | None, bool | None]:
+_KEPT = ("GIT_CEILING_DIRECTORIES", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
+
+
+def git_state(root: Path | None, sources: Iterable[Path] = ()) -> tuple[str | None, bool | None]:
     """Return (commit, dirty) of the checkout at `root`. Changes under leaderboards/ are ignored.
 
-    The result is (None, None) if `root` is None (an installed wheel) or is not the top folder of a repository: a
-    repository around it says nothing about the suite.
+    The files on disk are compared with the commit through a fresh index. Flags of the real index (assume-unchanged,
+    skip-worktree) and settings that hide untracked files do not matter, nor do variables such as ``GIT_DIR``.
+
+    Args:
+        root: top folder of the checkout; None for an installed wheel.
+        sources: loaded files; one below `root` that is not in the commit makes the tree dirty, even if it is ignored.
+
+    Returns:
+        (None, None) if `root` is None or is not the top folder of a repository: a repository around it says nothing
+        about the suite.
     """
-
-    def git(*args: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
-        except OSError:  # no git on this machine
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
     if root is None:
         return None, None
-    top = git("rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root.resolve():
-        return None, None
-    sha = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--", ".", ":(exclude)leaderboards")
-    return sha, None if changes is None else bool(changes)
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith("GIT_")}
+
+        def git(*args: str) -> str | None:
+            try:
+                done = subprocess.run(
+                    ["git", "-c", "core.fsmonitor=false", *args],
+                    cwd=root, env=environment, capture_output=True, text=True, check=False,
+                )  # fmt: skip
+            except OSError:  # no git on this machine
+                return None
+            return done.stdout if done.returncode == 0 else None
+
+        top = git("rev-parse", "--show-toplevel")
+        if top is None or Path(top.removesuffix("\n")).resolve() != root.resolve():
+            return None, None
+        sha = git("rev-parse", "HEAD")
+        if sha is None:
+            return None, None
+        environment["GIT_INDEX_FILE"] = str(Path(folder) / "index")
+        git("read-tree", "HEAD")
+        changes = git("status", "--porcelain", "--untracked-files=all", "--", ".", ":(exclude)leaderboards")
+        tracked = git("ls-files", "-z")
+    if changes is None or tracked is None:
+        return sha.strip(), None
+    known = set(tracked.split("\0"))
+    top_folder = root.resolve()
+    paths = [path.resolve() for path in sources]
+    inside = [path.relative_to(top_folder).as_posix() for path in paths if path.is_relative_to(top_folder)]
+    return sha.strip(), bool(changes.strip()) or any(path not in known for path in inside)
+
+
+def any_dirty(flags: Iterable[bool | None]) -> bool | None:
+    """Return whether any of several trees was dirty; None if none was, but one is unknown."""
+    found = list(flags)
+    return True if True in found else None if None in found else False
+
+
+def attempt_notes(attempts: Iterable[Attempt]) -> list[str]:
+    """Return notes on a training whose attempts did not all run the same code on the same kind of machine."""
+    found = list(attempts)
+    commits = dict.fromkeys((attempt.git_sha or "unknown")[:12] for attempt in found)
+    machines = dict.fromkeys(attempt.device_name or attempt.device for attempt in found)
+    notes = []
+    if len(commits) > 1:
+        notes.append("trained at several commits: " + ", ".join(commits))
+    if len(machines) > 1:
+        notes.append("trained on several machines: " + ", ".join(machines))
+    packages = dict.fromkeys(name for attempt in found for name in attempt.versions)
+    for package in packages:
+        values = dict.fromkeys(attempt.versions.get(package, "none") for attempt in found)
+        if len(values) > 1:
+            notes.append(f"trained with several versions of {package}: " + ", ".join(values))
+    return notes
 
 
 def versions() -> dict[str, str]:

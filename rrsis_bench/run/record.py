@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from rrsis_bench import registry
+from rrsis_bench.config.label import settings
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -30,7 +31,7 @@ from rrsis_bench.results.render.terminal import board as show
 from rrsis_bench.run.data import view_cache
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.plan import RunPlan
-from rrsis_bench.run.provenance import RunProvenance, device_name, initial_weights, versions
+from rrsis_bench.run.provenance import RunProvenance, any_dirty, attempt_notes, device_name, initial_weights, versions
 from rrsis_bench.stop import StopRequest
 
 
@@ -146,14 +147,20 @@ def score_and_record(
     """
     scores = source.score(plan, split, run, console)
     provenance = source.provenance(plan)
+    attempts = list(run.manifest.attempts)
+    dirty = any_dirty([provenance.git_dirty, *(attempt.git_dirty for attempt in attempts)])
     scored = compute_metrics(scores.table, plan.protocol)
     data, config = plan.data, plan.config
     record = Record(
-        **{name: getattr(provenance, name) for name in RunProvenance.__dataclass_fields__},
+        **{name: getattr(provenance, name) for name in RunProvenance.__dataclass_fields__ if name != "git_dirty"},
+        git_dirty=dirty,
+        attempts=attempts,
         run_id=plan.run_id,
         status="finished",
         data=config.data.name,
         dataset_fingerprint=data.fingerprint,
+        train_overlap=data.train_overlap,
+        settings=settings(config),
         split=split,
         n=len(scores.table),
         n_expected=data.expected[split] if data.expected else None,
@@ -171,7 +178,7 @@ def score_and_record(
         per_size=scored.per_size,
         per_language=scored.per_language,
         per_target=scored.per_target,
-        notes=[*source.notes(plan), *config.data.notes],
+        notes=[*source.notes(plan), *data.notes, *attempt_notes(attempts), *config.data.notes],
         dataset_card=dataset_card(plan),
     )
     run.write_record(record, scores.table)

@@ -10,9 +10,12 @@ import pytest
 
 from rrsis_bench import codec, registry
 from rrsis_bench.backbones import backbone_class
+from rrsis_bench.config import compose as composing
+from rrsis_bench.config import label as labelling
 from rrsis_bench.config.cards import model_card
-from rrsis_bench.config.overrides import check_evaluation, variant
-from rrsis_bench.config.recipes import check_recipes
+from rrsis_bench.config.label import variant
+from rrsis_bench.config.overrides import check_evaluation
+from rrsis_bench.config.recipes import check_plugin, check_recipes
 from rrsis_bench.errors import UserError
 from rrsis_bench.train.recipe import check_recipe
 from tests.fakes.config import CONF, compose, parsed
@@ -162,8 +165,39 @@ def test_no_configuration_file_is_left_out_of_these_tests():
     assert groups <= {*GROUPS, "recipe", "local"}
 
 
-def test_a_variant_is_what_the_user_typed_beyond_the_names_of_the_run():
-    typed = ["model=csinet", "data=synthetic", "seed=3", "model.args.gate=false", "+experiment=authors",
-             "train.epochs=2", "runs=x", "trainer.num_workers=2", "limit.train=8", "vision=swin_s",
-             "text=bert_zh"]  # fmt: skip
-    assert variant(typed) == ("gate=false", "experiment=authors", "train.epochs=2", "vision=swin_s", "text=bert_zh")
+def test_a_label_names_every_difference_that_affects_a_result_and_nothing_else():
+    typed = ["model=csinet", "size=paper", "data=rrsisd", "data.root=x", "seed=3", "model.args.gate=false", "runs=x",
+             "trainer.num_workers=2", "limit.train=8", "vision=swin_s", "text=bert_zh",
+             "train.epochs=2", "+data.options.box=1", "protocol.strict=true"]  # fmt: skip
+    assert variant(parsed(*typed)) == (
+        "vision=swin_s", "text=bert_zh", "gate=false", "data.options.box=1", "train.epochs=2", "limit.train=8",
+        "protocol.strict=true",
+    )  # fmt: skip
+    assert variant(parsed("model=lavt", "data=synthetic")) == ()
+    assert variant(parsed("model=fianet", "data=refsegrs", "protocol=lavt")) == (), "a dataset's recipe is the default"
+
+
+def test_configuration_that_nobody_typed_is_in_the_label(tmp_path, monkeypatch):
+    """Bug: a git-ignored conf/local halved the learning rate of a row that was named like the default."""
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "local").mkdir()
+    (conf / "local" / "default.yaml").write_text("# @package _global_\ntrain: {optimizer: {lr: 0.5}}\n")
+    for module in (composing, labelling):
+        monkeypatch.setattr(module, "CONF", conf)
+    labelling._composed.cache_clear()
+    config = composing.compose_config(["model=lavt", "data=synthetic"])
+    assert variant(config) == ("train.optimizer.lr=0.5",)
+    labelling._composed.cache_clear()
+
+
+def test_a_plugin_may_add_only_its_own_models_files(tmp_path):
+    for name in ("model/mine.yaml", "recipe/mine/tiny.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    check_plugin(tmp_path, {"mine"})
+    for name in ("local/default.yaml", "recipe/lavt/synthetic_tiny.yaml", "data/synthetic.yml", "model/lavt.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(UserError, match=name):
+            check_plugin(tmp_path, {"mine"})
+        (tmp_path / name).unlink()

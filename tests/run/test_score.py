@@ -40,7 +40,7 @@ def clean_commit() -> Iterator[None]:
     """Rows of a dirty tree are not ranked: whether the tests' own tree is dirty must not matter."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (plan, scorer):
-            patch.setattr(module, "git_state", lambda _: ("c" * 40, False))
+            patch.setattr(module, "git_state", lambda *_: ("c" * 40, False))
         yield
 
 

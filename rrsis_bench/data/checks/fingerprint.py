@@ -62,7 +62,7 @@ def hash_files(paths: Iterable[Path], cache_dir: Path | None = None) -> dict[Pat
     """
     wanted = sorted(set(paths))
     store = cache_dir / "image_hashes.json" if cache_dir is not None else None
-    known = _read_cache(store)
+    known = read_cache(store)
 
     def one(path: Path) -> _Entry:
         try:
@@ -82,7 +82,7 @@ def hash_files(paths: Iterable[Path], cache_dir: Path | None = None) -> dict[Pat
     return {path: (int(entry[0]), str(entry[2])) for path, entry in found.items()}
 
 
-def _read_cache(store: Path | None) -> dict[str, _Entry]:
+def read_cache(store: Path | None) -> dict[str, _Entry]:
     """Return the cached entries; none if the cache is absent or damaged, which only makes the run slower."""
     try:
         entries = json.loads(store.read_text(encoding="utf-8")) if store is not None else {}

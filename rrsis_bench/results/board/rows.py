@@ -22,6 +22,7 @@ from rrsis_bench.results.board import significance
 from rrsis_bench.results.record.schema import Record
 
 SPLITS = ("test", "val", "train")
+MOST_OVERLAP = 0.01  # share of the samples whose image may also be a training image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class BoardRow:
 
     @property
     def label(self) -> str:
-        """The model's name, followed by the overrides that make the row differ from the model's default."""
+        """The model's name, followed by the fields in which the row differs from the model's default."""
         return " ".join([self.head.model, *self.head.variant])
 
     @property
@@ -125,6 +126,9 @@ def unranked_reason(record: Record) -> str:
         reasons.append(f"{record.n} of {record.n_expected} samples")
     if record.dataset_fingerprint is None:
         reasons.append("dataset fingerprint unknown")
+    overlap = (record.train_overlap or {}).get(record.split, 0)
+    if record.n and overlap > MOST_OVERLAP * record.n:
+        reasons.append(f"{overlap} of {record.n} samples show training images")
     if record.git_dirty is None:
         reasons.append("no git revision")
     elif record.git_dirty:

@@ -6,12 +6,12 @@ None (``null``) means "not measured", never 0. `SCHEMA_VERSION` rises with every
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval.scores import ControlScores, Efficiency, ScoreSet
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["finished", "interrupted", "nan", "oom", "failed"]
 Split = Literal["train", "val", "test"]
@@ -27,6 +27,19 @@ class DatasetCard:
     citation: str | None  # BibTeX
     defects: list[str]  # known ones
     samples: dict[str, int]  # split -> samples: as published, else as found
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a training. A training that was interrupted and continued has several."""
+
+    started_utc: str  # ISO 8601
+    git_sha: str | None
+    git_dirty: bool | None  # changes under leaderboards/ do not count
+    sources_sha256: str | None  # over the loaded files of models/ and rrsis_bench/; None if unknown
+    versions: dict[str, str]  # package -> version
+    device: str  # "cpu", "cuda"
+    device_name: str | None  # the GPU's or processor's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,9 @@ class Record:
     epochs: int | None  # None for a checkpoint that was not trained here
     train_hash: str  # over the config fields that affect the weights, the seed left out
     eval_hash: str  # over the config fields that affect the scoring
-    variant: list[str]  # overrides that make the run another than its model's default: ["interaction=only_remote"]
+    variant: list[str]  # fields in which the run differs from its model's default: ["interaction=only_remote"]
+    settings: dict[str, Any]  # dotted field -> value, of every field that affects training or evaluation
+    train_overlap: dict[str, int] | None  # val, test -> samples whose image is a training image; None if unknown
 
     # The scoring
     protocol: Protocol
@@ -71,8 +86,9 @@ class Record:
     predictions_sha256: str | None  # of masks from outside; None if the suite made them
     init_weights: dict[str, str]  # part -> "random", a hub id, or a local file's sha256
     git_sha: str | None
-    git_dirty: bool | None  # changes under leaderboards/ do not count
-    versions: dict[str, str]  # package -> version: rrsis_bench, python, torch, cuda, ...
+    git_dirty: bool | None  # of any attempt or of the scoring; changes under leaderboards/ do not count
+    attempts: list[Attempt]  # every start of the training, in order; empty if it did not happen in this suite
+    versions: dict[str, str]  # of the scoring; package -> version: rrsis_bench, python, torch, cuda, ...
     device: str  # "cpu", "cuda"
     device_name: str | None  # the GPU's or processor's name
     world_size: int

@@ -1,7 +1,7 @@
 """Records on disk: one immutable JSON file per run, with the integers of its samples beside it.
 
-``<root>/records/<data>/<model>/<run_id>.json`` and ``<run_id>.csv.gz``. The JSON is written last and carries the other
-file's sha256, so a record that can be read is complete.
+``<root>/records/<data>/<model>/<run_id>.json`` and ``<run_id>-<first 12 characters of its sha256>.csv.gz``. The JSON is
+written last and names the other file, so that the moment of its renaming replaces a record as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rrsis_bench.files import sha256_bytes, write_files
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
 from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record
 
-RECORDS = "records"
+RECORDS, COUNTS = "records", ".csv.gz"
+_COUNTS_NAME = re.compile(r"-[0-9a-f]{12}\.csv\.gz")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -56,7 +57,8 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
     counts = None
     if table is not None:
         packed = table.to_csv_gz()
-        counts = CountsFile(f"{record.run_id}.csv.gz", sha256_bytes(packed), len(table))
+        sha256 = sha256_bytes(packed)
+        counts = CountsFile(counts_name(record.run_id, sha256), sha256, len(table))
         files[path.with_name(counts.file)] = packed
     record = dataclasses.replace(record, counts=counts)
     check_invariants(record)
@@ -71,9 +73,17 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
             "or another seed for another run."
         )
     write_files({**files, path: text.encode("utf-8")})
-    if counts is None:
-        path.with_name(f"{record.run_id}.csv.gz").unlink(missing_ok=True)
+    for other in path.parent.glob(f"{record.run_id}-*{COUNTS}"):  # of the record that was replaced
+        if _COUNTS_NAME.fullmatch(other.name.removeprefix(record.run_id)) and (
+            counts is None or other.name != counts.file
+        ):
+            other.unlink(missing_ok=True)
     return path
+
+
+def counts_name(run_id: str, sha256: str) -> str:
+    """Return the name of a counts file. It contains its content's hash, so that two records never share a file."""
+    return f"{run_id}-{sha256[:12]}{COUNTS}"
 
 
 def read(path: Path) -> Record:
