@@ -1,11 +1,13 @@
 """CSINet: Referring Remote Sensing Image Segmentation with Cross-view Semantics Interaction Network.
 
-Jiaxing Yang, Lihe Zhang, Huchuan Lu (Dalian University of Technology). The text that this follows names no venue, DOI
-or code; equations, sections and tables below are those of that text.
+Jiaxing Yang, Lihe Zhang, Huchuan Lu (Dalian University of Technology). arXiv 2508.01331, 2025. No code is public.
 
 Choices where the paper is silent or contradicts itself:
     - Dice 0.9 and BCE 0.1, as printed, both as means; the BCE of a two-class softmax is the cross-entropy of the logit
       difference. `experiment=csinet_reversed_loss` swaps the weights, as in RMSIN's and FIANet's code.
+    - Dice is the mean of both classes, as in that code. The background's Dice loss is near 0 if the target is small, so
+      that the foreground has about half of the printed weight there. The loss `foreground_dice` is the other reading.
+    - The polynomial decay has the family's power, 0.9; the paper gives none.
     - 8 samples per batch in all. 20 tokens, which cut long expressions; `model.args.max_tokens`.
     - The columns of Table IX are slice sizes 3 to 6, although its head calls them J; J stays 3, the slice size 5.
     - Keys and values of the padded rows are 0 and take attention, as printed (`mask_padding=true` keeps it off them).
@@ -14,6 +16,7 @@ Choices where the paper is silent or contradicts itself:
     - The position tensor is a fixed 2-D sine, mixed into query and key by their projections.
     - The column pass is the row pass on the transposed maps, with its own weights. So have the two views; the strided
       sub-grids of the close view share theirs. The joint map is computed once and serves all passes.
+    - In Table VII's one-way rows, both branches are decoded, and the prediction reads both; the table does not say so.
     - D_i is paired with stage 5 - i, and Up(D_1) enters every step. D_4[1] and D_4[2] of Equation 13 are the remote and
       the close part of the batch.
     - The window attention projects queries, keys and values by 1 x 1 convolutions, as Equation 1 does; one head.
@@ -23,7 +26,13 @@ Choices where the paper is silent or contradicts itself:
     - The close view is the image resized to N times the remote side, even if that enlarges it.
     - Padding tokens are masked in Equation 2, which does not say so. Without any token, the attended words are 0.
     - Key projections have no bias, which a softmax over keys takes away again.
-    - "Integrating via FFN" is one 1 x 1 convolution of the concatenation, without a residual.
+    - "Integrating via FFN" is one 1 x 1 convolution of the concatenation, without a residual. It starts as the identity
+      on the view's own tokens, with a truncated normal of 0.02 on the attended ones and biases of 0: a random start
+      hands unrelated tokens to the next pretrained stage (cosine to its input 0.03 to 0.07, instead of 0.9998), and the
+      other fusions of Tables V and VII keep their tokens. `integration_start=random` is the other start.
+    - Both views share the projections of the words ("replacing V^remote" in Equations 1 and 2), as the printed sizes
+      say. `share_language=all` shares the whole fusion, `none` nothing.
+    - "-Skip" of Table V keeps the second CBR of each step, without D_1.
     - The dilated attention enlarges the top maps to a multiple of the slice size; D_1 keeps that size.
     - Maps are resized bilinearly without aligned corners (but inside RMSIN's decoder), the logits in the loss as well.
     - "Conv2D" of the prediction is 1 x 1. Logits come at a quarter of the close view's side. The paper does not say at
@@ -58,21 +67,33 @@ Table VII (Swin-S, RRSIS-D val, mIoU): both directions 67.59, close to remote 65
 alone 63.54, close view alone 54.63. Table X: 278.4 M parameters and 15.6 FPS with Swin-B, 194.4 M and 17.1 FPS with
 Swin-S (RTX 3090, mixed precision).
 
-Parameters here, in millions. The printed totals fit a count without BERT's word embeddings; the equations then give
-5.7% (Swin-B) and 4.2% (Swin-S) less than printed. No width was tuned to close that gap.
+Parameters here, in millions. Table X counts neither embeddings nor bare parameters and position tables: that rule
+gives 208.925 M for RMSIN, printed as 208.9 in the same table. By that rule, without Swin and BERT, the printed sizes
+of CSINet leave 106.67 M (Swin-B) and 60.56 M (Swin-S). With a squares of the stage widths C and b projections of the
+768 word features per stage, all in millions:
+
+    Swin-B: 1.3926 a + 1.4746 b = 106.67
+    Swin-S: 0.7834 a + 1.1059 b = 60.56
+
+so that a = 74.5 and b = 2.0 +- 0.3, the range being that of the rounded sizes. Two projections are one key and one
+value per stage, for both views. The equations give a = 60.6; without sharing, b = 4. By the rule, this model has
+259.049 M and 183.522 M, 7.0% and 5.6% less than printed. The difference is 14 squares of all widths, or 18 C4^2 if it
+is in the last stage alone, for both Swins, and remains unexplained. No width was tuned to close it.
+
+Without BERT's word embeddings alone:
 
     ==========================================  =======  =======
     part                                        Swin-B   Swin-S
     ==========================================  =======  =======
     Swin                                        86.877   48.836
     BERT without its word embeddings            85.451   85.451
-    language fusion of both views (Eq. 1-4)     22.629   13.838
+    language fusion of both views (Eq. 1-4)     19.678   11.625
     cross-view window attention (Eq. 5-9)       13.938   7.842
     dilated attention, joint map (Eq. 10-12)    18.892   10.630
     integration and prediction (Eq. 13)         34.808   19.581
     ==========================================  =======  =======
-    sum                                         262.594  186.178
-    with word embeddings                        286.035  209.619
+    sum                                         259.643  183.965
+    with word embeddings                        283.084  207.406
     ==========================================  =======  =======
 """
 

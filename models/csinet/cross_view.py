@@ -30,13 +30,25 @@ class WindowCrossAttention(nn.Module):
     One head, scaled by sqrt(C). The keys' projection has no bias, because the softmax cancels it.
     """
 
-    def __init__(self, dim: int) -> None:
-        """Build for `dim` channels."""
+    def __init__(self, dim: int, *, keep_own: bool = True) -> None:
+        """Build for `dim` channels; `keep_own` starts the FFN as the identity on the view's own tokens."""
         super().__init__()
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.integrate = nn.Linear(2 * dim, dim)
+        if keep_own:
+            self._keep_own_tokens(dim)
+
+    @torch.no_grad()
+    def _keep_own_tokens(self, dim: int) -> None:
+        """Start the FFN with the identity on the view's own tokens and small random weights on the attended ones.
+
+        A random FFN without a residual would hand unrelated tokens to the next stage of a pretrained encoder.
+        """
+        nn.init.trunc_normal_(self.integrate.weight, std=0.02)
+        self.integrate.weight[:, :dim] = torch.eye(dim)
+        nn.init.zeros_(self.integrate.bias)
 
     def attend(self, queries_BNC: Tensor, others_BMC: Tensor) -> Tensor:
         """Let N positions attend to the M positions of the same window in the other view; return (windows, N, C)."""
@@ -47,7 +59,16 @@ class WindowCrossAttention(nn.Module):
 class CrossViewWindows(nn.Module):
     """Second step of CVWin: windows of S x S positions in the remote map face N S x N S in the close map."""
 
-    def __init__(self, dim: int, window: int, n_view: int, *, to_remote: bool = True, to_close: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        window: int,
+        n_view: int,
+        *,
+        to_remote: bool = True,
+        to_close: bool = True,
+        keep_own: bool = True,
+    ) -> None:
         """Build for `dim` channels.
 
         Args:
@@ -56,11 +77,12 @@ class CrossViewWindows(nn.Module):
             n_view: N.
             to_remote: close-view details go to the remote map.
             to_close: remote-view semantics go to the close map.
+            keep_own: see `WindowCrossAttention`.
         """
         super().__init__()
         self.window, self.n_view = window, n_view
-        self.to_remote = WindowCrossAttention(dim) if to_remote else None
-        self.to_close = WindowCrossAttention(dim) if to_close else None
+        self.to_remote = WindowCrossAttention(dim, keep_own=keep_own) if to_remote else None
+        self.to_close = WindowCrossAttention(dim, keep_own=keep_own) if to_close else None
 
     def forward(self, remote_BHWC: Tensor, close_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """Return both enhanced maps, (B, H, W, C) and (B, N H, N W, C).

@@ -19,31 +19,27 @@ from ..blocks.intra_scale import IntraScaleInteraction
 from .cda import CollaborativeDilatedAttention
 from .cross_view import CrossViewWindows, SummedViews
 from .decoder import CDADecoder, Prediction
-from .fusion import LanguageFusion
+from .fusion import SHARES, LanguageFusions, SeparateFusions
 from .views import Views, cut
 
 FUSIONS = ("cvwin", "pwam", "iim", "sum")
 DECODERS = ("cdad", "arc")
 INTERACTIONS = ("both", "only_close", "only_remote", "remote_to_close", "close_to_remote")
+STARTS = ("identity", "random")
 SLICE_SIZE = 5
 
 
 class CVWin(nn.Module):
     """Language fusion of each view after a Swin stage, then the exchange between the views."""
 
-    def __init__(self, fusions: Mapping[str, nn.Module], exchange: nn.Module | None) -> None:
-        """Build from one fusion per view and the exchange (None: the views stay apart)."""
+    def __init__(self, fusions: LanguageFusions | SeparateFusions, exchange: nn.Module | None) -> None:
+        """Build from the fusions and the exchange (None: the views stay apart)."""
         super().__init__()
-        self.fusions, self.exchange = nn.ModuleDict(fusions), exchange
+        self.fusions, self.exchange = fusions, exchange
 
     def forward(self, views: Views, words_BLD: Tensor, mask_BL: Tensor) -> Views:
         """Return the enhanced maps."""
-        fused = {}
-        for name, fusion in self.fusions.items():
-            out = fusion(getattr(views, name), words_BLD, mask_BL)
-            fused[name] = (
-                out[0] if isinstance(out, tuple) else out
-            )  # PWAM and IIM also return the features that they added
+        fused = self.fusions(views, words_BLD, mask_BL)
         if self.exchange is not None:
             return Views(*self.exchange(fused["remote"], fused["close"]))
         return Views(fused.get("remote"), fused.get("close"))
@@ -52,7 +48,7 @@ class CVWin(nn.Module):
 class CSINet(Segmenter):
     """Swin and BERT over a remote and a close view; see the package's header for paper, deviations and figures."""
 
-    version = 1
+    version = 2  # shared word projections, and the FFN behind the windows starts as the identity
     contract = Contract(tiny_overrides=("model.args.close_size=64",))
 
     def __init__(
@@ -66,6 +62,8 @@ class CSINet(Segmenter):
         interaction: str,
         fusion: str,
         gate: bool,
+        share_language: str,
+        integration_start: str,
         decoder: str,
         cda: bool,
         skip: bool,
@@ -87,6 +85,10 @@ class CSINet(Segmenter):
             fusion: ``"cvwin"``; ``"sum"`` replaces its window attention by resizing and adding; ``"pwam"`` (LAVT) and
                 ``"iim"`` (RMSIN) replace it all by a fusion of each view on its own (Table V).
             gate: off adds the attended words to the map instead of Equation 3 (Table V).
+            share_language: what both views share of the language fusion: ``"words"``, the projections of the words, as
+                the printed sizes say; ``"all"``; or ``"none"``.
+            integration_start: initial FFN behind the window attention: ``"identity"`` on the view's own tokens, which
+                a pretrained encoder needs, or ``"random"``.
             decoder: ``"cdad"``, or ``"arc"``, RMSIN's decoder on each view's maps (Table V).
             cda: collaboratively dilated attention in the decoder (Table V).
             skip: hand the top map to every step of the decoder (Table V).
@@ -99,8 +101,14 @@ class CSINet(Segmenter):
             UserError: unknown values, values without effect beside others, or sides that do not divide.
         """
         super().__init__()
-        _check_choices(interaction=(interaction, INTERACTIONS), fusion=(fusion, FUSIONS), decoder=(decoder, DECODERS))
-        _check_combination(interaction, fusion, gate=gate)
+        _check_choices(
+            interaction=(interaction, INTERACTIONS),
+            fusion=(fusion, FUSIONS),
+            decoder=(decoder, DECODERS),
+            share_language=(share_language, SHARES),
+            integration_start=(integration_start, STARTS),
+        )
+        _check_combination(interaction, fusion, share_language, integration_start, gate=gate)
         _check_decoder(decoder, cda, skip, decoder_stages, slice_size, mask_padding)
         has = {"remote": interaction != "only_close", "close": interaction != "only_remote"}
         self.has, self.n_view, self.max_tokens = has, n_view, max_tokens
@@ -121,12 +129,12 @@ class CSINet(Segmenter):
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         directions = {"to_remote": interaction != "remote_to_close", "to_close": interaction != "close_to_remote"}
 
-        def language(width: int) -> nn.Module:
+        def language(width: int) -> LanguageFusions | SeparateFusions:
             if fusion == "pwam":
-                return GatedPWAM(width, text_dim)
+                return SeparateFusions({name: GatedPWAM(width, text_dim) for name in self.views})
             if fusion == "iim":
-                return IntraScaleInteraction(width, text_dim)
-            return LanguageFusion(width, text_dim, gate=gate)
+                return SeparateFusions({name: IntraScaleInteraction(width, text_dim) for name in self.views})
+            return LanguageFusions(list(self.views), width, text_dim, gate=gate, share=share_language)
 
         def exchange(width: int) -> nn.Module | None:
             if not all(has.values()) or fusion in ("pwam", "iim"):
@@ -138,11 +146,10 @@ class CSINet(Segmenter):
                     f"model.args.fusion=cvwin needs a vision backbone with windows, but vision.backbone="
                     f"{vision['backbone']} has none. Choose another with vision=, or model.args.fusion=sum."
                 )
-            return CrossViewWindows(width, self.backbone.window, n_view, **directions)
+            keep_own = integration_start == "identity"
+            return CrossViewWindows(width, self.backbone.window, n_view, keep_own=keep_own, **directions)
 
-        self.stages = nn.ModuleList(
-            CVWin({name: language(width) for name in self.views}, exchange(width)) for width in widths
-        )
+        self.stages = nn.ModuleList(CVWin(language(width), exchange(width)) for width in widths)
         hidden = cmp_width or widths[-1] // 2
         self.decoder: CDADecoder | TopDownDecoder
         if decoder == "cdad":
@@ -204,7 +211,21 @@ def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
             raise UserError(f"model.args.{field} must be one of {', '.join(known)}, not {value!r}.")
 
 
-def _check_combination(interaction: str, fusion: str, *, gate: bool) -> None:
+def _check_combination(
+    interaction: str, fusion: str, share_language: str, integration_start: str, *, gate: bool
+) -> None:
+    alone = interaction in ("only_close", "only_remote")
+    if share_language != SHARES[0] and (alone or fusion in ("pwam", "iim")):
+        other = f"interaction={interaction}, which has one view" if alone else f"fusion={fusion}, which shares nothing"
+        raise UserError(
+            f"model.args.share_language={share_language} has no effect with model.args.{other}; leave its default."
+        )
+    if integration_start != STARTS[0] and (alone or fusion != "cvwin"):
+        other = f"interaction={interaction}" if alone else f"fusion={fusion}"
+        raise UserError(
+            f"model.args.integration_start={integration_start} has no effect with model.args.{other}, which has no "
+            "window attention; leave its default."
+        )
     if fusion in ("pwam", "iim"):
         if interaction in ("remote_to_close", "close_to_remote"):
             raise UserError(
@@ -216,7 +237,7 @@ def _check_combination(interaction: str, fusion: str, *, gate: bool) -> None:
                 f"model.args.gate=false has no effect with model.args.fusion={fusion}, which has a gate of its own; "
                 "leave gate=true."
             )
-    if fusion == "sum" and interaction in ("only_close", "only_remote"):
+    if fusion == "sum" and alone:
         raise UserError(
             f"model.args.fusion=sum adds one view to the other, but model.args.interaction={interaction} leaves one "
             "view; use fusion=cvwin."

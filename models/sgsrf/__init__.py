@@ -9,10 +9,11 @@ are enhanced by the context tokens, and its decoder draws the mask (GMS, 3.4).
 
 Choices where the paper is silent or contradicts itself:
     - 6 context tokens: section 4.2 says 3, but the full model of Table 7 is Table 8's row of 6. N_c is N_g.
-    - Equation 21 sums cosines, which a minimiser would turn opposite: the loss is 1 - their mean over the valid rows of
-      the batch. Rows of special tokens and padding, and rows with fewer than two words before them (whose cosine is 1
-      whatever happens), do not count. "[CLS]" does not exist in SigLIP2's texts. A_uu is cropped to the words, and not
-      normalised again. C_uu's diagonal is never read.
+    - Equation 21 sums cosines, which a minimiser would turn opposite: the loss is the sum of 1 - cosine over the valid
+      rows of a sample, averaged over the batch. `consistency_reduction=mean` averages the rows of a sample, which is 10
+      to 14 times weaker at equal lambda. Rows of special tokens and padding, and rows with fewer than two words before
+      them (whose cosine is 1 whatever happens), do not count. "[CLS]" does not exist in SigLIP2's texts. A_uu is
+      cropped to the words, and not normalised again. C_uu's diagonal is never read.
     - Special tokens and padding are masked as keys everywhere behind the encoders, and left out of the pooling. SigLIP2
       itself reads its padding, as in its training.
     - The equations have one head, no output projection, no residual and no norm. Here 8 heads, as in RSRefSeg2, whose
@@ -33,15 +34,16 @@ Choices where the paper is silent or contradicts itself:
       both classes. Loss, rate, warm-up: conf/recipe/sgsrf/.
     - New linear layers start by Xavier's rule with biases of 0, prompt tokens from a normal of 0.02. The residual
       branches of refinement and prompt generation start at 0, except the prompts' attention to the text: CLIP's
-      aligned tokens pass unchanged at first, and the first prompts consist of the words.
+      tokens pass unchanged at first, and the first prompts consist of the words. (SigLIP 2 aligns its pooled outputs;
+      nothing says that its patch and word tokens are aligned.)
     - Adapters of rank 16, alpha 16, without dropout, on the query and key rows of CLIP's towers (section 3.2.1) and of
       SAM's encoder (3.4.1 names no rows); `lora_targets: all` of both are RSRefSeg2's.
     - The main view, at whose size the loss is taken, is SAM's.
     - Rows of Table 7 without legible ticks follow section 4.5.1. Without BCMI the image attends to the words, which
       is the "one-way language guidance" there. Without CLSM there are no context tokens; the text's self-attention
       stays, because BCMI + SCR needs A_uu. The first row pools CLIP's words to the sparse prompts.
-    - Table 8's row for lambda 0 repeats Table 7's BCMI + SCR digit for digit; the model without the loss would be
-      BCMI + CLSM + GMFE. Neither table's full model (70.31 mIoU, 80.54 oIoU) agrees with Table 3.
+    - Table 7's sixth row (69.62 mIoU) is BCMI + CLSM + GMFE, since it equals Table 8's row for lambda 0 digit for
+      digit; the seventh (69.53) is BCMI + SCR. Neither table's full model (70.31 mIoU, 80.54 oIoU) agrees with Table 3.
 
 Printed numbers (Tables 2, 3 and 5):
 

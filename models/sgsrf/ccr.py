@@ -79,7 +79,17 @@ class ConsistencyRefinement(nn.Module):
     Every attention has a residual, a norm behind it, and a feed-forward layer; the printed equations have none.
     """
 
-    def __init__(self, dim: int, hidden: int, heads: int, *, context: int, init: str, both_ways: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        heads: int,
+        *,
+        context: int,
+        init: str,
+        both_ways: bool,
+        reduction: str = "sum",
+    ) -> None:
         """Build for tokens of `dim` features.
 
         Args:
@@ -89,8 +99,10 @@ class ConsistencyRefinement(nn.Module):
             context: N_g context tokens; 0 leaves them out (Table 7, CLSM).
             init: see `ContextTokens`.
             both_ways: off leaves out the attention of the text to the image (Table 7, BCMI).
+            reduction: see `consistency_loss`.
         """
         super().__init__()
+        self.reduction = reduction
         self.context = ContextTokens(dim, context, init) if context else None
         self.of_text = Attention(dim, dim, heads)
         self.of_text_norm = nn.LayerNorm(dim)
@@ -106,7 +118,7 @@ class ConsistencyRefinement(nn.Module):
     def start_as_identity(self) -> None:
         """Start every residual branch at 0, so that CLIP's tokens pass, normalised, at first.
 
-        Random branches would mix the same words into every image token, and destroy CLIP's alignment.
+        Random branches would mix the same words into every image token, and drown what CLIP's tokens say.
         """
         for module in self.modules():
             if isinstance(module, (Attention, FeedForward)):
@@ -150,5 +162,6 @@ class ConsistencyRefinement(nn.Module):
         loss = None
         length = words_BLC.shape[1]
         if language_BUU is not None and vision_BNU is not None:
-            loss = consistency_loss(language_BUU[:, :length, :length], relations(vision_BNU[..., :length]), mask_BL)
+            language_BLL, vision_BLL = language_BUU[:, :length, :length], relations(vision_BNU[..., :length])
+            loss = consistency_loss(language_BLL, vision_BLL, mask_BL, reduction=self.reduction)
         return Refined(patches_BNC, u_BUC[:, :length], None if self.context is None else u_BUC[:, length:], loss)

@@ -16,6 +16,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, ImageFirstSegmenter, SegmenterOutput
 
 from .ccr import INITS, ConsistencyRefinement, pool_words
+from .consistency import REDUCTIONS
 from .gmfe import FeatureEnhancement
 from .gpg import DenseMap, PromptGenerator, mean_word
 from .layers import initialise, mlp
@@ -28,7 +29,7 @@ LEVELS = ("s4", "s8", "s16")
 class SGSRF(ImageFirstSegmenter):
     """CLIP and SAM 2 in three stages; see the package's header for paper, deviations and figures."""
 
-    version = 1
+    version = 2  # the consistency loss sums the rows of a sample; LoRA is a low-rank path beside the frozen product
     phrase_masks = ("word_mask",)
     contract = Contract(
         # Parts of CLIP and SAM 2 that no mask depends on; both encoders freeze them.
@@ -52,6 +53,7 @@ class SGSRF(ImageFirstSegmenter):
         gmfe: bool,
         gmfe_alpha: float,
         consistency: float,
+        consistency_reduction: str,
         heads: int,
         prompt_width: int,
         hidden: int,
@@ -72,6 +74,7 @@ class SGSRF(ImageFirstSegmenter):
             gmfe: enhancement of SAM's features by the grounding cues (Table 7).
             gmfe_alpha: initial value of the learnable weight of the cues; small for pretrained features of SAM 2.
             consistency: lambda, weight of the structural consistency loss; 0 leaves it out (Tables 7 and 8).
+            consistency_reduction: over the rows of a sample: ``"sum"``, as Equation 21 prints, or ``"mean"``.
             heads: attention heads of refinement and prompt generation.
             prompt_width: width inside the attention of the prompt generation.
             hidden: width inside the feed-forward layers.
@@ -80,7 +83,12 @@ class SGSRF(ImageFirstSegmenter):
             UserError: unknown values, or values without effect beside others.
         """
         super().__init__()
-        _check_choices(prompts=(prompts, PROMPTS), dense=(dense, DENSE), context_init=(context_init, INITS))
+        _check_choices(
+            prompts=(prompts, PROMPTS),
+            dense=(dense, DENSE),
+            context_init=(context_init, INITS),
+            consistency_reduction=(consistency_reduction, REDUCTIONS),
+        )
         _check_numbers(
             sparse_tokens=(sparse_tokens, 1),
             context_tokens=(context_tokens, 0),
@@ -104,7 +112,13 @@ class SGSRF(ImageFirstSegmenter):
         if prompts == "gpg":
             self.views["clip"] = self.clip.side
             self.refinement = ConsistencyRefinement(
-                dim, hidden, heads, context=context_tokens, init=context_init, both_ways=bcmi
+                dim,
+                hidden,
+                heads,
+                context=context_tokens,
+                init=context_init,
+                both_ways=bcmi,
+                reduction=consistency_reduction,
             )
             self.generator = PromptGenerator(
                 dim, prompt_width, hidden, heads, sparse=sparse_tokens, dense=dense == "token"

@@ -8,9 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rrsis_bench.models.csinet.cda import CollaborativeDilatedAttention, DilatedRows, row_offsets
-from rrsis_bench.models.csinet.cross_view import CrossViewWindows, SummedViews, from_windows, to_windows
+from rrsis_bench.models.csinet.cross_view import (
+    CrossViewWindows,
+    SummedViews,
+    WindowCrossAttention,
+    from_windows,
+    to_windows,
+)
 from rrsis_bench.models.csinet.decoder import CDADecoder, Prediction, conv_of_resized
-from rrsis_bench.models.csinet.fusion import LanguageFusion
+from rrsis_bench.models.csinet.fusion import LanguageFusion, LanguageFusions, WordProjection
 from rrsis_bench.models.csinet.views import Views, assemble, cut
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -79,13 +85,13 @@ def test_views_become_one_batch_and_views_again(remote, close) -> None:
 
 @pytest.mark.parametrize("gate", [True, False])
 def test_language_fusion(gate) -> None:
-    block = LanguageFusion(C, D, gate=gate)
+    block, projection = LanguageFusion(C, gate=gate), WordProjection(C, D)
     x, words = torch.randn(2, 3, 4, C), torch.randn(2, L, D)
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]])
     wanted = torch.empty_like(x)
     for sample in range(2):
         real = words[sample][mask[sample] == 1]
-        keys, values = affine(block.key, real), affine(block.value, real)
+        keys, values = affine(projection.key, real), affine(projection.value, real)
         for row in range(3):
             for col in range(4):
                 v = x[sample, row, col]
@@ -95,13 +101,53 @@ def test_language_fusion(gate) -> None:
                     continue
                 weights, content = affine(block.mix, torch.cat([f, v])).split(C)
                 wanted[sample, row, col] = v + affine(block.out, torch.tanh(weights) * content)
-    assert close(block(x, words, mask), wanted)
+    assert close(block(x, projection(words, mask)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("share", "projections", "fusions"),
+    [("words", ["both"], ["remote", "close"]), ("all", ["both"], ["both"]), ("none", *[["remote", "close"]] * 2)],
+)
+def test_what_the_views_share_of_the_language_fusion(share, projections, fusions) -> None:
+    block = LanguageFusions(["remote", "close"], C, D, gate=True, share=share)
+    assert (list(block.words), list(block.maps)) == (projections, fusions)
+    views, words, mask = Views(torch.randn(2, 3, 4, C), torch.randn(2, 6, 8, C)), torch.randn(2, L, D), torch.ones(2, L)
+    got = block(views, words, mask)
+    for name in ("remote", "close"):
+        projection = block.words[name if share == "none" else "both"]
+        fusion = block.maps["both" if share == "all" else name]
+        assert close(got[name], fusion(getattr(views, name), projection(words, mask)))
+
+
+def test_one_view_shares_nothing_and_is_named() -> None:
+    block = LanguageFusions(["close"], C, D, gate=True, share="words")
+    assert (list(block.words), list(block.maps)) == (["close"], ["close"])
+
+
+def test_the_windows_start_as_the_identity_on_the_views_own_tokens() -> None:
+    """Random weights would hand unrelated tokens to the next pretrained stage. All weights get gradients."""
+    cosines = {}
+    for keep_own in (True, False):
+        block = CrossViewWindows(64, 3, 2, keep_own=keep_own)
+        remote, near = torch.randn(2, 6, 6, 64), torch.randn(2, 12, 12, 64)
+        out = block(remote, near)
+        cosines[keep_own] = [
+            F.cosine_similarity(a, b, dim=-1).abs().mean().item() for a, b in zip(out, (remote, near), strict=True)
+        ]
+        sum(o.square().mul(torch.rand_like(o)).sum() for o in out).backward()
+        assert all(value.grad.abs().max() > 0 for value in block.parameters())
+    assert min(cosines[True]) > 0.99
+    assert max(cosines[False]) < 0.7
+    layer = WindowCrossAttention(64).integrate
+    assert layer.weight[:, :64].equal(torch.eye(64))
+    assert 0.015 < float(layer.weight[:, 64:].std()) < 0.025
+    assert not layer.bias.any()
 
 
 def test_language_fusion_without_words_attends_to_none() -> None:
-    block = LanguageFusion(C, D, gate=False)
+    block, projection = LanguageFusion(C, gate=False), WordProjection(C, D)
     x, mask = torch.randn(2, 3, 4, C), torch.tensor([[0] * L, [1] * L])
-    out = block(x, torch.randn(2, L, D), mask)
+    out = block(x, projection(torch.randn(2, L, D), mask))
     assert torch.allclose(out[0], x[0])
     assert not torch.allclose(out[1], x[1])
 

@@ -10,8 +10,9 @@ import torch
 from rrsis_bench.models import csinet
 from rrsis_bench.models.csinet import CSINet
 from rrsis_bench.models.csinet.views import Views
-from torch import Tensor
+from torch import Tensor, nn
 
+from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 from tests.fakes.backbones import BERT, SWIN, TOKENS
 from tests.fakes.config import RANDOM_WEIGHTS, model_args
@@ -159,6 +160,8 @@ def test_a_model_of_one_view_has_no_module_of_the_other() -> None:
         ({"fusion": "iim"}, False),
         ({"fusion": "sum"}, True),
         ({"gate": False}, True),
+        ({"share_language": "all"}, False),
+        ({"share_language": "none"}, False),
         ({"decoder": "arc"}, False),
         ({"cda": False}, True),
         ({"skip": False}, False),
@@ -208,6 +211,14 @@ def test_the_directions_of_the_exchange(interaction, reached, fusion) -> None:
             assert (not getattr(before, name).equal(getattr(after, name))) == (name in reached)
 
 
+def test_the_integration_starts_as_asked() -> None:
+    for start, kept in (("identity", True), ("random", False)):
+        for stage in build(integration_start=start).stages:
+            for direction in (stage.exchange.to_remote, stage.exchange.to_close):
+                dim = len(direction.integrate.weight)
+                assert direction.integrate.weight[:, :dim].equal(torch.eye(dim)) == kept
+
+
 def test_positions_of_the_close_view_span_the_scene() -> None:
     """With sine positions, the same patch in two corners of the close view is embedded differently."""
     model = build(vision={**SWIN, "positions": "sine"}).eval()
@@ -236,6 +247,12 @@ def test_positions_of_the_close_view_span_the_scene() -> None:
         ({"fusion": "pwam", "interaction": "remote_to_close"}, "interaction"),
         ({"fusion": "iim", "gate": False}, "gate"),
         ({"fusion": "sum", "interaction": "only_close"}, "fusion"),
+        ({"share_language": "both"}, "share_language"),
+        ({"share_language": "none", "interaction": "only_close"}, "share_language"),
+        ({"share_language": "all", "fusion": "iim"}, "share_language"),
+        ({"integration_start": "zero"}, "integration_start"),
+        ({"integration_start": "random", "fusion": "sum"}, "integration_start"),
+        ({"integration_start": "random", "interaction": "only_remote"}, "integration_start"),
         ({"decoder": "arc", "cda": False}, "cda"),
         ({"decoder": "arc", "skip": False}, "skip"),
         ({"decoder": "arc", "decoder_stages": 3}, "decoder_stages"),
@@ -274,6 +291,35 @@ def test_parameters_at_paper_size(swin, printed) -> None:
     header = csinet.__doc__
     for figure in (*parts.values(), counted * 1e6):
         assert f"{figure / 1e6:.3f}" in header
+
+
+COUNTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+SQUARES, PROJECTIONS = {"swin_b": 1.392640, "swin_s": 0.783360}, {"swin_b": 1.474560, "swin_s": 1.105920}
+
+
+def counted_as_table_10(module: nn.Module) -> float:
+    """Millions of parameters of layers alone: no embeddings, bare parameters or position tables."""
+    layers = [layer for layer in module.modules() if isinstance(layer, COUNTED)]
+    return sum(value.numel() for layer in layers for value in layer.parameters(recurse=False)) / 1e6
+
+
+def test_the_counting_rule_of_table_10_gives_rmsins_printed_size_and_two_word_projections() -> None:
+    """The rule is checked on RMSIN; then CSINet's two printed sizes are solved for widths squared and projections."""
+    with torch.device("meta"):
+        rmsin = registry.load_class("rmsin")(**model_args("rmsin", *RANDOM_WEIGHTS))
+    assert counted_as_table_10(rmsin) == pytest.approx(208.925, abs=5e-4)  # printed: 208.9
+    left = {}
+    for swin, printed, here in (("swin_b", 278.4, 259.049), ("swin_s", 194.4, 183.522)):
+        with torch.device("meta"):
+            model = CSINet(**model_args("csinet", f"vision={swin}", *RANDOM_WEIGHTS))
+        assert counted_as_table_10(model) == pytest.approx(here, abs=5e-4)
+        left[swin] = printed - counted_as_table_10(model.backbone) - counted_as_table_10(model.text_encoder)
+        unexplained = (printed - here) / SQUARES[swin]
+        assert unexplained == pytest.approx(13.9, abs=0.1)
+    system = torch.tensor([[SQUARES[swin], PROJECTIONS[swin]] for swin in left], dtype=torch.float64)
+    squares, projections = torch.linalg.solve(system, torch.tensor(list(left.values()), dtype=torch.float64)).tolist()
+    assert squares == pytest.approx(74.5, abs=0.1)
+    assert projections == pytest.approx(2.0, abs=0.3)
 
 
 @pytest.mark.slow

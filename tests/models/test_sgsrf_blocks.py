@@ -92,9 +92,11 @@ def test_relations_are_cosines_of_columns() -> None:
     assert not matrix[1, 2].any()
 
 
-def looped_loss(language: Tensor, vision: Tensor, mask: Tensor) -> float:
-    cosines = []
+def looped_loss(language: Tensor, vision: Tensor, mask: Tensor, reduction: str = "sum") -> float:
+    """Equation 21 with its sign: rows of each sample, then samples."""
+    total = 0.0
     for row in range(len(mask)):
+        cosines = []
         words = [token for token in range(mask.shape[1]) if mask[row, token]]
         for i in words:
             before = [j for j in words if j < i]
@@ -102,14 +104,27 @@ def looped_loss(language: Tensor, vision: Tensor, mask: Tensor) -> float:
                 continue
             p, q = ([float(matrix[row, i, j]) for j in before] for matrix in (language, vision))
             dot = sum(a * b for a, b in zip(p, q, strict=True))
-            cosines.append(dot / math.sqrt(sum(a * a for a in p)) / math.sqrt(sum(b * b for b in q)))
-    return 1 - sum(cosines) / len(cosines) if cosines else 0.0
+            cosines.append(1 - dot / math.sqrt(sum(a * a for a in p)) / math.sqrt(sum(b * b for b in q)))
+        total += sum(cosines) / (max(1, len(cosines)) if reduction == "mean" else 1)
+    return total / len(mask)
 
 
-def test_loss_is_the_loop_over_rows() -> None:
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_loss_is_the_loop_over_rows(reduction) -> None:
     language, vision = draw(3, 8, 8).softmax(-1), relations(draw(3, 9, 8, seed=1).softmax(-1))
-    assert abs(float(consistency_loss(language, vision, WORDS)) - looped_loss(language, vision, WORDS)) < 1e-12
-    assert looped_loss(language, vision, WORDS) > 1e-3
+    got = float(consistency_loss(language, vision, WORDS, reduction=reduction))
+    assert abs(got - looped_loss(language, vision, WORDS, reduction)) < 1e-12
+    assert got > 1e-3
+
+
+def test_the_sum_over_rows_grows_with_the_sentence() -> None:
+    """Equation 21 sums the rows of a sample and divides by the batch."""
+    language, vision = draw(1, 8, 8).softmax(-1), relations(draw(1, 9, 8, seed=1).softmax(-1))
+    five = WORDS[:1]  # of five words, three rows count
+    sum_, mean = (float(consistency_loss(language, vision, five, reduction=name)) for name in ("sum", "mean"))
+    assert abs(sum_ - 3 * mean) < 1e-12
+    twice = [matrix.expand(2, -1, -1) for matrix in (language, vision)]
+    assert abs(float(consistency_loss(*twice, five.expand(2, -1))) - sum_) < 1e-12
 
 
 def test_loss_is_0_where_both_structures_agree_and_rises_when_one_token_is_swapped() -> None:

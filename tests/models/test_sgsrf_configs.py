@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from itertools import product
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 
 from rrsis_bench import registry
 from tests.fakes.config import CONF, compose
+
+LEADERBOARDS = CONF.parent / "leaderboards" / "published"
 
 # Table -> (jobs, the paper's full model among them).
 TABLES = {"7": (9, 8), "8_context": (5, 2), "8_init": (3, 0), "8_sparse": (4, 2), "8_lambda": (5, 3)}
@@ -62,12 +65,27 @@ def test_rows_of_table_7() -> None:
         (on, off, off, off, off),
         (on, on, off, off, off),
         (on, on, on, off, off),
-        (on, on, off, on, off),
         (on, on, on, off, on),
+        (on, on, off, on, off),
         (on, on, on, on, off),
         (on, on, on, on, on),
     ]
     assert [args["prompts"] for args in arguments_of("7")] == ["text", *["gpg"] * 8]
+
+
+def test_the_row_without_the_loss_equals_lambda_0_of_table_8() -> None:
+    """Rows 6 and 7 of Table 7: the model without the loss is BCMI + CLSM + GMFE, in the data and in the sweep."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    with (LEADERBOARDS / "rrsisd_ablations.csv").open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            if line["paper"] == "sgsrf":
+                rows.setdefault((line["table"], line["group"], line["setting"]), []).append(line["value"])
+    table_7 = [setting for table, _, setting in rows if table == "Table 7"]
+    assert table_7[5:7] == ["+BCMI+CLSM+GMFE", "+BCMI+SCR"]
+    assert rows["Table 7", "components", "+BCMI+CLSM+GMFE"] == rows["Table 8", "lambda_cons", "0"]
+    assert rows["Table 7", "components", "+BCMI+SCR"][-1] == "69.53"
+    without = compose("model=sgsrf", "size=tiny", jobs_of("sgsrf_table7")[5][0])["model"]["args"]
+    assert without == compose("model=sgsrf", "size=tiny", "model.args.consistency=0.0")["model"]["args"]
 
 
 def test_every_experiment_of_table_7_is_swept() -> None:

@@ -101,6 +101,15 @@ def test_the_loss_is_there_in_training_alone_and_scales_with_lambda() -> None:
     assert model.eval()(views, text).aux_losses == {}
 
 
+def test_the_reduction_of_the_loss_is_the_sum_over_a_samples_rows_or_their_mean() -> None:
+    views, text = make_inputs()
+    losses = {
+        name: float(build(consistency_reduction=name)(views, text).aux_losses["consistency"].detach())
+        for name in ("sum", "mean")
+    }
+    assert losses["sum"] > 3 * losses["mean"] > 0
+
+
 def test_training_and_evaluation_give_the_same_logits() -> None:
     model = trained(build()).double()
     with torch.no_grad():
@@ -213,6 +222,7 @@ def test_frozen_parts_name_the_backbones_that_are_adapted() -> None:
         ({"sparse_tokens": 0}, "sparse_tokens"),
         ({"context_tokens": -1}, "context_tokens"),
         ({"consistency": -0.1}, "consistency"),
+        ({"consistency_reduction": "batch"}, "consistency_reduction"),
         ({"heads": 3}, "heads"),
         ({"heads": 32, "prompt_width": 48}, "heads"),
         ({**TEXT, "dense": "token"}, "dense"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rrsis_bench.train.losses import LOSSES, SegmentationLoss, dice_loss, weighted_cross_entropy
+from rrsis_bench.train.losses import LOSSES, SegmentationLoss, dice_loss, foreground_dice_loss, weighted_cross_entropy
 
 
 def draw(seed: int = 0, batch: int = 3, side: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,6 +60,15 @@ def test_dice_equals_plain_loops_and_sum_is_mean_times_batch_and_classes():
     torch.testing.assert_close(
         dice_loss(logits, target, reduction="sum"), 2 * len(logits) * dice_loss(logits, target, reduction="mean")
     )
+
+
+def test_foreground_dice_is_the_second_column_of_the_plain_loops():
+    logits, target = torch.randn(3, 5, 4), (torch.rand(3, 5, 4) > 0.7).float()
+    foreground = [row[1] for row in plain_dice(logits, target)]
+    assert float(foreground_dice_loss(logits, target, reduction="sum")) == pytest.approx(sum(foreground), rel=1e-5)
+    assert float(foreground_dice_loss(logits, target)) == pytest.approx(sum(foreground) / 3, rel=1e-5)
+    named = SegmentationLoss([{"name": "foreground_dice", "weight": 2.0}], align_corners=False)
+    assert float(named(logits, target)) == pytest.approx(2 * sum(foreground) / 3, rel=1e-5)
 
 
 def test_dice_of_a_perfect_and_of_an_empty_mask():
