@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from rrsis_bench.errors import UserError, reason
 
@@ -100,6 +100,25 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(temporary, path)
         fsync(path.parent)
+
+
+def require_writable(folder: Path, field: str) -> None:
+    """Check that a folder can be written, by a temporary file in it, or in the nearest folder above that exists.
+
+    Args:
+        folder: the folder.
+        field: the configuration field that names it, for the message.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    absolute = folder.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    try:
+        with NamedTemporaryFile(prefix=".", suffix=".tmp", dir=nearest):
+            pass
+    except OSError as error:
+        raise UserError(f"{field}={folder} cannot be written: {reason(error)}. Name another folder.") from error
 
 
 def fsync(path: Path) -> None:

@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rrsis_bench.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -307,7 +309,29 @@ def distinct_images(images: Sequence[str], known: Sequence[str] = ()) -> tuple[l
     return new, [rows[image] for image in images]
 
 
+class NonFiniteLogits(UserError):
+    """A model returned NaN or infinite logits. An empty mask in their place would be an invented prediction.
+
+    Attributes:
+        rows: of the batch.
+    """
+
+    def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
+        self.rows = list(rows)
+        which = (
+            f"samples {', '.join(names[:8])}" if names else f"rows {', '.join(map(str, self.rows[:8]))} of the batch"
+        )
+        more = " ..." if len(self.rows) > 8 else ""
+        super().__init__(
+            f"The model's logits are NaN or infinite for {which}{more}, so there is no mask to score. Check these "
+            "samples and the weights, or train with a lower train.optimizer.lr or trainer.precision=32-true."
+        )
+
+
 def _masks(output: SegmenterOutput, sizes: Sequence[tuple[int, int]], align_corners: bool) -> list[Tensor]:
+    finite_B = torch.isfinite(output.logits).flatten(1).all(1)
+    if not bool(finite_B.all()):
+        raise NonFiniteLogits(torch.nonzero(~finite_B).flatten().tolist())
     resized = resize_logits(output.logits.float(), sizes, align_corners=align_corners)
     return [resized_HW > 0 for resized_HW in resized]
 

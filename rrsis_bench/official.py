@@ -80,6 +80,7 @@ def load_official(model: str, path: str | Path, **model_args: Any) -> Segmenter:
             "folder or a checkpoint folder of this suite instead."
         )
     tensors = read_official(path, file_format.parts)
+    require_numbers(tensors, str(path))
     arguments = dict(model_args)
     for name, default in file_format.build_args.items():
         merges = isinstance(default, Mapping)
@@ -87,6 +88,18 @@ def load_official(model: str, path: str | Path, **model_args: Any) -> Segmenter:
     built = cls(**arguments)
     built.load_state_dict(convert_official(tensors, built.state_dict(), file_format, Path(path)))
     return built.eval()
+
+
+def require_numbers(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse loaded weights with NaN.
+
+    Raises:
+        UserError: naming the tensors and where they were loaded from.
+    """
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(torch.isnan(value).any())]
+    if broken:
+        names = ", ".join(broken[:SHOWN_KEYS]) + (" ..." if len(broken) > SHOWN_KEYS else "")
+        raise UserError(f"{where} holds NaN in {names}. Use an earlier checkpoint, or train again with a lower rate.")
 
 
 def read_official(path: str | Path, parts: Mapping[str, str]) -> dict[str, Tensor]:

@@ -64,28 +64,27 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     report = verbs.add_parser(
         "report",
-        help="write all tables and the report page from the records, and show one table",
+        help="audit the records, write all tables and the report page from them, and show one table",
         epilog="example: rrsis-bench report rrsisd --markdown",
     )
     report.add_argument("data", help="dataset of the leaderboard")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(call=_report)
-    for parser in (board, compare, report):
+    cite = verbs.add_parser(
+        "cite",
+        help="print BibTeX of a model, a dataset and this suite, and the attestation of the model's rows",
+        epilog="example: rrsis-bench cite lavt rrsisd",
+    )
+    cite.add_argument("model", help="model")
+    cite.add_argument("data", help="dataset")
+    cite.set_defaults(call=_cite)
+    for parser in (board, compare, report, cite):
         parser.add_argument(
             "--leaderboards",
             type=Path,
             default=Path("leaderboards"),
             help="folder of the tables (default: %(default)s)",
         )
-
-    cite = verbs.add_parser(
-        "cite",
-        help="print BibTeX of a model's paper, a dataset's paper and this suite",
-        epilog="example: rrsis-bench cite lavt rrsisd",
-    )
-    cite.add_argument("model", help="model")
-    cite.add_argument("data", help="dataset")
-    cite.set_defaults(call=_cite)
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
@@ -171,9 +170,11 @@ def _report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rrsis_bench.results import leaderboards
+    from rrsis_bench.results.record import store
     from rrsis_bench.results.render import text as formats
     from rrsis_bench.results.render.terminal import board as show
 
+    audited = store.audit(args.leaderboards)
     leaderboards.regenerate(args.leaderboards)
     rows = _rows(args.leaderboards, args.data)
     if not rows:
@@ -184,13 +185,14 @@ def _report(args: argparse.Namespace) -> int:
     else:
         show.leaderboard(Console(), rows)
         show.categories(Console(), rows)
+        Console().print(f"Audited: the scores of {audited} records follow from their integers.")
     return 0
 
 
 def _cite(args: argparse.Namespace) -> int:
-    from rrsis_bench.describe.cite import cite
+    from rrsis_bench.describe.cite import attested, cite
 
-    print(cite(args.model, args.data), end="")
+    print(cite(args.model, args.data) + attested(args.model, args.data, args.leaderboards), end="")
     return 0
 
 

@@ -13,6 +13,9 @@ from rrsis_bench.config.cards import data_config, model_card
 from rrsis_bench.config.schema import DataCard, ModelCard
 from rrsis_bench.errors import unknown
 from rrsis_bench.resources import ROOT
+from rrsis_bench.results.board.rows import rank
+from rrsis_bench.results.record import store
+from rrsis_bench.results.record.identity import attestation
 
 
 def cite(model: str, data: str, root: Path = ROOT) -> str:
@@ -34,6 +37,21 @@ def cite(model: str, data: str, root: Path = ROOT) -> str:
     if config.card and not config.synthetic:  # the suite writes synthetic scenes, and it is cited anyway
         entries.append(_entry(data, config.card))
     return "\n\n".join(dict.fromkeys([*entries, _suite(root)])) + "\n"
+
+
+def attested(model: str, data: str, leaderboards: Path) -> str:
+    """Return one BibTeX comment per ranked row of a model on a dataset, with its score and its attestation.
+
+    The attestation is a sha256 over the row's records and their integers. A row that prints another one was changed.
+    """
+    records = [record for record in store.read_all(leaderboards) if record.data == data]
+    lines = []
+    for row in rank(records, leaderboards):
+        score = row.score("miou").value
+        if row.head.model == model and row.rank is not None and score is not None:
+            where = f"{row.head.data} {row.head.split}, protocol {row.head.protocol.name}, {len(row.records)} seeds"
+            lines.append(f"% {row.label} on {where}: mIoU {score:.2f}, attestation sha256 {attestation(row.records)}\n")
+    return "".join(lines)
 
 
 def _entry(name: str, card: ModelCard | DataCard) -> str:

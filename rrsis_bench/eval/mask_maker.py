@@ -8,7 +8,14 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, ReferringDataset, Segmenter, distinct_images
+from rrsis_bench.interfaces import (
+    Batch,
+    ImageFirstSegmenter,
+    NonFiniteLogits,
+    ReferringDataset,
+    Segmenter,
+    distinct_images,
+)
 
 
 def scoring_order(model: Segmenter, dataset: ReferringDataset, indices: Sequence[int]) -> list[int]:
@@ -48,7 +55,17 @@ class MaskMaker:
         Args:
             batch: from a loader.
             sizes: (H, W) per sample.
+
+        Raises:
+            NonFiniteLogits: naming the samples.
         """
+        try:
+            return self._masks(batch, sizes)
+        except NonFiniteLogits as error:
+            names = [batch.samples[row].sample_id for row in error.rows]
+            raise NonFiniteLogits(error.rows, names) from error
+
+    def _masks(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         text = self._moved(batch.text)
         with self.fabric.autocast():
             if isinstance(self.model, ImageFirstSegmenter):

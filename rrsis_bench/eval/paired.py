@@ -10,7 +10,8 @@ The plain percentile interval was rejected: with log-normal target areas and 300
 category of five images without any difference it was significant in 11% of the cases (this one: at most 1%).
 
 Several seeds: a resample's score is the mean over the seeds of each seed's score, so the difference is that of the
-tables' means. The test is about these trainings. The standard deviation shows the effect of another seed.
+tables' means. With three seeds or more on both sides, seeds are drawn too (`rrsis_bench.eval.seeds`), and the test is
+about the models. With fewer, it is about these trainings.
 """
 
 # R = bootstrap replicates, K = images, M = samples of a group, G = groups
@@ -30,6 +31,7 @@ from rrsis_bench.eval.bootstrap import RESAMPLES, Ratio, clusters, draws
 from rrsis_bench.eval.counts import Array, CountsTable
 from rrsis_bench.eval.metrics import METRICS, SampleScores, score_samples
 from rrsis_bench.eval.scores import SIZE_CLASSES, category_class, size_class
+from rrsis_bench.eval.seeds import MIN_SEEDS, random_signs, seed_draws, seed_errors, with_images
 
 LEVEL = 0.95
 MIN_IMAGES = 2
@@ -157,7 +159,7 @@ def gaps(
         for times_RK in draws(n_images, resamples, seed):
             for group in prepared.values():
                 group.add(times_RK)
-    return {name: group.results() for name, group in prepared.items()}
+    return {name: group.results(seed) for name, group in prepared.items()}
 
 
 def wins(a: Samples, b: Samples, index_M: Array) -> Wins:
@@ -229,6 +231,7 @@ class _Contrast:
         self.value = math.fsum(weight * ratio for weight, ratio in zip(self.weights, ratios, strict=True))
         self.parts: list[Array] = []
         influence_K = np.zeros(len(terms[0][1]))
+        self.seed_errors, self.freedom = np.zeros(0), 0
         for (weight, numerator_K, denominator_K), ratio, (_, total) in zip(terms, ratios, totals, strict=True):
             centred_K = numerator_K - ratio * denominator_K
             self.parts += [centred_K, denominator_K]
@@ -255,7 +258,12 @@ class _Contrast:
         change_R = change_R[~np.isnan(change_R)]
         self.t.append(studentised(change_R, variance_R[~np.isnan(variance_R)]))
 
-    def result(self, n_images: int, scale: float) -> Gap:
+    def with_seeds(self, a: Sequence[float], b: Sequence[float]) -> None:
+        """Take the seeds' own scores into the test, if both sides have enough of them."""
+        if self.defined and min(len(a), len(b)) >= MIN_SEEDS:
+            self.seed_errors, self.freedom = seed_errors([a, b])
+
+    def result(self, n_images: int, scale: float, seed: int) -> Gap:
         """Return the test over all chunks. `scale` is the metric's; few images bound p from below."""
         if not self.defined:
             return Gap(None)
@@ -263,6 +271,8 @@ class _Contrast:
         t_R = np.sort(np.concatenate(self.t)) if self.t else np.empty(0)
         if n_images < MIN_IMAGES or not len(t_R):
             return Gap(value)
+        if self.freedom:
+            return self._hierarchical(np.concatenate(self.t), scale, seed)
         t = observed(self.value, self.error)
         beyond = len(t_R) - int(np.searchsorted(t_R, t))
         finite_R = t_R[np.isfinite(t_R)]
@@ -272,6 +282,19 @@ class _Contrast:
         if position >= len(t_R) or not math.isfinite(t_R[position]):
             return Gap(value, p=p)
         half = scale * float(t_R[position]) * self.error
+        return Gap(value, value - half, value + half, p)
+
+    def _hierarchical(self, t_R: Array, scale: float, seed: int) -> Gap:
+        rng = np.random.default_rng((seed, 1))
+        drawn_R2 = seed_draws(self.seed_errors, self.freedom, len(t_R), rng)
+        change_R = with_images(drawn_R2[:, 1] - drawn_R2[:, 0], t_R, random_signs(len(t_R), rng), self.error)
+        change_R.sort()
+        beyond = len(change_R) - int(np.searchsorted(change_R, max(0.0, abs(self.value) - _TINY)))
+        value, p = scale * self.value, (1 + beyond) / (1 + len(change_R))
+        position = math.ceil(LEVEL * (len(change_R) + 1)) - 1
+        if position >= len(change_R) or not math.isfinite(change_R[position]):
+            return Gap(value, p=p)
+        half = scale * float(change_R[position])
         return Gap(value, value - half, value + half, p)
 
 
@@ -292,6 +315,7 @@ class _Group:
             self.contrasts[name] = _Contrast(
                 [(weight, per_image(up_N), per_image(down_N)) for weight, up_N, down_N in _terms(*sides)]
             )
+            self.contrasts[name].with_seeds(*([_ratio(*seed, index_M) for seed in side] for side in sides))
         places: dict[bytes, int] = {}  # equal columns (mIoU and Pr@X share their denominator) are summed once
         columns: list[Array] = []
         for contrast in self.contrasts.values():
@@ -309,10 +333,16 @@ class _Group:
             if contrast.defined:
                 contrast.add(sums_RC)
 
-    def results(self) -> dict[str, Gap]:
+    def results(self, seed: int) -> dict[str, Gap]:
         """Return the difference of every metric."""
         n = len(self.images_G)
-        return {name: contrast.result(n, METRICS[name].scale) for name, contrast in self.contrasts.items()}
+        return {name: contrast.result(n, METRICS[name].scale, seed) for name, contrast in self.contrasts.items()}
+
+
+def _ratio(up_N: Array, down_N: Array, index_M: Array) -> float:
+    """One seed's score in a group; NaN if it is not defined."""
+    down = float(down_N[index_M].sum())
+    return float(up_N[index_M].sum()) / down if down else math.nan
 
 
 def _terms(a: list[Ratio], b: list[Ratio]) -> list[tuple[float, Array, Array]]:

@@ -15,10 +15,11 @@ from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
-from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.interfaces import NonFiniteLogits, Segmenter
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run.data import expressions_of, view_cache
+from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
 from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text
 from rrsis_bench.run.plan import RunPlan
@@ -45,7 +46,11 @@ def bench(config: Config, console: Console) -> None:
     plan = RunPlan.prepare(config, console)
     run = RunFolder(Path(config.runs) / plan.run_id)
     if run.is_finished(plan) and not config.force:
-        _publish_finished(plan, run, console)
+        if run.manifest.eval_hash == plan.eval_hash:
+            _publish_finished(plan, run, console)
+        else:
+            console.print(f"{plan.run_id} is trained already. It is scored again, because the evaluation differs.")
+            evaluate_run(plan, run, console, reuse=True)
         return
     if config.force and run.path.exists():
         shutil.rmtree(run.path)
@@ -74,7 +79,7 @@ def bench(config: Config, console: Console) -> None:
     except Interrupted:
         status = "interrupted"
         raise
-    except NonFiniteLoss:
+    except (NonFiniteLoss, NonFiniteLogits):
         status = "nan"
         raise
     except OutOfMemory:
@@ -96,6 +101,12 @@ def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
         console.print(
             f"[yellow]The code has changed since:[/yellow] {escape(shortened(changed))}. The row shows the run of the "
             "earlier code. force=true trains the run with the present code.",
+            soft_wrap=True,
+        )
+    if plan.config.controls and not run.record.control:
+        console.print(
+            "[yellow]Its language controls were not evaluated. To get them without training:[/yellow] "
+            f"rrsis-bench evaluate checkpoint={run.path} force=true",
             soft_wrap=True,
         )
     if plan.config.predictions == "save" and not run.predictions("test").is_file():

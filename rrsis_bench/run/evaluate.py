@@ -84,7 +84,7 @@ def evaluate(config: Config, console: Console, overrides: Sequence[str] = ()) ->
     else:
         run = RunFolder.open(path)
         check_evaluation(overrides, run.path.name)
-        _evaluate_run(_config_of(run, overrides), run, console)
+        evaluate_run(RunPlan.prepare(_config_of(run, overrides), console), run, console)
 
 
 def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
@@ -103,11 +103,17 @@ def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
     return Config.parse(values)
 
 
-def _evaluate_run(config: Config, run: RunFolder, console: Console) -> None:
-    """Score a checkpoint of a run. The selected one, scored as in training, keeps the name of the run."""
-    manifest, weights = run.manifest, run.weights
+def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool = False) -> None:
+    """Score a checkpoint of a run. The selected one, scored as in training, keeps the name of the run.
+
+    Args:
+        plan: the scoring; its configuration differs from that of the run in fields of evaluation only.
+        run: the run, or one of its checkpoints.
+        console: shows progress, warnings and tables.
+        reuse: publish the record of an earlier equal scoring, if there is one.
+    """
+    config, manifest, weights = plan.config, run.manifest, run.weights
     saved, sha256 = checkpoint.load(weights), frozen.weights_sha256(weights)
-    plan = RunPlan.prepare(config, console)
     doubts = _doubts(run, saved, sha256)
     selected = not doubts
     train_hash, name = manifest.train_hash, manifest.run_id
@@ -133,6 +139,11 @@ def _evaluate_run(config: Config, run: RunFolder, console: Console) -> None:
         variant=evaluated_variant(manifest.variant, plan.variant),
         git=(manifest.git_sha, any_dirty([manifest.git_dirty, plan.git[1]])),
     )
+    earlier = RunFolder(Path(config.runs) / plan.run_id)
+    if reuse and not same and earlier.is_finished(plan) and earlier.manifest.weights_sha256 == sha256:
+        console.print(f"{plan.run_id} is scored already (`rrsis-bench evaluate` scores it again).")
+        publish(config, earlier.record, earlier.counts, console)
+        return
     seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
     model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
     changes = {} if selected else {"selection_split": None, "selection_metric": None}
@@ -192,7 +203,7 @@ def _score(
         masks = TrainedMasks(model.to(fabric.device), text, fabric, stop, sha256, save, changes, note)
         record, table = score_and_record(plan, masks, folder, console)
     if folder.status == "running":
-        folder.update("finished")
+        folder.update("finished", weights_sha256=sha256)
     publish(plan.config, record, table, console)
 
 

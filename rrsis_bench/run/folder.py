@@ -152,7 +152,7 @@ class RunFolder:
         return self.manifest.status if (self.path / MANIFEST).is_file() else "missing"
 
     def attempts_to_continue(self, plan: RunPlan) -> tuple[Attempt, ...]:
-        """Return the earlier attempts whose checkpoints the planned training would continue; none if it starts from the beginning.
+        """Return the earlier attempts whose checkpoints the planned training would continue.
 
         Raises:
             UserError: a source that an earlier attempt executed has changed since.

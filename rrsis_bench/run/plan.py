@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.console import Console
 
@@ -14,7 +15,9 @@ from rrsis_bench.config.label import variant
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import require_writable
 from rrsis_bench.resources import CHECKOUT
+from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Attempt
 from rrsis_bench.run.data import OpenData
 from rrsis_bench.run.provenance import git_state, versions
@@ -64,6 +67,7 @@ class RunPlan:
         model_class = registry.load_class(config.model.name)
         check_recipe(config.train)
         check_predictions(config)
+        check_places(config)
         sources = loaded_sources(config.model.name)
         git = git_state(CHECKOUT, source_files(sources))
         data = OpenData.open(config, console)
@@ -94,6 +98,13 @@ class RunPlan:
     def elapsed(self) -> float:
         """Return the seconds since start-up."""
         return time.perf_counter() - self._clock
+
+
+def check_places(config: Config) -> None:
+    """Refuse names that no record can have, and folders that cannot be written, before anything is computed."""
+    store.record_path(Path(config.leaderboards), config.data.name, config.model.name, config.size.name)
+    require_writable(Path(config.runs), "runs")
+    require_writable(Path(config.leaderboards), "leaderboards")
 
 
 def check_predictions(config: Config) -> None:

@@ -6,6 +6,7 @@ costs, then write the record to the run's folder. `publish` enters the record in
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.eval.metrics import compute_metrics
 from rrsis_bench.eval.scoring import Keep, Scores, score_split
+from rrsis_bench.files import sha256_bytes
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.board import rows as board_rows
@@ -204,10 +206,16 @@ def publish(config: Config, record: Record, table: CountsTable, console: Console
     """Enter a record into the leaderboards, write the tables and show them.
 
     A record is immutable. If the leaderboards already hold one of this run, it stays and the two scores are shown;
-    ``force=true`` replaces it.
+    ``force=true`` replaces it. If that one was trained on another kind of machine and has other integers, this record
+    is a further seed of the row, under the run id with the machine's hash.
     """
     root = Path(config.leaderboards)
     path = store.record_path(root, record.data, record.model, record.run_id)
+    if path.exists() and _is_repetition(store.read(path), record):
+        place = sha256_bytes(record.machine.encode())[:8]
+        record = dataclasses.replace(record, run_id=f"{record.run_id}-{place}")
+        path = store.record_path(root, record.data, record.model, record.run_id)
+        console.print(f"Repeated on {record.machine}: a further seed of the row, {record.run_id}.", soft_wrap=True)
     if path.exists() and not config.force:
         kept = store.read(path)
         if kept != record:
@@ -222,6 +230,12 @@ def publish(config: Config, record: Record, table: CountsTable, console: Console
     rows = board_rows.rank([entry for entry in store.read_all(root) if entry.data == record.data], root)
     show.leaderboard(console, rows, highlight=record.run_id)
     show.categories(console, rows)
+
+
+def _is_repetition(kept: Record, record: Record) -> bool:
+    """Return whether two records of one run id are trainings on different kinds of machines."""
+    trained = bool(kept.attempts) and bool(record.attempts)
+    return trained and kept.machine != record.machine and kept.weights_sha256 != record.weights_sha256
 
 
 def _miou(record: Record) -> str:

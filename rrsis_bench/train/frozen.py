@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.official import require_numbers
 from rrsis_bench.train.checkpoint import MANIFEST, STATE, Checkpoint
 
 Part = dict[str, Any]
@@ -80,10 +81,11 @@ def load(model: Segmenter, saved: Checkpoint, part: str = "model") -> None:
         part: its file; ``training`` if a callback's model was saved as ``model``.
 
     Raises:
-        UserError: a frozen part of `model` has other weights; nothing is loaded then.
+        UserError: a tensor holds NaN, or a frozen part of `model` has other weights; nothing is loaded then.
         RuntimeError: keys or shapes do not fit, as from `load_state_dict`.
     """
     tensors, own = saved.tensors[part], model.state_dict()
+    require_numbers(tensors, str(saved.path))
     complete = dict(tensors)
     for prefix, known in saved.state.get("frozen", {}).items():
         absent = [key for key in own if key.startswith(prefix) and key not in tensors]

@@ -257,3 +257,99 @@ def test_ten_thousand_resamples_of_rrsis_ds_test_split_take_seconds():
     started = time.process_time()
     paired.gaps(a, b, everything(a))
     assert time.process_time() - started < 3 * 2, "CPU time, over up to two cores"
+
+
+def trained(n_images, seed, effect, *, seeds=3, gain=0.0):
+    """Two models with several seeds each on the same images; each training moves all IoU by `effect` points (std)."""
+    rng = np.random.default_rng(seed)
+    hard_K = rng.normal(0.5, 0.2, n_images)
+    rows = []
+    for shift in (0.0, gain):
+        own_K = hard_K + rng.normal(0, 0.05, n_images)
+        moved = [own_K + shift + rng.normal(0, effect / 100) + rng.normal(0, 0.05, n_images) for _ in range(seeds)]
+        rows.append(np.stack(moved))
+    return rows
+
+
+def seed_simulation(trials, effect, resamples, seed=0):
+    """Share of equal pairs that are called different, and coverage of the interval of the pairs' true difference."""
+    images, wrong, covered = [str(i) for i in range(80)], 0, 0
+    for trial in range(trials):
+        a, b = trained(80, (seed, trial), effect)
+        means = [row.mean(axis=1).tolist() for row in (a, b)]
+        (p,), _ = significance.compare_all(
+            np.stack([a.mean(0), b.mean(0)], axis=1), images, means, resamples=resamples, seed=trial
+        )
+        wrong += p <= 0.05
+        sides = [
+            dataclasses.replace(
+                side(row[0].clip(0, 1), np.full(80, 1000), images),
+                seeds=tuple(side(one.clip(0, 1), np.full(80, 1000), images).seeds[0] for one in row),
+            )
+            for row in (a, b)
+        ]
+        gap = paired.gaps(*sides, everything(sides[0]), resamples=resamples, seed=trial)[""]["miou"]
+        covered += gap.low <= 0 <= gap.high
+    return wrong / trials, covered / trials
+
+
+@pytest.mark.parametrize("effect", [0, 1, 3])
+def test_seeds_keep_the_error_rate_in_short(effect):
+    wrong, covered = seed_simulation(60, effect, 300)
+    assert wrong <= 0.15
+    assert covered >= 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effect", [0, 1, 3])
+def test_seeds_keep_the_error_rate_on_a_thousand_pairs(effect):
+    """Without the seeds, 3 points of seed effect call most of the equal pairs different."""
+    wrong, covered = seed_simulation(1000, effect, 1000)
+    print(f"seed effect {effect}: type I error {wrong:.1%}, coverage {covered:.1%}")
+    assert wrong <= 0.065
+    assert covered >= 0.935
+
+
+def test_without_the_seeds_equal_models_would_be_called_different():
+    """Bug: the image bootstrap knows nothing of the seed, so that rounding alone separated ranks."""
+    images, wrong = [str(i) for i in range(80)], 0
+    for trial in range(40):
+        a, b = trained(80, (5, trial), 3, seeds=1)
+        (p,), _ = significance.compare_all(np.stack([a[0], b[0]], axis=1), images, resamples=300)
+        wrong += p <= 0.05
+    assert wrong > 20
+
+
+def test_a_real_difference_is_found_with_three_seeds():
+    a, b = trained(200, 3, 1, gain=0.08)
+    means = [row.mean(axis=1).tolist() for row in (a, b)]
+    (p,), _ = significance.compare_all(np.stack([a.mean(0), b.mean(0)], axis=1), [str(i) for i in range(200)], means)
+    assert p < 0.05
+
+
+def test_a_p_close_to_the_level_is_settled_by_more_resamples(monkeypatch):
+    """Ranks near the threshold do not depend on the bootstrap's seed."""
+    calls = []
+    single = significance.compare_all
+
+    def counted(*args, resamples, seed):
+        calls.append(resamples)
+        return single(*args, resamples=resamples, seed=seed)
+
+    monkeypatch.setattr(significance, "compare_all", counted)
+    rng = np.random.default_rng(0)
+    noise_N = rng.normal(0, 0.1, 100)
+    noise_N -= noise_N.mean()
+    images = [str(i) for i in range(100)]
+    error = np.linalg.norm(noise_N) / 100
+    for factor, far in ((1.99, False), (5.0, True)):
+        calls.clear()
+        base_N = rng.random(100)
+        significance.settled(np.stack([base_N, base_N + noise_N + factor * error], axis=1), images)
+        assert (len(calls) == 1) is far
+    decisions = {
+        significance.settled(np.stack([base_N, base_N + noise_N + 2.1 * error], axis=1), images, seed=seed)[0][0]
+        <= 0.05
+        for seed in range(4)
+    }
+    assert len(decisions) == 1

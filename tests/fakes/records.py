@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,9 +54,9 @@ def random_table(n: int = 40, seed: int = 0, quality: float = 0.6, *, no_target:
     return table
 
 
-def control(miou: float) -> ControlScores:
-    """Scores of a language control over 40 samples."""
-    return ControlScores(40, {"miou": Score(miou), "oiou": Score(miou - 2)})
+def control(miou: float, n: int = 40) -> ControlScores:
+    """Scores of a language control over `n` samples."""
+    return ControlScores(n, {"miou": Score(miou), "oiou": Score(miou - 2)})
 
 
 def flat(scores: ScoreSet | None) -> SimpleNamespace:
@@ -68,20 +69,23 @@ def flat(scores: ScoreSet | None) -> SimpleNamespace:
 
 
 def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIVE, resamples=50, **changes) -> Record:
-    """A finished record of `table`, ranked unless `changes` say otherwise."""
+    """A finished record of `table`, ranked unless `changes` say otherwise; `run_id` is put behind its valid id."""
+    label = changes.pop("run_id", "").replace("-", "")
     fields: dict[str, Any] = {
-        "run_id": f"{model}-synthetic-tiny-s{seed}-0123abcd", "status": "finished", "model": model,
+        "status": "finished", "model": model,
         "model_source": "in-tree", "size": "tiny", "data": "synthetic", "dataset_fingerprint": "f" * 64,
         "split": "test", "n": len(table or ()), "n_expected": len(table or ()), "limit": None, "seed": seed,
         "epochs": 12, "train_hash": "0123abcd" * 8, "eval_hash": "e" * 64, "variant": [], "protocol": protocol,
         "metric_version": METRIC_VERSION, "selection_split": "val", "selection_metric": "miou",
-        "weights_sha256": "a" * 64, "predictions_sha256": None,
+        "predictions_sha256": None,
         "init_weights": {"swin": "random", "bert": "random"}, "git_sha": "c" * 40,
         "git_dirty": False, "attempts": [], "settings": {}, "train_overlap": {"val": 0, "test": 0},
         "versions": {"rrsis_bench": "0.1.0", "python": "3.11.9", "torch": "2.11.0"},
         "device": "cpu", "device_name": None, "world_size": 1, "precision": "32-true",
         "started_utc": "2026-01-02T03:04:05Z", "wall_s": 321.5,
-        "control": {"shuffled_text": control(12.5), "category_only": control(30.25)},
+        "control": {
+            "shuffled_text": control(12.5, len(table or ())), "category_only": control(30.25, len(table or ())),
+        },
         "dataset_card": DatasetCard(
             "Fake scenes", "written by a test", "CC-BY-4.0", "@misc{fake, title = {Fake}}", ["none is real"],
             {"train": 120, "val": 30, "test": 40},
@@ -94,7 +98,13 @@ def record_of(table: CountsTable | None, *, model="lavt", seed=0, protocol=NATIV
     if table is not None:
         result = compute_metrics(table, protocol, resamples=resamples)
         fields |= {entry.name: getattr(result, entry.name) for entry in dataclasses.fields(result)}
-    return Record(**(fields | changes))
+    else:
+        fields["control"] = {}
+    fields |= changes
+    base = "{model}-{data}-{size}-s{seed}-".format(**fields) + fields["train_hash"][:8]
+    fields["run_id"] = f"{base}-{label}" if label else base
+    fields.setdefault("weights_sha256", hashlib.sha256(fields["run_id"].encode()).hexdigest())
+    return Record(**fields)
 
 
 def put(root: Path, **changes: Any) -> Record:

@@ -47,8 +47,11 @@ def test_a_model_stands_for_its_best_ranked_row(root):
 
 
 def test_a_run_id_stands_for_itself(root):
-    result = compare(root, "weak", "fianet-synthetic-tiny-s1-0123abcd", "synthetic")
-    assert (run_ids(result.a), run_ids(result.b)) == (["weak"], ["fianet-synthetic-tiny-s1-0123abcd"])
+    result = compare(root, "fianet-synthetic-tiny-s0-bbbbbbbb-weak", "fianet-synthetic-tiny-s1-0123abcd", "synthetic")
+    assert (run_ids(result.a), run_ids(result.b)) == (
+        ["fianet-synthetic-tiny-s0-bbbbbbbb-weak"],
+        ["fianet-synthetic-tiny-s1-0123abcd"],
+    )
     assert result.b.rank == 1, "the rank is that of the run's row"
 
 
@@ -80,7 +83,7 @@ def test_a_name_with_several_unranked_rows_is_ambiguous(root):
     put(root, model="toy", run_id="toy-b", train_hash="c" * 64, git_dirty=True)
     with pytest.raises(UserError, match=r"'toy' has several rows and none of them is ranked") as caught:
         compare(root, "toy", "lavt", "synthetic")
-    assert "toy-b" in str(caught.value)
+    assert "toy-synthetic-tiny-s0-cccccccc-toyb" in str(caught.value)
     assert "toy-synthetic-tiny-s0-0123abcd" in str(caught.value)
 
 
@@ -90,18 +93,25 @@ def test_the_native_protocol_on_test_is_preferred_and_another_can_be_asked_for(r
         put(root, model=model, split="val", run_id=f"{model}-val")
     assert compare(root, "lavt", "fianet", "synthetic").a.head.protocol.name == "native"
     assert compare(root, "lavt", "fianet", "synthetic").a.head.split == "test"
-    assert run_ids(compare(root, "lavt", "fianet", "synthetic", protocol="lavt").b) == ["fianet-legacy"]
-    assert run_ids(compare(root, "lavt", "fianet", "synthetic", split="val").b) == ["fianet-val"]
-    with pytest.raises(UserError, match=r"(?s)cannot be compared|no rows that can be compared.*lavt-legacy"):
-        compare(root, "lavt-legacy", "weak", "synthetic")
+    assert run_ids(compare(root, "lavt", "fianet", "synthetic", protocol="lavt").b) == [
+        "fianet-synthetic-tiny-s0-0123abcd-fianetlegacy"
+    ]
+    assert run_ids(compare(root, "lavt", "fianet", "synthetic", split="val").b) == [
+        "fianet-synthetic-tiny-s0-0123abcd-fianetval"
+    ]
+    with pytest.raises(UserError, match=r"(?s)cannot be compared|no rows that can be compared.*-lavtlegacy"):
+        compare(
+            root, "lavt-synthetic-tiny-s0-0123abcd-lavtlegacy", "fianet-synthetic-tiny-s0-bbbbbbbb-weak", "synthetic"
+        )
 
 
 def test_several_versions_of_the_data_are_ambiguous(root):
     for model in ("lavt", "fianet"):
         put(root, model=model, run_id=f"{model}-other", dataset_fingerprint="9" * 64)
-    with pytest.raises(UserError, match=r"(?s)several versions of synthetic.*lavt-other"):
+    with pytest.raises(UserError, match=r"(?s)several versions of synthetic.*-lavtother"):
         compare(root, "lavt", "fianet", "synthetic")
-    assert run_ids(compare(root, "lavt-other", "fianet-other", "synthetic").a) == ["lavt-other"]
+    others = [f"{model}-synthetic-tiny-s0-0123abcd-{model}other" for model in ("lavt", "fianet")]
+    assert run_ids(compare(root, *others, "synthetic").a) == others[:1]
 
 
 def test_misspelt_names_get_suggestions(root, tmp_path_factory):
@@ -165,7 +175,7 @@ def test_markdown_holds_the_ranked_rows(root):
     body = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
     assert len({len(cells) for cells in body}) == 1
     assert [cells[1].strip() for cells in body] == ["Model", "fianet", "fianet", "lavt"]
-    assert f"{rows[0].score('oiou').value:.2f}" in body[1][5]
+    assert f"{rows[0].score('oiou').value:.2f}" in body[1][6]
     assert formats.markdown([]) == ""
 
 
@@ -220,9 +230,13 @@ def test_a_variant_is_named_by_its_label_and_the_models_name_means_its_default(t
     put(tmp_path, model="lavt", quality=0.5)
     put(tmp_path, model="csinet", quality=0.6, run_id="default", train_hash="b" * 64)
     put(tmp_path, model="csinet", quality=0.9, run_id="one", train_hash="c" * 64, variant=["interaction=only_remote"])
-    assert run_ids(compare(tmp_path, "lavt", "csinet", "synthetic", resamples=50).b) == ["default"]
+    assert run_ids(compare(tmp_path, "lavt", "csinet", "synthetic", resamples=50).b) == [
+        "csinet-synthetic-tiny-s0-bbbbbbbb-default"
+    ]
     label = "csinet interaction=only_remote"
-    assert run_ids(compare(tmp_path, "lavt", label, "synthetic", resamples=50).b) == ["one"]
+    assert run_ids(compare(tmp_path, "lavt", label, "synthetic", resamples=50).b) == [
+        "csinet-synthetic-tiny-s0-cccccccc-one"
+    ]
     rows = rank(store.read_all(tmp_path), tmp_path)
     for width in (80, 120):
         text = printed(show.leaderboard, rows, width=width)

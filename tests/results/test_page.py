@@ -87,7 +87,7 @@ def test_every_row_stands_in_its_table_with_interval_rank_and_reason(root):
         )  # a mean over its seeds
     rows = [r for r in rank(store.read_all(root), root) if r.head.model == "fianet"]
     assert f"{rows[0].score('miou').value:.2f} ± {rows[0].deviation('miou'):.2f}" in found.text
-    assert f"{rows[0].score('pr50').lo:.1f}–{rows[0].score('pr50').hi:.1f}" in found.text
+    assert f"[{rows[0].score('pr50').lo:.1f}, {rows[0].score('pr50').hi:.1f}]" in found.text
     assert "dirty tree" in found.text
     boards = [(values["data-split"], values["data-protocol"]) for tag, values in found.tags if tag == "article"]
     assert sorted(boards) == [("test", "lavt"), ("test", "native")]
@@ -238,8 +238,7 @@ def stored_run(runs: Path, fake_root: Path, name: str, shift: int) -> None:
             pred_HW = np.roll(target_HW, shift * (index + 1), axis=1)
             writer.add(sample, pred_HW)
             table.add(count_pixels(sample, pred_HW, target_HW))
-    record = record_of(table, data="rrsisd", run_id=name)
-    store.write(run_dir / "record", record, table)
+    store.write(run_dir / "record", record_of(table, data="rrsisd", run_id=name), table)
     config = compose("model=fianet", *tiny_overrides(runs.parent, fake_root))
     (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
 
@@ -253,10 +252,10 @@ def test_the_gallery_of_a_stored_run_against_another(fake_root, tmp_path, capsys
     images = [values for tag, values in found.tags if tag == "img"]
     assert images
     assert all(values["src"].startswith("data:image/webp;base64,") and values["alt"] for values in images)
-    assert "run-b, IoU" in found.text
+    assert "runb, IoU" in found.text
     assert open_split("rrsisd", fake_root, "test")[0].expression in found.text
     assert cli.main(["gallery", "run-a", "--runs", str(runs)]) == 0
-    assert "run-b" not in (runs / "run-a" / gallery.NAME).read_text()
+    assert "runb" not in (runs / "run-a" / gallery.NAME).read_text()
 
     masks = runs / "run-b" / "predictions" / "test.jsonl"
     masks.write_text(json.dumps({"sample_id": "?"}) + "\n")

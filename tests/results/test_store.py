@@ -101,7 +101,7 @@ def test_the_record_appears_after_its_integers(tmp_path, table, monkeypatch):
     assert store.read_all(tmp_path) == []
 
 
-@pytest.mark.parametrize("change", [{"run_id": "../x"}, {"data": ""}, {"model": "a/b"}, {"run_id": ".hidden"}])
+@pytest.mark.parametrize("change", [{"run_id": "../x"}, {"data": ""}, {"model": "a/b"}, {"model": ".hidden"}])
 def test_names_are_plain_file_names(tmp_path, table, change):
     with pytest.raises(UserError, match="cannot name a file"):
         store.write(tmp_path, record_of(table, **change), table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -12,21 +13,34 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from lightning.fabric import Fabric
+from PIL import Image
 from rich.console import Console
 
 from rrsis_bench import registry
+from rrsis_bench.data.checks.overlap import train_overlap
+from rrsis_bench.data.formats import read_index
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.evaluate import predict_and_count
+from rrsis_bench.interfaces import NonFiniteLogits, SegmenterOutput
+from rrsis_bench.resources import LEADERBOARDS
 from rrsis_bench.results.board import rows as board
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import Record
+from rrsis_bench.results.record.schema import Attempt, Record
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import evaluate as evaluation
 from rrsis_bench.run import plan
 from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.record import publish
 from rrsis_bench.stop import Interrupted
 from rrsis_bench.train import checkpoint, loop
 from tests.config.test_registry import plugin
-from tests.fakes.config import tiny_overrides
+from tests.fakes.config import parsed, tiny_overrides
+from tests.fakes.image_first import ImageFirst
+from tests.fakes.records import control, put, random_table, record_of
+from tests.fakes.rrsisd import write_fake_rrsisd
+from tests.fakes.toy import Toy, views_of
 
 CLEAN = ("c" * 40, False)
 NET = """from torch import nn
@@ -218,3 +232,166 @@ def test_the_record_stores_every_setting_that_affects_it(finished):
     assert record.settings["protocol.strict"] is False
     assert json.loads(json.dumps(record.settings)) == record.settings
     assert "train.epochs=2" in record.variant
+
+
+def test_other_evaluation_settings_score_again_from_the_kept_checkpoint(toy, monkeypatch):
+    """Bug: `bench X` after `bench X limit.test=2`, or with protocol.strict=true, returned the earlier row."""
+    bench(toy, "limit.test=2")
+    monkeypatch.setattr(loop.Trainer, "fit", lambda _: pytest.fail("trained again"))
+    assert "scored again" in bench(toy)
+    assert "scored already" in bench(toy)
+    bench(toy, "protocol.strict=true")
+    found = {(record.n, record.protocol.strict): record for record in records(toy)}
+    assert set(found) == {(2, False), (4, False), (4, True)}
+    assert len({record.run_id for record in found.values()}) == 3
+    reasons = ranked(toy.path / "leaderboards")
+    assert [reasons[found[key].run_id] for key in sorted(found)] == [
+        "limited to 2 test samples; 2 of 4 samples",
+        "",
+        "",
+    ]
+    assert "protocol.strict=true" in found[4, True].variant
+
+
+BROKEN_NETS = {
+    "everywhere": "logits * float('nan')",
+    "one pixel": "torch.cat([logits[:, :-1], logits[:, -1:] + float('inf')], dim=1)",
+    "one sample": "torch.where(torch.arange(len(logits))[:, None, None] == 1, float('nan'), logits)",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN_NETS)
+def test_logits_that_are_not_finite_are_an_error_that_names_samples(fake_root, how):
+    """Bug: NaN is not above 0, so a model of NaN predicted empty masks: N-acc 100 and a rank."""
+
+    class Broken(Toy):
+        def forward(self, views, text):
+            logits = super().forward(views, text).logits
+            return SegmenterOutput(eval(BROKEN_NETS[how], {"logits": logits, "torch": torch}))  # noqa: S307
+
+    class BrokenFirst(ImageFirst):
+        def decode(self, encoded, text):
+            logits = super().decode(encoded, text).logits
+            return SegmenterOutput(eval(BROKEN_NETS[how], {"logits": logits, "torch": torch}))  # noqa: S307
+
+    data = views_of(fake_root, native_masks=True)
+    named = {data.dataset[index].sample_id for index in range(4)}
+    protocol = parsed("protocol=native").protocol
+    for model in (Broken(), BrokenFirst()):
+        with pytest.raises(NonFiniteLogits) as caught:
+            predict_and_count(model, data, protocol, Fabric(accelerator="cpu", devices=1), batch_size=4)
+        assert any(name in str(caught.value) for name in named)
+        assert len(caught.value.rows) == (1 if how == "one sample" else 4)
+
+
+def test_weights_with_nan_are_refused(toy, finished):
+    saved = checkpoint.load(finished.best)
+    name = next(iter(saved.tensors["model"]))
+    saved.tensors["model"][name].flatten()[0] = float("nan")
+    checkpoint.save(finished.path / "checkpoints", saved.step, saved.tensors, saved.state)
+    with pytest.raises(UserError, match=f"NaN in {name}"):
+        score(toy, finished.path)
+
+
+def test_training_images_in_test_are_counted_and_unrank_the_row(tmp_path):
+    """The same bytes, and the same pixels in another file format."""
+    tree = write_fake_rrsisd(tmp_path)
+    index = read_index("rrsisd", tree.root, {})
+    cache = tmp_path / "cache"
+    assert train_overlap(index, cache) == {"val": 0, "test": 0}
+    train, test = (Path(index.rows[split][0].image) for split in ("train", "test"))
+    shown = sum(Path(row.image) == test for row in index.rows["test"])
+    shutil.copy(train, test)
+    assert train_overlap(index, cache) == {"val": 0, "test": shown}
+    Image.open(train).convert("RGB").save(test, format="PNG")
+    assert train_overlap(index, cache) == {"val": 0, "test": shown}, "decoded pixels are compared, not bytes"
+    table = random_table(200)
+    few = record_of(table, train_overlap={"val": 0, "test": 2})
+    assert board.unranked_reason(few) == ""
+    many = record_of(table, train_overlap={"val": 0, "test": 3})
+    assert board.unranked_reason(many) == "3 of 200 samples show training images"
+
+
+def test_one_result_never_counts_twice(tmp_path):
+    """Bug: one checkpoint, scored as seed 1 and as seed 2, was a row of two seeds."""
+    put(tmp_path, seed=0)
+    put(tmp_path, seed=1, weights_sha256="9" * 64, started_utc="2026-01-03T00:00:00Z")
+    put(tmp_path, seed=2, weights_sha256="9" * 64, started_utc="2026-01-04T00:00:00Z")
+    put(tmp_path, seed=3, table_seed=0, started_utc="2026-01-05T00:00:00Z")
+    found = {row.head.seed: (len(row.records), row.reason) for row in board.rank(store.read_all(tmp_path), tmp_path)}
+    first = "lavt-synthetic-tiny-s1-0123abcd"
+    assert found[0] == (2, "")
+    assert found[2] == (1, f"same weights as {first}")
+    assert found[3] == (1, "same integers as lavt-synthetic-tiny-s0-0123abcd")
+    with pytest.raises(UserError, match="has results twice"):
+        store.audit(tmp_path)
+
+
+CONTRADICTIONS = {
+    "run_id": lambda r: dataclasses.replace(r, seed=7),
+    "run_id is": lambda r: dataclasses.replace(r, train_hash="f" * 64),
+    "run_id is lavt": lambda r: dataclasses.replace(r, size="paper"),
+    "git_sha": lambda r: dataclasses.replace(r, git_sha="cafe"),
+    "an attempt": lambda r: dataclasses.replace(r, attempts=[ATTEMPT]),
+    "settings say train.epochs": lambda r: dataclasses.replace(r, settings={"train.epochs": 3}),
+    "settings say protocol.strict": lambda r: dataclasses.replace(r, settings={"protocol.strict": True}),
+    "settings say limit.train": lambda r: dataclasses.replace(r, settings={"limit.train": 8}),
+    "control.shuffled_text": lambda r: dataclasses.replace(r, control={"shuffled_text": control(140)}),
+    "efficiency.fps": lambda r: dataclasses.replace(r, efficiency=dataclasses.replace(r.efficiency, fps=-1.0)),
+    "params_trainable": lambda r: dataclasses.replace(
+        r, efficiency=dataclasses.replace(r.efficiency, params_trainable=9_999_999)
+    ),
+    "wall_s": lambda r: dataclasses.replace(r, wall_s=-3.0),
+}
+ATTEMPT = Attempt("2026-01-01T00:00:00Z", "a" * 40, True, None, {}, "cpu", None)
+
+
+@pytest.mark.parametrize("field", CONTRADICTIONS)
+def test_a_record_that_contradicts_itself_is_refused(tmp_path, field):
+    table = random_table(40)
+    with pytest.raises(UserError, match=field.replace(".", r"\.")):
+        store.write(tmp_path, CONTRADICTIONS[field](record_of(table)), table)
+
+
+def test_a_counts_file_of_another_name_is_refused(tmp_path):
+    record = put(tmp_path)
+    path = store.record_path(tmp_path, record.data, record.model, record.run_id)
+    name = store.read(path).counts.file
+    path.with_name(name).rename(path.with_name("other.csv.gz"))
+    path.write_text(path.read_text().replace(name, "other.csv.gz"))
+    with pytest.raises(UserError, match=r"counts\.file is other\.csv\.gz"):
+        store.read_all(tmp_path)
+
+
+def test_a_target_of_another_area_than_at_native_size_is_found(tmp_path):
+    table = random_table(40)
+    table.rows[3] = dataclasses.replace(table.rows[3], native_area=table.rows[3].target_area + 1)
+    with pytest.raises(UserError, match="another target area"):
+        store.write(tmp_path, record_of(table), table)
+
+
+@pytest.mark.parametrize("override", ["data.name='my data'", "runs={file}/x", "leaderboards={file}/x"])
+def test_names_and_folders_are_checked_before_training(toy, monkeypatch, override):
+    """Bug: `data.name="my data"` trained for hours, and then its record could not be named."""
+    (toy.path / "file").touch()
+    monkeypatch.setattr(loop.Trainer, "fit", lambda _: pytest.fail("trained"))
+    with pytest.raises(UserError, match=r"cannot name a file|cannot be written"):
+        bench(toy, override.format(file=toy.path / "file"))
+
+
+def test_a_repetition_on_another_machine_is_a_further_seed(tmp_path):
+    """Bug: the result of the second machine stayed in runs/, although machines differ by as much as four ranks."""
+    config = dataclasses.replace(parsed("model=lavt", "data=synthetic"), leaderboards=str(tmp_path))
+    for number, name in enumerate(["Xeon (2 cores)", "EPYC (8 cores)", "EPYC (2 cores)"]):
+        table = random_table(40, seed=number)
+        attempt = dataclasses.replace(ATTEMPT, git_dirty=False, device_name=name)
+        record = record_of(table, attempts=[attempt], weights_sha256=str(number) * 64)
+        publish(config, record, table, Console(file=io.StringIO()))
+    (row,) = board.rank(store.read_all(tmp_path), tmp_path)
+    assert [record.machine for record in row.records] == ["EPYC", "Xeon"]
+    assert row.deviation("miou") > 0
+    assert store.audit(tmp_path) == 2
+
+
+def test_every_committed_record_passes_the_audit():
+    assert store.audit(LEADERBOARDS) >= 9

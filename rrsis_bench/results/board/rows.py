@@ -19,7 +19,9 @@ from typing import Any
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.scores import Score
 from rrsis_bench.results.board import significance
+from rrsis_bench.results.record.identity import attestation, duplicates
 from rrsis_bench.results.record.schema import Record
+from rrsis_bench.results.record.verified import verifications
 
 SPLITS = ("test", "val", "train")
 MOST_OVERLAP = 0.01  # share of the samples whose image may also be a training image
@@ -33,11 +35,13 @@ class BoardRow:
         records: one per seed, by seed.
         reason: why the row is not ranked; empty if it is.
         rank: 1 + the number of rows with a significantly better mIoU; None if the row is not ranked.
+        verified_by: who confirmed the preprocessing and the numbers of all records.
     """
 
     records: tuple[Record, ...]
     reason: str
     rank: int | None = None
+    verified_by: tuple[str, ...] = ()
 
     @property
     def head(self) -> Record:
@@ -151,8 +155,10 @@ def rank(records: Iterable[Record], root: Path) -> list[BoardRow]:
             damaged.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        reason = unranked_reason(record)
+    everything = list(records)
+    repeated = duplicates(record for record in everything if not unranked_reason(record))
+    for record in everything:
+        reason = unranked_reason(record) or repeated.get(record.run_id, "")
         key = (
             record.data,
             record.split,
@@ -166,16 +172,20 @@ def rank(records: Iterable[Record], root: Path) -> list[BoardRow]:
             reason,
         )
         groups.setdefault(key, []).append(record)
+    verified = verifications(root)
     grouped = []
     for (*_, reason), members in groups.items():
-        members.sort(key=lambda record: (record.seed, record.run_id))
+        members.sort(key=lambda record: (record.seed is None, record.seed or 0, record.machine, record.run_id))
         for first, second in zip(members, members[1:], strict=False):
-            if first.seed == second.seed:
+            if (first.seed, first.machine) == (second.seed, second.machine):
                 raise UserError(
                     f"The records {first.run_id} and {second.run_id} of {first.data}/{first.model} are the same "
-                    f"training (train hash {first.train_hash}, seed {first.seed}), scored the same way. Delete one."
+                    f"training (train hash {first.train_hash}, seed {first.seed}, machine {first.machine}), scored "
+                    "the same way. Delete one."
                 )
-        grouped.append(BoardRow(tuple(members), reason))
+        confirmed = [verified.get(attestation([record]), ()) for record in members]
+        by_all = tuple(name for name in confirmed[0] if all(name in names for names in confirmed))
+        grouped.append(BoardRow(tuple(members), reason, verified_by=by_all))
     grouped.sort(key=_order)
     return _ranked(grouped, root)
 

@@ -15,6 +15,7 @@ from typing import Any
 from rrsis_bench.eval.metrics import METRICS, PRECISIONS, grouped_metrics
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow, cell
+from rrsis_bench.results.record.identity import attestation
 from rrsis_bench.results.record.schema import Record
 
 EFFICIENCY = "efficiency.csv"
@@ -23,7 +24,8 @@ MACRO_ROW = "(macro mean)"
 
 _ROW = ("rank", "model", "variant", "size", "split", "protocol", "n_seeds")
 _PROVENANCE = (  # a row is one train hash; if its seeds differ, these columns list all values
-    "reason", "notes", "data", "dataset_fingerprint", "n", "n_expected", "limit", "metric_version", "protocol_id",
+    "reason", "verified_by", "attestation",
+    "notes", "data", "dataset_fingerprint", "n", "n_expected", "limit", "metric_version", "protocol_id",
     "selection_split", "selection_metric", "status", "epochs", "seeds", "run_ids", "train_hash", "eval_hash",
     "weights_sha256", "predictions_sha256", "init_weights", "model_source", "git_sha", "git_dirty", "package_version",
     "torch", "cuda", "device", "device_name", "world_size", "precision", "started_utc", "wall_s", "schema_version",
@@ -78,6 +80,7 @@ def leaderboard_cells(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
         cells["params_m"] = None if params is None else f"{params / 1e6:.3f}"
         for name in ("gflops", "fps", "peak_mem_gb"):
             cells[name] = _figure(row.mean("efficiency", name))
+        cells |= {"verified_by": "; ".join(row.verified_by), "attestation": attestation(row.records)}
         cells["wall_s"] = _figure(row.mean("wall_s"))
         for name in _PROVENANCE:
             if name not in cells:

@@ -9,6 +9,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.metrics import METRICS, PRECISIONS, compute_metrics, mean
 from rrsis_bench.eval.scores import UNMATCHED, ScoreSet
+from rrsis_bench.results.record.identity import area_problems, identity_problems
 from rrsis_bench.results.record.schema import Record
 
 TOLERANCE = 1e-9  # in the metric's unit; the identities hold up to the rounding of a float
@@ -17,7 +18,7 @@ _SUMS = ("n", "n_targeted", "intersection", "union")
 
 def check_invariants(record: Record) -> None:
     """Raise UserError with the record's name and every invariant that it breaks."""
-    broken = violations(record)
+    broken = [*violations(record), *identity_problems(record)]
     if broken:
         raise UserError(
             f"The record {record.data}/{record.model}/{record.run_id} contradicts itself:\n  "
@@ -68,6 +69,7 @@ def check_against_counts(record: Record, table: CountsTable) -> None:
     for kind, (expected, stored) in pairs.items():
         for name in sorted(expected.keys() | stored.keys()):
             wrong += _differences(f"{kind}.{name}", expected.get(name), stored.get(name))
+    wrong += area_problems(record, table)
     if wrong:
         raise UserError(
             f"The record {record.data}/{record.model}/{record.run_id} does not follow from its counts file:\n  "

@@ -110,6 +110,12 @@ class Record:
     rescored_from: str | None = None  # metric version of the first scoring, if the record was scored again
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def machine(self) -> str:
+        """The processor or GPU of the training, without its number of cores; that of the scoring if unknown."""
+        last = self.attempts[-1] if self.attempts else self
+        return (last.device_name or last.device).partition(" (")[0]
+
     def value(self, metric: str) -> float | None:
         """Return a metric over the whole split; None if it was not measured."""
         return None if self.overall is None else self.overall.value(metric)

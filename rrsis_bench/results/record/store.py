@@ -18,11 +18,11 @@ from rrsis_bench.eval.bootstrap import RESAMPLES
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.metrics import compute_metrics
 from rrsis_bench.files import sha256_bytes, write_files
+from rrsis_bench.results.record.identity import counts_name, duplicates
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
 from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record
 
-RECORDS, COUNTS = "records", ".csv.gz"
-_COUNTS_NAME = re.compile(r"-[0-9a-f]{12}\.csv\.gz")
+RECORDS = "records"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -72,18 +72,11 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
             f"{path} holds another record of this run. Records are immutable: use force=true to replace it, "
             "or another seed for another run."
         )
+    replaced = _stored_counts(path)
     write_files({**files, path: text.encode("utf-8")})
-    for other in path.parent.glob(f"{record.run_id}-*{COUNTS}"):  # of the record that was replaced
-        if _COUNTS_NAME.fullmatch(other.name.removeprefix(record.run_id)) and (
-            counts is None or other.name != counts.file
-        ):
-            other.unlink(missing_ok=True)
+    if replaced is not None and replaced != counts:
+        path.with_name(replaced.file).unlink(missing_ok=True)
     return path
-
-
-def counts_name(run_id: str, sha256: str) -> str:
-    """Return the name of a counts file. It contains its content's hash, so that two records never share a file."""
-    return f"{run_id}-{sha256[:12]}{COUNTS}"
 
 
 def read(path: Path) -> Record:
@@ -132,13 +125,17 @@ def audit(root: Path) -> int:
     """Compute every record below `root` again from its integers; return the number of records.
 
     Raises:
-        UserError: a record is invalid, or its scores do not follow from its integers.
+        UserError: a record is invalid, its scores do not follow from its integers, or two records are one result.
     """
     paths = sorted((root / RECORDS).glob("*/*/*.json"))
-    for path in paths:
-        record = read(path)
+    records = [read(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
         if record.counts is not None:
             check_against_counts(record, read_counts(path))
+    repeated = duplicates(records)
+    if repeated:
+        lines = "\n  ".join(f"{run_id}: {why}" for run_id, why in repeated.items())
+        raise UserError(f"{root / RECORDS} has results twice:\n  {lines}\nDelete one of each pair.")
     return len(paths)
 
 
@@ -181,6 +178,15 @@ def rescore(
         control=record.control if same_rules else {},
         rescored_from=record.rescored_from or record.metric_version,
     )
+
+
+def _stored_counts(path: Path) -> CountsFile | None:
+    """Return what the record at `path` says about its counts file; None if there is none, or it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["counts"]
+        return codec.decode(CountsFile, found, str(path))
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return None
 
 
 def _counts_bytes(path: Path, counts: CountsFile) -> bytes:

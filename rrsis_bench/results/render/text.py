@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from rrsis_bench.eval.metrics import METRICS, Metric
+from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board import tables
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.record.identity import attestation
 
+FEW = "†"
+"""Marks a row with fewer seeds than its comparison needs to know what another seed is worth."""
+LEGEND = (
+    "±: standard deviation over seeds; [lo, hi]: 95% bootstrap interval over images, of the mean seed; "
+    f"{FEW}: fewer than {MIN_SEEDS} seeds, so its rank is about these trainings only"
+)
 SHOWN_CONTROLS = ("shuffled_text", "category_only")
 AS_PRINTED = "as printed in the papers: other code, protocols and checkpoint selection; not ranked with measured rows"
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    FEW: r"\dag{}", "±": r"$\pm$",
 }  # fmt: skip
 
 
@@ -29,8 +38,10 @@ class TextRow:
     name: str
     size: str
     seeds: str
+    epochs: str
     scores: tuple[str, ...]
-    half: str
+    deviation: str
+    interval: str
     params: str
     remark: str = ""
 
@@ -67,20 +78,31 @@ def markdown(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = (), *
     parts = []
     for title, members in groups(rows):
         shown = shown_metrics(members)
-        header = ["#", "Model", "Size", "Seeds", *_labels(shown), "Shuffled text", "Category only", "Params (M)"]
+        header = [
+            "#",
+            "Model",
+            "Size",
+            "Seeds",
+            "Epochs",
+            *_labels(shown),
+            "Shuffled text",
+            "Category only",
+            "Params (M)",
+        ]
         body = []
         for line in (_line(row, shown) for row in members):
-            miou = line.scores[0] + (f" ± {line.half}" if line.half else "")
-            body.append([line.rank, line.name, line.size, line.seeds, miou, *line.scores[1:], line.params])
+            names = [line.rank, line.name, line.size, line.seeds, line.epochs]
+            body.append([*names, miou_text(line), *line.scores[1:], line.params])
         parts.append(markdown_table(title, header, "rll" + "r" * (len(header) - 3), body))
+        parts += [LEGEND + ".", *(f"{line}." for line in footnotes(members))]
     rest = [row for row in rows if row.rank is None]
     if unranked and rest:
-        header = ["Model", "Size", "Split", "Protocol", "mIoU", "Reason"]
+        header = ["Model", "Size", "Split", "Protocol", "Seeds", "mIoU", "Reason"]
         body = [
-            [line.name, line.size, row.head.split, row.head.protocol.name, line.scores[0], line.remark]
+            [line.name, line.size, row.head.split, row.head.protocol.name, line.seeds, miou_text(line), line.remark]
             for row, line in ((row, _line(row, [METRICS["miou"]])) for row in rest)
         ]
-        parts.append(markdown_table("Not ranked", header, "llllrl", body))
+        parts.append(markdown_table("Not ranked", header, "llllrrl", body))
     if published:
         shown = shown_metrics([], published)
         body = [
@@ -96,7 +118,7 @@ def latex(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> s
 
     Rows without a rank and printed numbers follow in blocks of their own.
     """
-    out = [r"% needs \usepackage{booktabs}; +- is half the 95% interval; equal ranks: not significantly different"]
+    out = [r"% needs \usepackage{booktabs}; equal ranks: not significantly different"]
     for title, members in groups(rows):
         rest = [row for row in rows if row.rank is None and row.comparable == members[0].comparable]
         printed = [row for row in published if row.split == members[0].head.split]
@@ -112,18 +134,20 @@ def latex(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> s
 
 def _latex_table(ranked: Sequence[BoardRow], rest: Sequence[BoardRow], printed: Sequence[PublishedRow]) -> list[str]:
     shown = shown_metrics([*ranked, *rest], printed)
-    header = ["", "Model", "Size", *_labels(shown), "Source or remark"]
+    header = ["", "Model", "Size", "Seeds", "Epochs", *_labels(shown), "Source or remark"]
     body = [_line(row, shown) for row in ranked]
     best = [
         metric.best(float(line.scores[column]) for line in body if line.scores[column])
         for column, metric in enumerate(shown)
     ]
-    out = [r"\begin{tabular}{rll" + "r" * len(shown) + "l}", r"\toprule", " & ".join(map(_tex, header)) + r" \\"]
+    out = [r"\begin{tabular}{rllrr" + "r" * len(shown) + "l}", r"\toprule", " & ".join(map(_tex, header)) + r" \\"]
     if body:
         out += [r"\midrule", *(_latex_line(line, best) for line in body)]
     out += _latex_block("not ranked", [_line(row, shown) for row in rest], len(shown))
     out += _latex_block(AS_PRINTED, [_printed_line(row, shown) for row in printed], len(shown))
-    return [*out, r"\bottomrule", r"\end{tabular}", ""]
+    legend = "; ".join([LEGEND, *footnotes(ranked)])
+    out += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize " + _tex(legend) + ".", ""]
+    return out
 
 
 def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
@@ -154,10 +178,38 @@ def encoders(row: PublishedRow) -> str:
     return " + ".join(name for name in (row.vision_encoder, row.text_encoder) if name)
 
 
-def half_interval(row: BoardRow) -> float | None:
-    """Return half the width of the 95% interval of mIoU, averaged over the seeds."""
-    score = row.score("miou")
-    return None if score.lo is None or score.hi is None else (score.hi - score.lo) / 2
+def interval(row: BoardRow, metric: str = "miou", decimals: int = 2) -> str:
+    """Return the 95% bootstrap interval as ``[lo, hi]``, its ends averaged over the seeds; empty without one."""
+    score = row.score(metric)
+    return "" if score.lo is None or score.hi is None else f"[{score.lo:.{decimals}f}, {score.hi:.{decimals}f}]"
+
+
+def seeds(row: BoardRow) -> str:
+    """Return the number of seeds, marked if it is small, with the number of kinds of machines if there are several."""
+    machines = len({record.machine for record in row.records})
+    mark = FEW if len(row.records) < MIN_SEEDS else ""
+    return f"{len(row.records)}{mark}" + (f" ({machines} machines)" if machines > 1 else "")
+
+
+def miou_text(line: TextRow) -> str:
+    """Return a row's mIoU with its deviation over seeds and its interval."""
+    deviation = f"± {line.deviation}" if line.deviation else ""
+    return " ".join(filter(None, [line.scores[0], deviation, line.interval]))
+
+
+def footnotes(rows: Sequence[BoardRow]) -> list[str]:
+    """Return lines below a table: rows of several commits, who verified rows, and the attestation of all rows."""
+    lines = []
+    for row in rows:
+        commits = dict.fromkeys((record.git_sha or "unknown")[:10] for record in row.records)
+        if len(commits) > 1:
+            lines.append(f"{row.label}: seeds from several commits, {', '.join(commits)}")
+        if row.verified_by:
+            lines.append(f"{row.label}: verified by {'; '.join(row.verified_by)}")
+    if rows:
+        records = [record for row in rows for record in row.records]
+        lines.append(f"attestation of these rows: sha256 {attestation(records)}")
+    return lines
 
 
 def params(row: BoardRow) -> str:
@@ -179,8 +231,8 @@ def _line(row: BoardRow, metrics: Sequence[Metric]) -> TextRow:
     values = [row.score(metric.name).value for metric in metrics]
     values += [row.score("miou", "control", name).value for name in SHOWN_CONTROLS]
     return TextRow(
-        "" if row.rank is None else str(row.rank), row.label, row.head.size, str(len(row.records)),
-        tuple(map(number, values)), number(half_interval(row)), params(row), row.reason,
+        "" if row.rank is None else str(row.rank), row.label, row.head.size, seeds(row), row.text("epochs"),
+        tuple(map(number, values)), number(row.deviation("miou")), interval(row), params(row), row.reason,
     )  # fmt: skip
 
 
@@ -190,7 +242,7 @@ def _printed(row: PublishedRow, metrics: Sequence[Metric]) -> tuple[str, ...]:
 
 def _printed_line(row: PublishedRow, metrics: Sequence[Metric]) -> TextRow:
     name = row.method + (f" ({encoders(row)})" if encoders(row) else "")
-    return TextRow("", name, "", "", _printed(row, metrics), "", "", row.source)
+    return TextRow("", name, "", "", "", _printed(row, metrics), "", "", "", row.source)
 
 
 def markdown_table(title: str, header: Sequence[str], align: str, body: Iterable[Sequence[str]]) -> str:
@@ -205,7 +257,7 @@ def _latex_block(title: str, lines: Sequence[TextRow], n: int) -> list[str]:
     """Rows under a heading, in a table of `n` metrics; nothing if there are none."""
     if not lines:
         return []
-    head = rf"\multicolumn{{{n + 4}}}{{l}}{{\emph{{{_tex(title)}}}}} \\"
+    head = rf"\multicolumn{{{n + 6}}}{{l}}{{\emph{{{_tex(title)}}}}} \\"
     return [r"\midrule", head, *(_latex_line(line, [None] * n) for line in lines)]
 
 
@@ -214,9 +266,12 @@ def _latex_line(line: TextRow, best: Sequence[float | None]) -> str:
         rf"\textbf{{{value}}}" if value and top is not None and float(value) == top else value
         for value, top in zip(line.scores[: len(best)], best, strict=True)
     ]
-    if line.half:
-        scores[0] += rf" $\pm$ {line.half}"
-    return " & ".join([line.rank, _tex(line.name), _tex(line.size), *scores, _tex(line.remark)]) + r" \\"
+    if line.deviation:
+        scores[0] += rf" $\pm$ {line.deviation}"
+    if line.interval:
+        scores[0] += rf" {{\footnotesize {line.interval}}}"
+    names = [line.rank, *map(_tex, (line.name, line.size, line.seeds, line.epochs))]
+    return " & ".join([*names, *scores, _tex(line.remark)]) + r" \\"
 
 
 def _tex(text: str) -> str:

@@ -10,12 +10,13 @@ from markupsafe import Markup
 
 from rrsis_bench.eval.metrics import METRICS, Metric
 from rrsis_bench.eval.scores import CONTROLS, Score
+from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts
 from rrsis_bench.results.render.charts import inline_svg
-from rrsis_bench.results.render.text import encoders, shown_metrics
+from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval, seeds, shown_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def _board(rows: Sequence[BoardRow], ident: str, crowded: bool) -> Board:
         fingerprint = (head.dataset_fingerprint or "unknown")[:8]
         facts.append(f"rules {head.protocol.scoring_id}, metric version {head.metric_version}, data {fingerprint}")
     noted = dict.fromkeys(f"{row.label}: {note}" for row in rows for note in row.text("notes").split("; ") if note)
+    noted |= dict.fromkeys(footnotes(ranked))
     scored = [row for row in ranked or unranked if row.score("miou").value is not None]
     return Board(
         ident=ident,
@@ -136,8 +138,14 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
     ] if ranked else [TableColumn("Model", number=False), TableColumn("Not ranked because", number=False)]  # fmt: skip
     columns += [
         TableColumn("Size", "set-up: paper is the published one, tiny the same modules at toy width", number=False),
-        TableColumn("Seeds"),
-        *(TableColumn(metric.label, f"{metric.meaning}, 95% interval") for metric in metrics),
+        TableColumn("Seeds", f"{FEW} fewer than {MIN_SEEDS}: the rank is about these trainings only"),
+        TableColumn("Epochs"),
+        *(
+            TableColumn(
+                metric.label, f"{metric.meaning}; ± standard deviation over seeds; [lo, hi] 95% interval over images"
+            )
+            for metric in metrics
+        ),
         *(TableColumn(CONTROL_LABELS[name][0].capitalize(), CONTROL_LABELS[name][1]) for name in shown_controls),
         TableColumn("Params (M)", "all parameters, millions"),
         TableColumn("GFLOPs", "one forward pass"),
@@ -155,7 +163,8 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
         params = row.mean("efficiency", "params_total")
         lines.append(
             (
-                *first, Cell(row.head.size, row.head.size), Cell(str(len(row.records)), str(len(row.records))),
+                *first, Cell(row.head.size, row.head.size), Cell(seeds(row), str(len(row.records))),
+                Cell(row.text("epochs"), row.text("epochs")),
                 *scores.values(),
                 *(_number(row.score("miou", "control", name).value) for name in shown_controls),
                 _number(None if params is None else params / 1e6),
@@ -227,7 +236,7 @@ def _score_cell(row: BoardRow, metric: Metric) -> Cell:
     score, deviation = row.score(metric.name), row.deviation(metric.name)
     if score.value is None:
         return Cell()
-    bounds = "" if score.lo is None or score.hi is None else f"{score.lo:.1f}–{score.hi:.1f}"
+    bounds = interval(row, metric.name, decimals=1)
     return Cell(
         f"{score.value:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"), f"{score.value:.6f}", bounds
     )

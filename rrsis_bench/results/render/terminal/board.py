@@ -17,20 +17,25 @@ from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.render.text import (
     AS_PRINTED,
+    LEGEND,
     SHOWN_CONTROLS,
     encoders,
+    footnotes,
     groups,
-    half_interval,
+    interval,
     number,
     params,
+    seeds,
     shown_metrics,
 )
 
 # Columns left out, in this order, until the leaderboard fits the terminal: a metric's rank, or names.
-_OPTIONAL_COLUMNS: tuple[int | tuple[str, ...], ...] = (3, 2, ("seeds", "params"), ("category_only",), ("size",), 1)
+_OPTIONAL_COLUMNS: tuple[int | tuple[str, ...], ...] = (
+    3, 2, ("params",), ("category_only",), ("size",), ("epochs",), ("shuffled_text",), 1,
+)  # fmt: skip
 _CAPTION = (
-    "rank: 1 + the number of significantly better rows; ± half the 95% interval; shuffled, category: mIoU with another "
-    "image's text, with the category's name only"
+    f"rank: 1 + the number of significantly better rows; {LEGEND}; shuffled, category: mIoU with another image's text, "
+    "with the category's name only"
 )
 CONTROL_LABELS = {
     "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
@@ -66,10 +71,10 @@ def leaderboard(
                 else (name for name, metric in METRICS.items() if metric.rank == names)
             )
             table = _board(members, dropped, highlight)
-        print_table(console, title, table, _CAPTION)
+        print_table(console, title, table, "\n".join([_CAPTION, *footnotes(members)]))
     unranked = [row for row in rows if row.rank is None]
     if unranked:
-        print_table(console, "not ranked", _unranked(unranked, highlight))
+        print_table(console, "not ranked", _unranked(unranked, highlight, narrow=console.width < 80))
     if published:
         notes = dict.fromkeys(f"{row.source}: {note}" for row in published for note in row.notes.split("; ") if note)
         print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
@@ -193,9 +198,9 @@ def _n(rows: Sequence[BoardRow], *path: str) -> str:
 
 
 def _board(rows: Sequence[BoardRow], dropped: Set[str], highlight: str | None) -> Table:
-    columns = {"rank": "#", "model": "model", "size": "size"}
+    columns = {"rank": "#", "model": "model", "size": "size", "seeds": "seeds", "epochs": "epochs"}
     columns |= {metric.name: metric.heading for metric in shown_metrics(rows)}
-    columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params", "seeds": "seeds"}
+    columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params"}
     table = plain_table()
     shown = [name for name in columns if name not in dropped]
     variants = any(row.head.variant for row in rows)
@@ -215,9 +220,11 @@ def _board(rows: Sequence[BoardRow], dropped: Set[str], highlight: str | None) -
 
 def _board_cells(row: BoardRow) -> dict[str, str | Text]:
     miou = Text(number(row.score("miou").value), style="bold green" if row.rank == 1 else "bold")
-    half, deviation = half_interval(row), row.deviation("miou")
-    if half is not None:
-        miou.append(f" ±{half:.2f}", style="dim not bold")
+    deviation = row.deviation("miou")
+    if deviation is not None:
+        miou.append(f" ±{deviation:.2f}", style="not bold")
+    if interval(row):
+        miou.append(f" {interval(row, decimals=1)}", style="dim not bold")
     millions = params(row)
     return {
         "rank": str(row.rank),
@@ -227,23 +234,26 @@ def _board_cells(row: BoardRow) -> dict[str, str | Text]:
         "miou": miou,
         **{name: number(row.score("miou", "control", name).value, 1) for name in SHOWN_CONTROLS},
         "params": f"{millions} M" if millions else "",
-        "seeds": str(len(row.records)) + ("" if deviation is None else f" (sd {deviation:.2f})"),
+        "seeds": seeds(row),
+        "epochs": row.text("epochs"),
     }
 
 
-def _unranked(rows: Sequence[BoardRow], highlight: str | None) -> Table:
+def _unranked(rows: Sequence[BoardRow], highlight: str | None, *, narrow: bool) -> Table:
     table = plain_table()
     for name in ("model", "size", "split", "protocol"):
         table.add_column(name, overflow="fold")
+    table.add_column("seeds", justify="right")
     table.add_column("mIoU", justify="right")
-    table.add_column("shuffled", justify="right")
+    if not narrow:
+        table.add_column("shuffled", justify="right")
     table.add_column("reason", overflow="fold", style="yellow")
     for row in rows:
         head = row.head
         names = map(escape, (row.label, head.size, head.split, head.protocol.name))
         shuffled = row.score("miou", "control", "shuffled_text").value
-        scores = (number(row.score("miou").value), number(shuffled, 1))
-        table.add_row(*names, *scores, escape(row.reason), style=_row_style(row, highlight))
+        scores = [number(row.score("miou").value), *([] if narrow else [number(shuffled, 1)])]
+        table.add_row(*names, seeds(row), *scores, escape(row.reason), style=_row_style(row, highlight))
     return table
 
 
