@@ -115,10 +115,15 @@ class SegmenterOutput:
     Attributes:
         logits: (B, h, w) foreground logits, any resolution; a two-class head returns foreground minus background.
         aux_losses: scalars by name, already weighted, which training adds to the segmentation loss.
+        side_logits: name -> (weight, foreground logits (B, h, w), any resolution). Training adds the segmentation loss
+            of each, times its weight. Empty in evaluation.
+        main_weight: weight of the segmentation loss of `logits` beside them.
     """
 
     logits: Tensor
     aux_losses: dict[str, Tensor] = field(default_factory=dict)
+    side_logits: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
+    main_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

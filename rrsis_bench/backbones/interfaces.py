@@ -27,7 +27,7 @@ class TextConfig(BackboneConfig):
     """Options of every text backbone; the text pipeline reads them too.
 
     Attributes:
-        tokenizer: ``"wordpiece"`` (a vocabulary of the training expressions) or a tokenizer to load.
+        tokenizer: ``"wordpiece"`` or ``"words"`` (vocabularies of the training expressions), or a tokenizer to load.
         vocab_size: rows of the word embedding.
     """
 

@@ -210,7 +210,7 @@ class Config:
 
     @property
     def tokenizer(self) -> str:
-        """``text.tokenizer``: ``"wordpiece"`` or what `rrsis_bench.data.text.tokenizers.load_tokenizer` reads."""
+        """``text.tokenizer``: ``"wordpiece"``, ``"words"`` or what `data.text.tokenizers.load_tokenizer` reads."""
         return str(self.text["tokenizer"])
 
     @classmethod

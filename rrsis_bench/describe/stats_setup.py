@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config
-from rrsis_bench.data.text.tokenizers import WORDPIECE, build_wordpiece, load_tokenizer
+from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS, build_from_expressions, load_tokenizer
 from rrsis_bench.describe.stats import TextLimit
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset
@@ -32,7 +32,7 @@ def configure(data: str, model: str | None, size: str | None) -> Config:
 def text_limit(
     config: Config, train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
 ) -> TextLimit | None:
-    """Return a run's tokenizer (for ``wordpiece`` from the training expressions) and its token limit.
+    """Return a run's tokenizer (for ``wordpiece`` and ``words`` from the training expressions) and its token limit.
 
     Args:
         config: from `configure`.
@@ -51,9 +51,9 @@ def text_limit(
     if limit < 3:
         raise UserError(f"--max-tokens {limit} must be at least 3: two special tokens and a word.")
     try:
-        if source == WORDPIECE:
+        if source in FROM_EXPRESSIONS:
             expressions = (train[index].expression for index in range(len(train)))
-            tokenizer = build_wordpiece(expressions, int(config.text["vocab_size"]), VOCAB_SIZE)
+            tokenizer = build_from_expressions(source, expressions, int(config.text["vocab_size"]), VOCAB_SIZE)
         else:
             tokenizer = load_tokenizer(source, TOKENIZER)
     except UserError as error:

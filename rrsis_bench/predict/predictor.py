@@ -15,7 +15,7 @@ from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config, DataConfig
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE
+from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
@@ -121,9 +121,9 @@ class Predictor:
         registry.find(model)
         config = compose_config([f"model={model}", "size=paper", *overrides])
         built = load_official(model, path, **config.model.args)
-        if config.tokenizer == WORDPIECE:
+        if config.tokenizer in FROM_EXPRESSIONS:
             raise UserError(
-                f"{TOKENIZER}=wordpiece is built from training expressions, which released weights do not "
+                f"{TOKENIZER}={config.tokenizer} is built from training expressions, which released weights do not "
                 "include. Set it to the weights' own tokenizer, such as hub:google-bert/bert-base-uncased."
             )
         text = load_text(config, built, _categories(config, built), path)

@@ -21,7 +21,7 @@ from rrsis_bench.config.overrides import check_evaluation, field_name
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE
+from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
@@ -162,10 +162,10 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool
 
 def _evaluate_weights(config: Config, path: Path, console: Console) -> None:
     """Score an authors' file, or a checkpoint folder that belongs to no run."""
-    if config.tokenizer == WORDPIECE:
+    if config.tokenizer in FROM_EXPRESSIONS:
         raise UserError(
-            f"text.tokenizer=wordpiece builds a vocabulary from training expressions. {path} was trained with another "
-            "one. Set text.tokenizer to hub:google-bert/bert-base-uncased or to a local vocab.txt."
+            f"text.tokenizer={config.tokenizer} builds a vocabulary from training expressions. {path} was trained with "
+            "another one. Set text.tokenizer to hub:google-bert/bert-base-uncased or to a local vocab.txt."
         )
     saved = None if str(config.checkpoint).startswith(OFFICIAL) else checkpoint.load(path)
     plan = RunPlan.prepare(config, console)

@@ -1,6 +1,6 @@
 """The folder of a run: configuration, vocabulary, checkpoints, predictions, record.
 
-A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece``),
+A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece`` or ``words``),
 ``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``, ``events.jsonl``, ``report.html`` and ``record/``,
 which has the layout of the leaderboards folder. While an evaluation is not finished, ``evaluation/`` holds its scored
 batches. Only this module reads or writes these names.
@@ -197,7 +197,7 @@ class RunFolder:
 
     @property
     def vocabulary(self) -> Path:
-        """The vocabulary file of a run with ``text.tokenizer=wordpiece``."""
+        """The vocabulary file of a run with ``text.tokenizer=wordpiece`` or ``words``."""
         return self.path / "vocab.txt"
 
     @property

@@ -14,7 +14,13 @@ from rrsis_bench import official, registry
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config, ModelConfig, TrainerConfig
 from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import WORDPIECE, build_wordpiece, load_tokenizer, save_vocabulary
+from rrsis_bench.data.text.tokenizers import (
+    FROM_EXPRESSIONS,
+    build_from_expressions,
+    load_tokenizer,
+    load_vocabulary,
+    save_vocabulary,
+)
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.train import checkpoint, frozen
@@ -40,9 +46,13 @@ def load_official(model: str, path: str | Path, *overrides: str) -> Segmenter:
 
 
 def build_vocabulary(config: Config, expressions: Iterable[str], saved: Path) -> None:
-    """Build the vocabulary of ``text.tokenizer=wordpiece`` from the training expressions, unless `saved` exists."""
-    if config.tokenizer == WORDPIECE and not saved.exists():
-        tokenizer = build_wordpiece(expressions, int(config.text["vocab_size"]), VOCAB_SIZE)
+    """Build the vocabulary of ``text.tokenizer=wordpiece`` or ``words`` from the training expressions.
+
+    Nothing is built if `saved` exists, or for another tokenizer.
+    """
+    if config.tokenizer in FROM_EXPRESSIONS and not saved.exists():
+        size = int(config.text["vocab_size"])
+        tokenizer = build_from_expressions(config.tokenizer, expressions, size, VOCAB_SIZE)
         saved.parent.mkdir(parents=True, exist_ok=True)
         save_vocabulary(tokenizer, saved)
 
@@ -54,22 +64,24 @@ def load_text(config: Config, model: Segmenter, categories: tuple[str, ...], voc
         config: of the run.
         model: the model that reads the tokens.
         categories: the dataset's category names, for phrase masks.
-        vocabulary: the vocabulary file of a run with ``text.tokenizer=wordpiece``; not read otherwise.
+        vocabulary: the vocabulary file of a run with ``text.tokenizer=wordpiece`` or ``words``; not read otherwise.
 
     Raises:
         UserError: the vocabulary or the tokenizer is missing.
     """
     source = config.tokenizer
-    if source == WORDPIECE:
+    if source in FROM_EXPRESSIONS:
         if not vocabulary.is_file():
             raise UserError(
-                f"{TOKENIZER}=wordpiece reads the vocabulary of the training run, and {vocabulary} is missing. Restore "
+                f"{TOKENIZER}={source} reads the vocabulary of the training run, and {vocabulary} is missing. Restore "
                 f"the file, or set {TOKENIZER} to the tokenizer that the weights were trained with, such as "
                 "hub:google-bert/bert-base-uncased."
             )
-        source = str(vocabulary)
+        tokenizer = load_vocabulary(source, vocabulary, TOKENIZER)
+    else:
+        tokenizer = load_tokenizer(source, TOKENIZER)
     return TextPipeline(
-        load_tokenizer(source, TOKENIZER),
+        tokenizer,
         model.max_tokens,
         phrase_masks=model.phrase_masks,
         phrase_matching=config.phrase_matching,

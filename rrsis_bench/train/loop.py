@@ -215,7 +215,10 @@ class Trainer:
         views = {name: view.to(device, non_blocking=True) for name, view in views.items()}
         text = {name: ids.to(device, non_blocking=True) for name, ids in batch.text.items()}
         output = self.model(views, text, *rows)
-        loss = self.loss(output.logits, batch.target_BSS.to(device))
+        target_BSS = batch.target_BSS.to(device)
+        loss: Tensor = output.main_weight * self.loss(output.logits, target_BSS)
+        for weight, logits_Bhw in output.side_logits.values():
+            loss = loss + weight * self.loss(logits_Bhw, target_BSS)
         for auxiliary in output.aux_losses.values():
             loss = loss + auxiliary
         if not torch.isfinite(loss):

@@ -45,9 +45,12 @@ def adamw(
     lr: float,
     *,
     betas: Annotated[tuple[float, float], option("Decay rates of the two moments.")] = (0.9, 0.999),
+    eps: Annotated[
+        float, option("Added to the root of the second moment; smaller for a loss with smaller gradients.", above=0)
+    ] = 1e-8,
 ) -> Optimizer:
     """AdamW of torch, fused."""
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 @OPTIMIZERS.add("sgd")

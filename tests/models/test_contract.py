@@ -56,7 +56,13 @@ def test_logits_are_finite_and_one_map_per_sample(model, inputs) -> None:
     assert output.logits.ndim == 3
     assert len(output.logits) == 3
     assert all(value.ndim == 0 and value.isfinite() for value in (*output.aux_losses.values(), output.logits.sum()))
-    assert model.eval()(*inputs(3)).aux_losses == {}
+    for weight, side_Bhw in output.side_logits.values():
+        assert weight > 0
+        assert side_Bhw.ndim == 3
+        assert len(side_Bhw) == 3
+        assert side_Bhw.isfinite().all()
+    evaluated = model.eval()(*inputs(3))
+    assert evaluated.aux_losses == evaluated.side_logits == {}
     masks = model.predict_masks(*inputs(3), sizes=[(80, 70), (64, 64), (33, 90)])
     assert [(tuple(mask.shape), mask.dtype) for mask in masks] == [
         ((80, 70), torch.bool),

@@ -1,4 +1,4 @@
-"""Tokenizers: BERT's WordPiece from a file, a folder or the expressions themselves, CLIP's and SigLIP2's BPE.
+"""Tokenizers: BERT's WordPiece from a file, a folder or the expressions, whole words, CLIP's and SigLIP2's BPE.
 
 Devlin et al., "BERT", NAACL 2019; Radford et al., "Learning Transferable Visual Models From Natural Language
 Supervision", ICML 2021; Tschannen et al., "SigLIP 2", 2025 (the text: lower case, 64 tokens, always padded).
@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
-from tokenizers.models import BPE, WordPiece
+from tokenizers.models import BPE, WordLevel, WordPiece
 from tokenizers.normalizers import NFC, BertNormalizer, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Split
@@ -25,6 +25,10 @@ from rrsis_bench.errors import UserError
 
 FIELD = "text.tokenizer"
 WORDPIECE = "wordpiece"
+WORDS = "words"
+FROM_EXPRESSIONS = (WORDPIECE, WORDS)
+"""Values of ``text.tokenizer`` whose vocabulary is built from the training expressions."""
+
 CLIP = "clip"
 SIGLIP2 = "siglip2:"
 HUB = "hub:"
@@ -100,6 +104,58 @@ def build_wordpiece(expressions: Iterable[str], vocab_size: int, field: str = "t
     known = set(vocabulary)
     ranked = sorted((word for word in words if word not in known), key=lambda word: (-words[word], word))
     return bert_tokenizer([*vocabulary, *ranked[: vocab_size - len(vocabulary)]], lowercase=True)
+
+
+def words_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
+    """Return a tokenizer of whole lower-case words over a vocabulary whose line numbers are the ids.
+
+    Punctuation marks between words are words; the full stop at the end is dropped. There are no special tokens around
+    the words. Chinese has no blanks between words, so a Chinese sentence is one word.
+    """
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = Normalizers([Lowercase(), Replace(Regex(r"\s*\.\s*$"), "")])
+    tokenizer.pre_tokenizer = Split(Regex(r"\w+|[^\w\s]+"), "removed", invert=True)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS[:2]))
+    return tokenizer
+
+
+def build_words(expressions: Iterable[str], vocab_size: int, field: str = "text.vocab_size") -> Tokenizer:
+    """Build a vocabulary of the words of expressions, the same for the same multiset of expressions.
+
+    Padding and the unknown word first; then words by falling frequency, ties by the alphabet, until `vocab_size`.
+
+    Args:
+        expressions: the texts.
+        vocab_size: most words.
+        field: the configuration field that holds `vocab_size`, for messages.
+
+    Raises:
+        UserError: no expressions, or `vocab_size` leaves no room for a word.
+    """
+    splitter = words_tokenizer(SPECIAL_TOKENS[:2])
+    words: Counter[str] = Counter()
+    for expression in expressions:
+        plain = splitter.normalizer.normalize_str(expression)
+        words.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(plain))
+    if not words:
+        raise UserError("A vocabulary cannot be built without expressions.")
+    if vocab_size <= 2:
+        raise UserError(
+            f"{field}={vocab_size} leaves no room for a word beside padding and the unknown word. Raise it."
+        )
+    ranked = sorted(words, key=lambda word: (-words[word], word))
+    return words_tokenizer([*SPECIAL_TOKENS[:2], *ranked[: vocab_size - 2]])
+
+
+def build_from_expressions(source: str, expressions: Iterable[str], vocab_size: int, field: str) -> Tokenizer:
+    """Build the tokenizer that `source`, one of `FROM_EXPRESSIONS`, names; see `build_wordpiece` and `build_words`."""
+    build = build_words if source == WORDS else build_wordpiece
+    return build(expressions, vocab_size, field)
+
+
+def load_vocabulary(source: str, path: Path, field: str = FIELD) -> Tokenizer:
+    """Load a tokenizer that `build_from_expressions` built, from the file that `save_vocabulary` wrote."""
+    return words_tokenizer(_lines(path)) if source == WORDS else load_tokenizer(path, field)
 
 
 def save_vocabulary(tokenizer: Tokenizer, path: Path) -> None:

@@ -122,7 +122,7 @@ class Disagreement:
     Attributes:
         data: the dataset's name.
         split: the split.
-        method: the method.
+        method: the method, under one name in all papers.
         metric: the metric.
         values: paper and table -> score, lowest first.
     """
@@ -261,7 +261,7 @@ def disagreements(figures: Iterable[Overall]) -> list[Disagreement]:
     """Scores that two papers or more print for one method, where they differ; the largest gap first."""
     groups: dict[tuple[str, str, str, str], list[Overall]] = {}
     for figure in figures:
-        groups.setdefault((figure.data, figure.split, figure.method, figure.metric), []).append(figure)
+        groups.setdefault((figure.data, figure.split, figure.system, figure.metric), []).append(figure)
     found = []
     for key, members in groups.items():
         values = sorted({(figure.source, figure.number) for figure in members}, key=lambda pair: (pair[1], pair[0]))

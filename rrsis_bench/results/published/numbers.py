@@ -25,6 +25,9 @@ FOLDER = "published"
 PAPERS = {"csinet": "CSINet", "fianet": "FIANet", "mrsnet": "MRSNet", "sgsrf": "SGSRF"}
 """Keys of the papers, which are the systems that they propose -> the name as written."""
 
+ONE_METHOD = {"RNN": "RRN", "ConvLSTM": "RRN"}
+"""Labels of the papers that are other names of one method (Li et al., CVPR 2018) -> the name used here."""
+
 QUANTITIES = ("params_m", "trainable_params_m", "gflops", "latency_ms", "fps")
 """Figures of ``efficiency.csv``: millions of parameters, GFLOPs, milliseconds, frames per second."""
 
@@ -52,6 +55,11 @@ class PrintedNumber:
     method: str
     value: str
     notes: str
+
+    @property
+    def system(self) -> str:
+        """The method under one name in all papers; `method` is the paper's own label."""
+        return ONE_METHOD.get(self.method, self.method)
 
     @property
     def number(self) -> float:
