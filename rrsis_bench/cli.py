@@ -8,6 +8,7 @@ import sys
 import rrsis_bench
 from rrsis_bench.commands import boards, config, data, doctor, page, predict, published, runs, score
 from rrsis_bench.errors import UserError
+from rrsis_bench.stop import Interrupted, StopRequest
 
 GROUPS = (runs, config, predict, score, boards, page, published, data, doctor)
 
@@ -15,6 +16,15 @@ GROUPS = (runs, config, predict, score, boards, page, published, data, doctor)
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (2 after a message for the user)."""
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        with StopRequest():
+            return _run(arguments)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] in (["bench"], ["evaluate"]) and not {"-h", "--help", "--rescore"} & set(arguments):
         from rrsis_bench.run import __main__ as run
 

@@ -1,29 +1,39 @@
-"""Stop a run in an orderly way on a signal."""
+"""Stop on SIGINT and SIGTERM: at once, or between two steps of work that must not be cut in the middle."""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from rrsis_bench.errors import UserError
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to stop; `exit_code` is 128 + its number (130 for Ctrl-C, 143 for SIGTERM).
 
-class Interrupted(UserError):
-    """A signal asked the run to stop; `exit_code` is 128 + its number (130 for Ctrl-C, 143 for SIGTERM)."""
+    It is a KeyboardInterrupt, so that no ``except Exception`` of a library takes it for a failure.
+    """
 
     def __init__(self, signum: int):
-        super().__init__(
-            f"Stopped by {signal.Signals(signum).name}. Run the same command again to continue where it stopped."
-        )
+        super().__init__(f"Stopped by {signal.Signals(signum).name}.")
         self.exit_code = 128 + signum
 
 
 class StopRequest:
-    """Turn SIGINT and SIGTERM into a flag that the loop checks between steps; a second signal acts at once."""
+    """Raise Interrupted on SIGINT and SIGTERM; a context manager.
+
+    In a `deferred` block the first signal is only remembered, and `raise_if_requested` raises it. A second signal acts
+    at once. Child processes ignore SIGINT, because the parent stops them, and end on SIGTERM. Outside the main thread
+    no handler can be installed, and nothing changes.
+    """
 
     def __init__(self) -> None:
         self._signum: int | None = None
         self._previous: dict[int, object] = {}
+        self._deferred = False
+        self._pid = os.getpid()
 
     @property
     def requested(self) -> bool:
@@ -35,15 +45,41 @@ class StopRequest:
         if self._signum is not None:
             raise Interrupted(self._signum)
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """In the block, remember a signal instead of raising it."""
+        with self._switched(deferred=True):
+            yield
+
+    @contextmanager
+    def immediate(self) -> Iterator[None]:
+        """In the block, raise at once again; also a signal that was remembered before."""
+        with self._switched(deferred=False):
+            self.raise_if_requested()
+            yield
+
+    @contextmanager
+    def _switched(self, *, deferred: bool) -> Iterator[None]:
+        before, self._deferred = self._deferred, deferred
+        try:
+            yield
+        finally:
+            self._deferred = before
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
-        if self._signum is not None:
+        if os.getpid() != self._pid:
+            if signum == signal.SIGTERM:
+                os._exit(128 + signum)
+            return
+        again, self._signum = self._signum is not None, signum
+        if again or not self._deferred:
             raise Interrupted(signum)
-        self._signum = signum
 
     def __enter__(self) -> StopRequest:
         """Install the handlers."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._previous[signum] = signal.signal(signum, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(
@@ -52,3 +88,8 @@ class StopRequest:
         """Restore the previous handlers."""
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C in a process of a pool: the terminal sends it to all processes, and the main one stops the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -26,7 +26,6 @@ from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.eval.progress import ScoringProgress
 from rrsis_bench.eval.scores import CONTROLS, ControlScores
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
-from rrsis_bench.stop import StopRequest
 
 
 @dataclass
@@ -79,7 +78,6 @@ def score_split(
     batch_size: int,
     num_workers: int,
     controls: bool,
-    stop: StopRequest,
     console: Console,
     save: Path | None = None,
     view_cache: ViewCache | None = None,
@@ -99,7 +97,6 @@ def score_split(
         batch_size: samples per forward pass.
         num_workers: loader processes.
         controls: whether the language controls are scored.
-        stop: looked at between batches.
         console: shows progress.
         save: file for the masks of the real expressions, in the form that `rrsis-bench score` reads.
         view_cache: images that an earlier evaluation has decoded and resized.
@@ -117,7 +114,6 @@ def score_split(
 
         def advance(done: int) -> None:
             shown.advance(bar, done)
-            stop.raise_if_requested()
 
         def run(name: str, texts: Sequence[str | None] | None) -> CountsTable:
             nonlocal batch_size, finished

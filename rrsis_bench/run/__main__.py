@@ -16,6 +16,7 @@ from rrsis_bench.config.compose import check_overrides, own_hydra, parse
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError
 from rrsis_bench.resources import CONF
+from rrsis_bench.stop import Interrupted, StopRequest
 
 
 def _guarded(task: Callable[[Config, Console, Sequence[str]], None]) -> Callable[[DictConfig], None]:
@@ -25,9 +26,12 @@ def _guarded(task: Callable[[Config, Console, Sequence[str]], None]) -> Callable
         console = Console()
         try:
             task(parse(composed), console, HydraConfig.get().overrides.task)
+        except Interrupted as stopped:
+            console.print(f"{stopped} Run the same command again to continue where it stopped.", soft_wrap=True)
+            sys.exit(stopped.exit_code)
         except UserError as error:
             console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
-            sys.exit(getattr(error, "exit_code", 2))
+            sys.exit(2)
 
     return call
 
@@ -46,6 +50,15 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
         verb: ``"bench"`` or ``"evaluate"``.
     """
     arguments = sys.argv[1:] if overrides is None else overrides
+    try:
+        with StopRequest():
+            return _run(arguments, verb)
+    except Interrupted as stopped:  # before the run began
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
+
+
+def _run(arguments: list[str], verb: str) -> int:
     # Threads of the tokenizers would compete with torch's for the cores, and warn when a loader forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

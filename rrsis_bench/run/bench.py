@@ -12,6 +12,7 @@ from rich.markup import escape
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.errors import reason
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
@@ -21,6 +22,7 @@ from rrsis_bench.results.render import gallery
 from rrsis_bench.run.data import expressions_of, view_cache
 from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
+from rrsis_bench.run.lock import RunLock, refuse_if_running
 from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import device_name
@@ -43,7 +45,14 @@ def bench(config: Config, console: Console) -> None:
     Raises:
         UserError: the run cannot start, was interrupted, or its loss is not finite.
     """
+    refuse_if_running(config)
     plan = RunPlan.prepare(config, console)
+    with RunLock(Path(config.runs), plan.run_id, config, console):
+        _bench(plan, console)
+
+
+def _bench(plan: RunPlan, console: Console) -> None:
+    config = plan.config
     run = RunFolder(Path(config.runs) / plan.run_id)
     if run.is_finished(plan) and not config.force:
         if run.manifest.eval_hash == plan.eval_hash:
@@ -57,7 +66,7 @@ def bench(config: Config, console: Console) -> None:
     fabric = build_fabric(config.trainer)
     attempt = plan.attempt(fabric.device.type, device_name(fabric.device))
     run = RunFolder.create(plan, attempts=(*run.attempts_to_continue(plan), attempt))
-    events = EventLog(run.events, _mirror(plan, run, console))
+    events = EventLog(run.events, _mirror(plan, run, console), console)
     status = "failed"
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
     console.print(f"[bold]{plan.run_id}[/bold]  {sizes}  ->  {run.path}")
@@ -70,9 +79,8 @@ def bench(config: Config, console: Console) -> None:
             frozen.load(model, saved)
             weights = frozen.weights_sha256(best)
             save = run.predictions("test") if config.predictions == "save" else None
-            masks = ModelMasks(model, text, fabric, stop, weights, save)
+            masks = ModelMasks(model, text, fabric, weights, save)
             record, table = score_and_record(plan, masks, run, console)
-            _draw_gallery(plan, run, masks, record, table)
         status = "finished"
         events.write("test", step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
         run.update("finished", weights_sha256=weights, best=best.name, train_s=train_s)
@@ -91,6 +99,14 @@ def bench(config: Config, console: Console) -> None:
         events.write("end", status=status)
         events.close()
     publish(config, record, table, console)
+    try:
+        _draw_gallery(plan, run, masks, record, table)
+    except Exception as error:  # noqa: BLE001 - the scores are published, and images never undo that
+        console.print(
+            f"[yellow]The gallery was not drawn: {escape(reason(error))}. Try again with:[/yellow] "
+            f"rrsis-bench gallery {run.path}",
+            soft_wrap=True,
+        )
 
 
 def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
@@ -177,7 +193,7 @@ def _train(
             fabric,
             batch_size=config.trainer.eval_batch_size,
             num_workers=config.trainer.num_workers,
-            on_batch=lambda _: stop.raise_if_requested(),
+            loader_timeout=config.trainer.loader_timeout,
         )
         scores = compute_overall(table, protocol)
         return {name: scores.value(name) or 0.0 for name in ("miou", "oiou", "pr50")}

@@ -27,12 +27,12 @@ from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import load_official
 from rrsis_bench.run.folder import CONFIG, RunFolder, shortened
+from rrsis_bench.run.lock import RunLock
 from rrsis_bench.run.model import build_fabric, load_text, restore_model
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty
 from rrsis_bench.run.record import ModelMasks, publish, score_and_record
 from rrsis_bench.run.sources import changed_sources
-from rrsis_bench.stop import StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
 
@@ -51,9 +51,9 @@ class TrainedMasks(ModelMasks):
     changes: dict[str, Any]
     note: str
 
-    def provenance(self, plan: RunPlan) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
         """Return the origin of the weights, with the costs measured here."""
-        return dataclasses.replace(ModelMasks.provenance(self, plan), **self.changes)
+        return dataclasses.replace(ModelMasks.provenance(self, plan, console), **self.changes)
 
     def notes(self, plan: RunPlan) -> list[str]:
         """Name the weights."""
@@ -199,8 +199,8 @@ def _score(
     """Score the test split, keep the record in `folder` and publish it."""
     fabric = build_fabric(plan.config.trainer)
     save = folder.predictions("test") if plan.config.predictions == "save" else None
-    with StopRequest() as stop:
-        masks = TrainedMasks(model.to(fabric.device), text, fabric, stop, sha256, save, changes, note)
+    masks = TrainedMasks(model.to(fabric.device), text, fabric, sha256, save, changes, note)
+    with RunLock(folder.path.parent, folder.path.name, plan.config, console):
         record, table = score_and_record(plan, masks, folder, console)
     if folder.status == "running":
         folder.update("finished", weights_sha256=sha256)

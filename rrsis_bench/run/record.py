@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from lightning.fabric import Fabric
 from rich.console import Console
+from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.config.label import settings
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.errors import reason
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Keep, Scores, score_split
 from rrsis_bench.files import sha256_bytes
 from rrsis_bench.interfaces import Segmenter
@@ -34,7 +38,6 @@ from rrsis_bench.run.data import view_cache
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty, attempt_notes, device_name, initial_weights, versions
-from rrsis_bench.stop import StopRequest
 
 
 class MaskSource(Protocol):
@@ -43,7 +46,7 @@ class MaskSource(Protocol):
     def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
         """Count the pixels of every sample of an opened split, and score the language controls if there are any."""
 
-    def provenance(self, plan: RunPlan) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
         """Return the origin of the masks; called after `score`."""
 
     def notes(self, plan: RunPlan) -> list[str]:
@@ -58,7 +61,6 @@ class ModelMasks:
         model: with its weights, on the device.
         text: its text pipeline.
         fabric: device and precision.
-        stop: looked at between batches.
         weights_sha256: of the weights.
         save: file for the predicted masks; None: they are not kept.
     """
@@ -66,7 +68,6 @@ class ModelMasks:
     model: Segmenter
     text: TextPipeline
     fabric: Fabric
-    stop: StopRequest
     weights_sha256: str
     save: Path | None
 
@@ -92,7 +93,6 @@ class ModelMasks:
             batch_size=plan.config.trainer.eval_batch_size,
             num_workers=plan.config.trainer.num_workers,
             controls=plan.config.controls,
-            stop=self.stop,
             console=console,
             save=self.save,
             view_cache=view_cache(plan.config.data),
@@ -103,7 +103,7 @@ class ModelMasks:
             console.print(f"Predictions: {self.save}", soft_wrap=True)
         return scores
 
-    def provenance(self, plan: RunPlan) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
         """Return the origin of masks whose model was trained as the plan says; measures the model's costs."""
         config = plan.config
         return RunProvenance(
@@ -123,13 +123,22 @@ class ModelMasks:
             precision=config.trainer.precision,
             git_sha=plan.git[0],
             git_dirty=plan.git[1],
-            efficiency=measure(self.model, self.fabric.device),
+            efficiency=_costs(self.model, self.fabric.device, console),
         )
 
     def notes(self, plan: RunPlan) -> list[str]:  # noqa: ARG002 - part of the protocol
         """Name the tagger of noun phrases if it is not the suite's own: another tagger marks other words."""
         tagger = self.text.tagger
         return [] if tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {tagger} tagger"]
+
+
+def _costs(model: Segmenter, device: torch.device, console: Console) -> Efficiency:
+    """Measure the model's costs; empty after a warning if that fails, because the scores do not depend on it."""
+    try:
+        return measure(model, device)
+    except Exception as error:  # noqa: BLE001 - anything that a model or the FLOP counter raises
+        console.print(f"[yellow]The model's costs were not measured: {escape(reason(error))}.[/yellow]", soft_wrap=True)
+        return Efficiency()
 
 
 def score_and_record(
@@ -148,7 +157,7 @@ def score_and_record(
         The record, and the integers of its samples.
     """
     scores = source.score(plan, split, run, console)
-    provenance = source.provenance(plan)
+    provenance = source.provenance(plan, console)
     attempts = list(run.manifest.attempts)
     dirty = any_dirty([provenance.git_dirty, *(attempt.git_dirty for attempt in attempts)])
     scored = compute_metrics(scores.table, plan.protocol)

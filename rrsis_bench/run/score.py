@@ -56,7 +56,7 @@ class OutsideMasks:
         """Return the scores: the masks are counted before, because the run is named after them."""
         return self.scores
 
-    def provenance(self, plan: RunPlan) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:  # noqa: ARG002 - protocol
         """Return the origin of the masks; only the scoring is known."""
         device = torch.device("cpu")  # where the masks were counted
         return RunProvenance(

@@ -22,6 +22,7 @@ from rrsis_bench.data.formats import SPLITS, format_module
 from rrsis_bench.data.formats.scenes import SceneSample, encode_image
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError
+from rrsis_bench.stop import ignore_interrupts
 from rrsis_bench.synthetic.scene import render_scene
 from rrsis_bench.synthetic.spec import SceneSpec
 
@@ -150,8 +151,12 @@ def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> I
     if workers == 1:
         yield from map(_render_chunk, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_render_chunk, jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts) as pool:
+        try:
+            yield from pool.map(_render_chunk, jobs)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a signal, the scenes that nobody waits for are not drawn
 
 
 def is_complete(spec: SceneSpec, out: Path, fmt: str = "rrsisd") -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from rich.console import Console
+
+from rrsis_bench.errors import reason
 
 
 class Mirror(Protocol):
@@ -21,27 +24,42 @@ class Mirror(Protocol):
 
 
 class EventLog:
-    """Appends events to ``events.jsonl`` and forwards scalars to the mirror, if there is one."""
+    """Appends events to ``events.jsonl`` and forwards scalars to the mirror, if there is one.
 
-    def __init__(self, path: Path, mirror: Mirror | None = None):
+    A full disk ends the log with a warning, never the run.
+    """
+
+    def __init__(self, path: Path, mirror: Mirror | None = None, console: Console | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-        self._mirror = mirror
+        self._file: IO[str] | None = path.open("a", encoding="utf-8")
+        self._path, self._mirror, self._console = path, mirror, console or Console()
 
     def write(self, event: str, *, step: int | None = None, **values: Any) -> None:
         """Append one event; numbers with a step also go to the mirror."""
         line = {"time": round(time.time(), 3), "event": event, **({} if step is None else {"step": step}), **values}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            try:
+                self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._file.flush()
+            except OSError as error:
+                self._give_up(error)
         scalars = {f"{event}/{key}": float(value) for key, value in values.items() if isinstance(value, int | float)}
         if self._mirror and step is not None and scalars:
             self._mirror.log(scalars, step)
 
     def close(self) -> None:
         """Close the file and the mirror."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._mirror:
             self._mirror.finish()
+
+    def _give_up(self, error: OSError) -> None:
+        self._console.print(f"[yellow]{self._path} is not written any more: {reason(error)}.[/yellow]", soft_wrap=True)
+        file, self._file = self._file, None
+        with contextlib.suppress(OSError):  # closing tries to write what is left
+            if file is not None:
+                file.close()
 
 
 class WandbMirror:
@@ -53,19 +71,11 @@ class WandbMirror:
         try:
             import wandb
 
-            self._errors: tuple[type[BaseException], ...] = (wandb.Error, OSError, RuntimeError, ValueError)
             self._run = wandb.init(project=project, mode=mode, id=run_id, config=config, dir=str(folder))  # type: ignore[arg-type]
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 - a mirror never ends a run
             self._give_up(error)
-        except (OSError, RuntimeError, ValueError) as error:
-            self._give_up(error)
-        except BaseException as error:
-            if type(error).__module__.startswith("wandb"):
-                self._give_up(error)
-            else:
-                raise
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, error: Exception) -> None:
         self._console.print(f"[yellow]wandb is switched off: {error}. events.jsonl has all events.[/yellow]")
         self._run = None
 
@@ -74,7 +84,7 @@ class WandbMirror:
         if self._run is not None:
             try:
                 self._run.log(values, step=step)
-            except self._errors as error:
+            except Exception as error:  # noqa: BLE001
                 self._give_up(error)
 
     def finish(self) -> None:
@@ -82,5 +92,5 @@ class WandbMirror:
         if self._run is not None:
             try:
                 self._run.finish()
-            except self._errors as error:
+            except Exception as error:  # noqa: BLE001
                 self._give_up(error)

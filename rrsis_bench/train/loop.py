@@ -124,6 +124,10 @@ class Trainer:
             OutOfMemory: a step does not fit into memory.
             Interrupted: a signal asked for a stop; a checkpoint was written first.
         """
+        with self.stop.deferred():
+            return self._fit()
+
+    def _fit(self) -> Path:
         self._show_parts()
         self._resume()
         self._schedule = build_schedule(
@@ -282,7 +286,8 @@ class Trainer:
         state, model = self.state, self.evaluated_model
         model.eval()
         try:
-            metrics = self.validate(model)
+            with self.stop.immediate():
+                metrics = self.validate(model)
         except Interrupted:  # the epoch is trained, so the resumed run has to do its validation only
             state.epoch, state.batch = state.epoch - 1, self.batches
             self._save()

@@ -14,7 +14,6 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.progress import ScoringProgress
 from rrsis_bench.eval.scoring import Keep, score_split
-from rrsis_bench.stop import StopRequest
 from tests.fakes.config import parsed
 from tests.fakes.image_first import ImageFirst
 from tests.fakes.toy import Toy, views_of
@@ -128,7 +127,7 @@ class Greedy(Toy):
 def score(model, data, fabric, batch_size, keep=None, console=None):
     return score_split(
         model, data.dataset, data._pipeline, NATIVE, fabric, batch_size=batch_size, num_workers=0, controls=True,
-        stop=StopRequest(), console=console or Console(file=io.StringIO()), keep=keep,
+        console=console or Console(file=io.StringIO()), keep=keep,
     )  # fmt: skip
 
 

@@ -219,12 +219,16 @@ def test_events_tell_the_story(fake_root, tmp_path):
     assert [event["epoch"] for event in events if event["event"] == "val"] == [1, 2, 3]
 
 
-def test_a_second_signal_acts_at_once():
+def test_a_signal_acts_at_once_unless_it_is_deferred():
     before = signal.getsignal(signal.SIGINT)  # a background shell starts its programs with the signal ignored
-    with StopRequest() as stop:
+    with StopRequest() as stop, pytest.raises(Interrupted):
+        os.kill(os.getpid(), signal.SIGINT)
+    with StopRequest() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested
-        with pytest.raises(Interrupted) as caught:
+        with pytest.raises(Interrupted), stop.immediate():
+            pass
+        with pytest.raises(Interrupted) as caught:  # the second signal
             os.kill(os.getpid(), signal.SIGINT)
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rrsis_bench.data.formats import open_split
 from rrsis_bench.files import sha256_file
 from rrsis_bench.run import __main__ as run
 from rrsis_bench.train import checkpoint
@@ -100,17 +101,15 @@ def test_stopped_twice_and_finished(fake_root, tmp_path, monkeypatch):
     assert len(set(weights)) == 1, "bit for bit the weights of the run that was never stopped"
 
 
-def test_a_stop_before_the_first_step_is_kept_too(fake_root, tmp_path, monkeypatch):
-    """A signal during the preparations takes effect at the first step, and nothing is lost by it."""
+def test_a_stop_during_the_preparations_acts_at_once(fake_root, tmp_path, monkeypatch, capsys):
     from rrsis_bench.run import bench
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rrsis-bench"])
-    build = bench._build
 
-    def signalled(*args):
+    def signalled(*_):
         os.kill(os.getpid(), signal.SIGTERM)
-        return build(*args)
+        raise AssertionError("the signal acts before the next line")
 
     overrides = [*tiny_overrides(tmp_path, fake_root), "model=lavt", "controls=false"]
     with monkeypatch.context() as patch:
@@ -118,6 +117,45 @@ def test_a_stop_before_the_first_step_is_kept_too(fake_root, tmp_path, monkeypat
         with pytest.raises(SystemExit) as caught:
             run.main(overrides)
     assert caught.value.code == 143
+    assert "Stopped by SIGTERM. Run the same command again to continue" in capsys.readouterr().out
     assert status(tmp_path / "runs") == "interrupted"
     to_the_end(overrides)
     assert status(tmp_path / "runs") == "finished"
+
+
+def test_a_stop_in_evaluation_acts_at_once_and_keeps_the_scored_batches(fake_root, tmp_path, monkeypatch):
+    from rrsis_bench.eval import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rrsis-bench"])
+    changes = ["model=lavt", "train.epochs=1", "train.eval_every=1", "trainer.eval_batch_size=1"]
+    overrides = [*tiny_overrides(tmp_path, fake_root), *changes]
+    counted = evaluate.count_pixels
+
+    def signalled(sample, *masks):
+        if sample.sample_id == last.sample_id and not stopped:
+            stopped.append(sample.sample_id)
+            os.kill(os.getpid(), signal.SIGINT)
+        predicted.append(sample.sample_id)
+        return counted(sample, *masks)
+
+    test = open_split("rrsisd", fake_root, "test")
+    last, stopped, predicted = test[len(test) - 1], [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "count_pixels", signalled)
+        with pytest.raises(SystemExit) as caught:
+            run.main(overrides)
+        assert caught.value.code == 130
+        assert status(tmp_path / "runs") == "interrupted"
+        (kept,) = (tmp_path / "runs").glob("*/evaluation/*.jsonl")
+        assert len(kept.read_text().splitlines()) == len(test)  # the identity, and all samples but the last
+        predicted.clear()
+        to_the_end(overrides)
+    names = {test[index].sample_id for index in range(len(test))}
+    assert predicted[0] == last.sample_id, "only the last sample of the real expressions is predicted again"
+    assert set(predicted) == names
+    assert not kept.parent.exists()
+
+    straight = tmp_path / "straight"
+    to_the_end([*tiny_overrides(straight, fake_root), *changes])
+    assert integers(straight) == integers(tmp_path)
