@@ -156,7 +156,7 @@ def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> I
         try:
             yield from pool.map(_render_chunk, jobs)
         finally:
-            pool.shutdown(cancel_futures=True)  # after a signal, the scenes that nobody waits for are not drawn
+            pool.shutdown(cancel_futures=True)  # after a signal, do not draw the remaining scenes
 
 
 def is_complete(spec: SceneSpec, out: Path, fmt: str = "rrsisd") -> bool:
