@@ -103,6 +103,7 @@ class DataConfig:
     card: DataCard | None = setting("Source, licence, known defects and BibTeX.", NOTHING, default=None)
     options: dict[str, Any] = setting("Options of the format's reader.", TRAINING, factory=dict)
     notes: tuple[str, ...] = setting("Notes that every record of this dataset carries.", NOTHING, default=())
+    publish: bool = setting("Whether results enter the tracked tables of a checkout.", NOTHING, default=True)
     cache: str | None = setting("Folder that keeps resized views between runs; null: none.", NOTHING, default=None)
     cache_gb: float = setting("Largest size of that folder.", NOTHING, unit="GB", above=0, default=64.0)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrsis_bench.files import write_files
+from rrsis_bench.errors import UserError
+from rrsis_bench.files import locked, write_files
 from rrsis_bench.results.board import rows, tables
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
@@ -14,11 +15,35 @@ from rrsis_bench.results.render import page
 def regenerate(root: Path) -> list[Path]:
     """Write every table below `root` and the report page from the records, and return their paths.
 
-    Tables of datasets without a record are deleted.
+    Tables of datasets without a record are deleted. Other processes may write records meanwhile: the tables are written
+    again until the set of records has not changed since it was read. One process at a time does so.
 
     Raises:
         UserError: a record is invalid, or a write failed. Every table is then the old or the new one, never a part.
     """
+    return _regenerate(root)[0]
+
+
+def regenerate_and_rank(root: Path) -> list[rows.BoardRow]:
+    """Do as `regenerate`, and return the rows of all datasets that the tables show."""
+    return _regenerate(root)[1]
+
+
+def _regenerate(root: Path) -> tuple[list[Path], list[rows.BoardRow]]:
+    with locked(root):
+        while True:
+            before = store.listing(root)
+            try:
+                written = _write(root)
+            except UserError:
+                if store.listing(root) == before:
+                    raise
+                continue
+            if store.listing(root) == before:
+                return written
+
+
+def _write(root: Path) -> tuple[list[Path], list[rows.BoardRow]]:
     by_data: dict[str, list[Record]] = {}
     for record in store.read_all(root):
         by_data.setdefault(record.data, []).append(record)
@@ -40,4 +65,4 @@ def regenerate(root: Path) -> list[Path]:
     if not everything:
         for name in (tables.EFFICIENCY, page.INDEX):
             (root / name).unlink(missing_ok=True)
-    return list(files)
+    return list(files), everything

@@ -29,8 +29,8 @@ from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Keep, Scores, score_split
 from rrsis_bench.files import sha256_bytes
 from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.results import leaderboards
-from rrsis_bench.results.board import rows as board_rows
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import DatasetCard, Record, Split
 from rrsis_bench.results.render.terminal import board as show
@@ -218,7 +218,7 @@ def publish(config: Config, record: Record, table: CountsTable, console: Console
     ``force=true`` replaces it. If that one was trained on another kind of machine and has other integers, this record
     is a further seed of the row, under the run id with the machine's hash.
     """
-    root = Path(config.leaderboards)
+    root = _published_root(config, console)
     path = store.record_path(root, record.data, record.model, record.run_id)
     if path.exists() and _is_repetition(store.read(path), record):
         place = sha256_bytes(record.machine.encode())[:8]
@@ -235,10 +235,22 @@ def publish(config: Config, record: Record, table: CountsTable, console: Console
             )
     else:
         store.write(root, record, table, force=config.force)
-    leaderboards.regenerate(root)
-    rows = board_rows.rank([entry for entry in store.read_all(root) if entry.data == record.data], root)
+    rows = [row for row in leaderboards.regenerate_and_rank(root) if row.head.data == record.data]
     show.leaderboard(console, rows, highlight=record.run_id)
     show.categories(console, rows)
+
+
+def _published_root(config: Config, console: Console) -> Path:
+    """Return the folder of the records and tables: not the tracked one for data that stays private."""
+    root = Path(config.leaderboards)
+    if config.data.publish or CHECKOUT is None or root.resolve() != (CHECKOUT / "leaderboards").resolve():
+        return root
+    private = Path(config.runs) / "leaderboards"
+    console.print(
+        f"Results on data={config.data.name} go to {private}. data.publish=true enters them into the tracked tables.",
+        soft_wrap=True,
+    )
+    return private
 
 
 def _is_repetition(kept: Record, record: Record) -> bool:

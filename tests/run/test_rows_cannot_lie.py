@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 import itertools
@@ -18,7 +19,7 @@ from lightning.fabric import Fabric
 from PIL import Image
 from rich.console import Console
 
-from rrsis_bench import registry
+from rrsis_bench import cli, registry
 from rrsis_bench.data.checks.overlap import train_overlap
 from rrsis_bench.data.formats import read_index
 from rrsis_bench.errors import UserError
@@ -27,10 +28,14 @@ from rrsis_bench.interfaces import NonFiniteLogits, SegmenterOutput
 from rrsis_bench.resources import LEADERBOARDS
 from rrsis_bench.results.board import rows as board
 from rrsis_bench.results.record import store
+from rrsis_bench.results.record.identity import attestation
 from rrsis_bench.results.record.schema import Attempt, Record
+from rrsis_bench.results.render import page
+from rrsis_bench.results.render import text as formats
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import evaluate as evaluation
 from rrsis_bench.run import plan
+from rrsis_bench.run import record as recording
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.record import publish
 from rrsis_bench.stop import Interrupted
@@ -395,3 +400,67 @@ def test_a_repetition_on_another_machine_is_a_further_seed(tmp_path):
 
 def test_every_committed_record_passes_the_audit():
     assert store.audit(LEADERBOARDS) >= 9
+
+
+def test_private_results_do_not_enter_tracked_tables_unless_asked(tmp_path, monkeypatch):
+    """Bug: a run on own data appeared in the tables that are committed."""
+    tracked = tmp_path / "checkout" / "leaderboards"
+    monkeypatch.setattr(recording, "CHECKOUT", tracked.parent)
+    config = dataclasses.replace(parsed("data=custom"), leaderboards=str(tracked), runs=str(tmp_path / "runs"))
+    record, table = record_of(random_table(40), data="custom"), random_table(40)
+    shown = Console(file=io.StringIO(), width=200)
+    publish(config, record, table, shown)
+    assert not tracked.exists()
+    assert "data.publish=true" in shown.file.getvalue()
+    assert len(store.read_all(tmp_path / "runs" / "leaderboards")) == 1
+    publish(dataclasses.replace(config, leaderboards=str(tmp_path / "own")), record, table, shown)
+    assert len(store.read_all(tmp_path / "own")) == 1
+    assert not tracked.exists()
+    asked = dataclasses.replace(config, data=dataclasses.replace(config.data, publish=True))
+    publish(asked, record, table, shown)
+    assert len(store.read_all(tracked)) == 1
+
+
+def test_a_row_names_who_verified_it_until_its_record_changes(tmp_path):
+    record = put(tmp_path)
+    (stored,) = store.read_all(tmp_path)
+    entry = {"attestation": attestation([stored]), "by": "J. Doe, author", "date": "2026-01-09", "statement": "all"}
+    (tmp_path / "verified.json").write_text(json.dumps([entry]))
+    (row,) = board.rank(store.read_all(tmp_path), tmp_path)
+    assert row.verified_by == ("J. Doe, author",)
+    assert "lavt: verified by J. Doe, author" in formats.markdown([row])
+    store.write(tmp_path, dataclasses.replace(record, wall_s=1.0), random_table(40), force=True)
+    (row,) = board.rank(store.read_all(tmp_path), tmp_path)
+    assert row.verified_by == ()
+    (tmp_path / "verified.json").write_text(json.dumps([{"by": "x"}]))
+    with pytest.raises(UserError, match=r"(?s)verified\.json.*attestation"):
+        board.rank(store.read_all(tmp_path), tmp_path)
+
+
+def test_every_output_gives_the_interval_as_an_interval_and_the_deviation_over_seeds(tmp_path, capsys, monkeypatch):
+    """Bug: ± was half an interval here and a deviation over seeds there."""
+    monkeypatch.setenv("COLUMNS", "160")
+    for seed in range(3):
+        put(tmp_path, model="lavt", seed=seed)
+    put(tmp_path, model="fianet", quality=0.3)
+    rows = board.rank(store.read_all(tmp_path), tmp_path)
+    three, one = sorted(rows, key=lambda row: -len(row.records))
+    deviation, bounds = f"{three.deviation('miou'):.2f}", formats.interval(three)
+    texts = {"md": formats.markdown(rows), "latex": formats.latex(rows), "csv": formats.table_csv(rows)}
+    assert cli.main(["leaderboard", "synthetic", "--leaderboards", str(tmp_path)]) == 0
+    texts["terminal"] = capsys.readouterr().out
+    texts["page"] = page.build(tmp_path, rows).decode()
+    assert f"± {deviation} {bounds}" in texts["md"]
+    assert rf"$\pm$ {deviation} {{\footnotesize {bounds}}}" in texts["latex"]
+    assert f"±{deviation} {formats.interval(three, decimals=1)}" in texts["terminal"]
+    assert f"± {deviation}" in texts["page"]
+    assert formats.interval(three, decimals=1) in texts["page"]
+    cells = {line["model"]: line for line in csv.DictReader(io.StringIO(texts["csv"]))}
+    assert (cells["lavt"]["miou_std"], cells["fianet"]["miou_std"]) == (deviation, "")
+    assert f"[{cells['lavt']['miou_lo']}, {cells['lavt']['miou_hi']}]" == bounds
+    assert (cells["lavt"]["n_seeds"], cells["lavt"]["epochs"]) == ("3", "12")
+    for name in ("md", "latex", "terminal", "page"):
+        assert "eeds" in texts[name], name
+        assert "standard deviation over" in texts[name].replace("\n", " "), name
+    assert formats.seeds(one) == "1†"
+    assert attestation([record for row in rows for record in row.records]) in texts["md"]

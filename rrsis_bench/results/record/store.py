@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rrsis_bench import codec
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
@@ -17,12 +19,13 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.metrics import compute_metrics
-from rrsis_bench.files import sha256_bytes, write_files
+from rrsis_bench.files import locked, sha256_bytes, write_files
 from rrsis_bench.results.record.identity import counts_name, duplicates
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
 from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record
 
 RECORDS = "records"
+T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -65,17 +68,18 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
     if table is not None:
         check_against_counts(record, table)
     text = codec.dumps(record)
-    if path.exists() and not force:
-        if path.read_text(encoding="utf-8") == text:
-            return path
-        raise UserError(
-            f"{path} holds another record of this run. Records are immutable: use force=true to replace it, "
-            "or another seed for another run."
-        )
-    replaced = _stored_counts(path)
-    write_files({**files, path: text.encode("utf-8")})
-    if replaced is not None and replaced != counts:
-        path.with_name(replaced.file).unlink(missing_ok=True)
+    with locked(path.parent):
+        if path.exists() and not force:
+            if path.read_text(encoding="utf-8") == text:
+                return path
+            raise UserError(
+                f"{path} holds another record of this run. Records are immutable: use force=true to replace it, "
+                "or another seed for another run."
+            )
+        replaced = _stored_counts(path)
+        write_files({**files, path: text.encode("utf-8")})
+        if replaced is not None and replaced != counts:
+            path.with_name(replaced.file).unlink(missing_ok=True)
     return path
 
 
@@ -85,6 +89,30 @@ def read(path: Path) -> Record:
     Raises:
         UserError: any of these checks fails; the message names the file.
     """
+    return _settled(path, _read)
+
+
+def _settled(path: Path, load: Callable[[Path], T]) -> T:
+    """Load from a record's files; again if the record was replaced meanwhile, which removes its counts file."""
+    while True:
+        before = _stamp(path)
+        try:
+            return load(path)
+        except UserError:
+            if _stamp(path) in (before, None):
+                raise
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(path: Path) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
@@ -110,7 +138,11 @@ def read(path: Path) -> Record:
 
 def read_counts(path: Path) -> CountsTable:
     """Read the integers of the record at `path` and check their sha256."""
-    record = read(path)
+    return _settled(path, _read_counts)
+
+
+def _read_counts(path: Path) -> CountsTable:
+    record = _read(path)
     if record.counts is None:
         raise UserError(f"{path} has no counts file: the run ended as '{record.status}' before it was scored.")
     return CountsTable.from_csv_gz(_counts_bytes(path, record.counts), str(path.with_name(record.counts.file)))
@@ -118,7 +150,19 @@ def read_counts(path: Path) -> CountsTable:
 
 def read_all(root: Path) -> list[Record]:
     """Read every record below `root`, in the order of their paths; UserError for the first invalid one."""
-    return [read(path) for path in sorted((root / RECORDS).glob("*/*/*.json"))]
+    found = []
+    for path in sorted((root / RECORDS).glob("*/*/*.json")):
+        try:
+            found.append(read(path))
+        except UserError:
+            if path.exists():  # otherwise it was deleted after the listing
+                raise
+    return found
+
+
+def listing(root: Path) -> dict[Path, tuple[int, int, int] | None]:
+    """Return every record's path with a stamp that changes when the record is replaced."""
+    return {path: _stamp(path) for path in sorted((root / RECORDS).glob("*/*/*.json"))}
 
 
 def audit(root: Path) -> int:
