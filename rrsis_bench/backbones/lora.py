@@ -4,18 +4,17 @@ Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXi
 puts pairs of rank 16 on the query and on the key projection of every attention, and none on the value projection.
 
 Encoders keep the three projections in one matrix, ``qkv.weight`` (timm, SAM 2) or ``in_proj_weight``
-(``nn.MultiheadAttention``), so that a pair belongs to a block of its rows. The adapted matrix is computed once per
-forward pass. Fused kernels that read the matrix itself therefore use it too, and merging does not change the output.
-The frozen parameter keeps its name in the state dict; the pairs are next to it: ``lora_q_down``, ``lora_q_up``, ...
+(``nn.MultiheadAttention``), so that a pair belongs to a block of its rows. The low-rank product is computed beside
+the frozen one: adapting the matrix itself would compute the gradient of the whole matrix in each backward pass. For
+evaluation and prediction the pairs are merged into the matrix once. The frozen parameter keeps its name in the state
+dict; the pairs are next to it: ``lora_q_down``, ``lora_q_up``, ...
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +53,7 @@ class LoraLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
         """Apply the layer as `nn.Linear` does."""
-        return F.linear(input, adapted_weight(self), self.bias)
+        return _adapted_linear(self, input, self.weight, self.bias)
 
 
 class LoraConv2d(nn.Conv2d):
@@ -62,20 +61,38 @@ class LoraConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's name
         """Apply the layer as `nn.Conv2d` does."""
-        output: Tensor = self._conv_forward(input, adapted_weight(self), self.bias)
-        return output
+        output: Tensor = self._conv_forward(input, self.weight, self.bias)
+        ((down, up),) = _pairs(self)
+        low: Tensor = self._conv_forward(input, down.view(len(down), *self.weight.shape[1:]), None)
+        return output + _scale(self) * F.conv2d(low, up[..., None, None])
 
 
 class LoraMultiheadAttention(nn.MultiheadAttention):
-    """Attention with adapters on its packed input projection, and optionally on its output projection."""
+    """Self-attention with adapters on its packed input projection, and optionally on its output projection."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Apply `nn.MultiheadAttention`, whose slow and fast paths read the two matrices from attributes."""
-        with _replaced(self, "in_proj_weight", adapted_weight(self)):
-            if not isinstance(self.out_proj, LoraLinear):
-                return super().forward(*args, **kwargs)
-            with _replaced(self.out_proj, "weight", adapted_weight(self.out_proj)):
-                return super().forward(*args, **kwargs)
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
+        """Apply self-attention to (B, N, C) as `nn.MultiheadAttention` does without weights.
+
+        `nn.MultiheadAttention` itself multiplies by one matrix, so that a low-rank path beside it would not be used.
+
+        Raises:
+            ValueError: cross-attention, weights, or a sequence before the batch, which no encoder here asks for.
+        """
+        if key is not query or value is not query or need_weights or not self.batch_first:
+            raise ValueError("Attention with LoRA adapters is self-attention, batch first, and returns no weights.")
+        packed = _adapted_linear(self, query, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in packed.chunk(3, dim=-1))
+        dropout = self.dropout if self.training else 0.0
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout)
+        return self.out_proj(found.transpose(1, 2).flatten(2)), None
 
 
 def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") -> list[str]:
@@ -111,10 +128,15 @@ def add_lora(module: nn.Module, rank: int, alpha: float, targets: str = "qk") ->
     return [f"{name}.{weight}" if name else weight for name, _, weight, _ in found]
 
 
-def merge_lora(module: nn.Module) -> None:
-    """Write the adapted matrices into the weights and remove the adapters; outputs do not change.
+def merge_lora(module: nn.Module, *, keep_pairs: bool = False) -> None:
+    """Write the adapted matrices into the weights, and apply these alone; outputs do not change but for rounding.
 
     The merged weights stay frozen. Modules without adapters are not changed.
+
+    Args:
+        module: an encoder, or a model.
+        keep_pairs: leave the pairs in place as parameters without effect, so that the parameters of a trained model
+            are still counted as such. Such a module's state dict must not be saved.
     """
     for child in list(module.modules()):
         adapters = getattr(child, "adapters", None)
@@ -122,7 +144,7 @@ def merge_lora(module: nn.Module) -> None:
             continue
         with torch.no_grad():
             getattr(child, adapters.weight).copy_(adapted_weight(child))
-        for pair in filter(None, adapters.pairs):
+        for pair in () if keep_pairs else filter(None, adapters.pairs):
             delattr(child, f"{pair}_down")
             delattr(child, f"{pair}_up")
         del child.adapters
@@ -130,9 +152,9 @@ def merge_lora(module: nn.Module) -> None:
 
 
 def adapted_weight(module: nn.Module) -> Tensor:
-    """Return the matrix that an adapted module applies, in the shape and dtype of its weight.
+    """Return the merged matrix of an adapted module, in the shape and dtype of its weight.
 
-    It is computed in the weight's own precision, also under autocast, so that merging loses no precision.
+    It is computed in the weight's own precision, also under autocast.
     """
     adapters = cast(Adapters, module.adapters)
     weight = cast(Tensor, getattr(module, adapters.weight))
@@ -203,11 +225,22 @@ def _adapt(module: nn.Module, weight: str, pairs: tuple[str | None, ...], rank: 
     module.__class__ = next(adapted for plain, adapted in kinds if isinstance(module, plain))
 
 
-@contextmanager
-def _replaced(module: nn.Module, name: str, value: Tensor) -> Iterator[None]:
-    """Let ``module.name`` return `value` inside the context; the state dict keeps the parameter."""
-    module.__dict__[name] = value  # found before nn.Module looks among its parameters
-    try:
-        yield
-    finally:
-        del module.__dict__[name]
+def _adapted_linear(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the frozen product plus the low-rank products on their blocks of channels."""
+    blocks = list(F.linear(x, weight, bias).chunk(len(cast(Adapters, module.adapters).pairs), dim=-1))
+    pairs = iter(_pairs(module))
+    for index, pair in enumerate(cast(Adapters, module.adapters).pairs):
+        if pair is not None:
+            down, up = next(pairs)
+            blocks[index] = blocks[index] + _scale(module) * F.linear(F.linear(x, down), up)
+    return torch.cat(blocks, dim=-1) if len(blocks) > 1 else blocks[0]
+
+
+def _pairs(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return down and up of every pair."""
+    names = filter(None, cast(Adapters, module.adapters).pairs)
+    return [(getattr(module, f"{name}_down"), getattr(module, f"{name}_up")) for name in names]
+
+
+def _scale(module: nn.Module) -> float:
+    return cast(Adapters, module.adapters).scale

@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from rich.markup import escape
 
+from rrsis_bench.backbones.lora import merge_lora
 from rrsis_bench.config.schema import Config
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -77,6 +78,7 @@ def _bench(plan: RunPlan, console: Console) -> None:
             train_s = plan.elapsed()
             saved = checkpoint.load(best)
             frozen.load(model, saved)
+            merge_lora(model, keep_pairs=True)
             weights = frozen.weights_sha256(best)
             save = run.predictions("test") if config.predictions == "save" else None
             masks = ModelMasks(model, text, fabric, weights, save)

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric import Fabric
 
 from rrsis_bench import official, registry
+from rrsis_bench.backbones.lora import merge_lora
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config, ModelConfig, TrainerConfig
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -101,7 +102,7 @@ def build_model(config: ModelConfig) -> Segmenter:
 
 
 def restore_model(config: ModelConfig, saved: checkpoint.Checkpoint, hint: str) -> Segmenter:
-    """Return the model of a checkpoint, with its weights.
+    """Return the model of a checkpoint for inference: its weights, with adapters merged.
 
     Pretrained weights are read only if the checkpoint leaves frozen parts out. Otherwise it holds all weights.
 
@@ -121,6 +122,7 @@ def restore_model(config: ModelConfig, saved: checkpoint.Checkpoint, hint: str) 
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{saved.path} does not fit model={config.name}: {reason} ...\n{hint}") from error
+    merge_lora(model, keep_pairs=True)
     return model
 
 
