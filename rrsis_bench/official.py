@@ -38,6 +38,8 @@ class OfficialCheckpointFormat:
         renames: (regular expression, replacement) pairs, applied to a key one after another with `re.sub`.
         ignored: regular expression -> reason to drop the official keys that match it. A key is dropped only if the
             model has no tensor of the renamed key.
+        constants: regular expression -> value of the official buffers that match it, up to leading axes of size 1.
+            They are compared and not loaded. A file without any such buffer, or with another value, is refused.
         parts: entry of the file -> prefix of its keys. Only the first entry is required.
         build_args: constructor arguments for a model whose weights are then replaced, so that no pretrained weights
             are loaded first. Mappings are merged with the caller's.
@@ -45,6 +47,7 @@ class OfficialCheckpointFormat:
 
     renames: Renames
     ignored: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=lambda: {"model": ""})
     build_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -150,8 +153,10 @@ def convert_official(
     """
     converted: dict[str, Tensor] = {}
     ignored: dict[str, list[str]] = {}
-    problems: list[str] = []
+    problems, constant = _check_constants(tensors, file_format.constants)
     for key, value in tensors.items():
+        if key in constant:
+            continue
         name = file_format.rename(key)
         if name not in wanted:
             reason = file_format.reason_to_ignore(key)
@@ -179,6 +184,25 @@ def convert_official(
     for reason, keys in ignored.items():
         logger.warning("Ignored %d keys of %s, %s: %s", len(keys), path.name, reason, _summary(keys))
     return converted
+
+
+def _check_constants(tensors: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> tuple[list[str], set[str]]:
+    """Return what is wrong with the buffers of a fixed value, and their keys."""
+    problems, found = [], set()
+    for pattern, wanted in constants.items():
+        keys = [key for key in tensors if re.search(pattern, key)]
+        found.update(keys)
+        if not keys:
+            problems.append(f"missing in the file: a constant buffer {pattern}")
+        for key in keys:
+            value = tensors[key]
+            if value.device.type == "meta":
+                continue
+            if value.numel() != wanted.numel() or not torch.allclose(
+                value.double().flatten(), wanted.double().flatten(), rtol=0, atol=1e-6
+            ):
+                problems.append(f"{key} is a constant of the network and has another value in the file")
+    return problems, found
 
 
 def _summary(keys: list[str]) -> str:

@@ -130,4 +130,5 @@ def card(entry: ModelEntry) -> dict[str, Any]:
     node = OmegaConf.select(loaded, "model") or loaded  # a file that chooses backbones has the global package
     model = OmegaConf.create({"size": size, "model": node}).model
     views = OmegaConf.select(model, "args.views") or OmegaConf.select(model, "card.views")  # a model may derive them
-    return {**model.get("card", {}), "views": None if views is None else OmegaConf.to_container(views, resolve=True)}
+    found: Any = OmegaConf.to_container(model.card) if "card" in model else {}
+    return {**found, "views": None if views is None else OmegaConf.to_container(views, resolve=True)}

@@ -18,15 +18,22 @@ def instance_norm(x_BNC: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class PixelWordAttention(nn.Module):
-    """Every position of the map attends to the words, with one head (LAVT, Equations 1 to 5).
+    """Every position of the map attends to the words (LAVT, Equations 1 to 5).
 
     `out` has a bias because the authors' files have one. The normalisation after it cancels the bias, which therefore
     has no effect and gets no gradient.
     """
 
-    def __init__(self, dim: int, text_dim: int) -> None:
-        """Build for maps of `dim` channels and words of `text_dim` features; keys and values have `dim` channels."""
+    def __init__(self, dim: int, text_dim: int, heads: int = 1) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features; keys and values have `dim` channels.
+
+        Args:
+            dim: C, a multiple of `heads`.
+            text_dim: D.
+            heads: attention heads. Scores are scaled by the whole width in any case, as in the authors' code.
+        """
         super().__init__()
+        self.heads = heads
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(text_dim, dim)
         self.value = nn.Linear(text_dim, dim)
@@ -40,18 +47,31 @@ class PixelWordAttention(nn.Module):
             words_BLD: word features.
             mask_BL: 1 for words that may be attended to. The output is 0 if there are none.
         """
+        batch, heads = len(x_BNC), self.heads
         mask_BL = mask_BL.to(x_BNC.dtype)
         query_BNC = instance_norm(self.query(x_BNC)) * x_BNC.shape[-1] ** -0.5
         key_BLC = self.key(words_BLD) * mask_BL[..., None]
         # Padding gets -1e4 and not -inf, so that a row without words stays finite, as in the authors' code. Its keys
         # are 0, so its weights are equal everywhere, and nothing is left of them below.
-        scores_BNL = torch.baddbmm(1e4 * (mask_BL[:, None] - 1), query_BNC, key_BLC.transpose(1, 2))
-        weights_BNL = scores_BNL.softmax(-1)
+        scores = torch.baddbmm(
+            (1e4 * (mask_BL[:, None] - 1)).repeat_interleave(heads, dim=0),
+            self._split(query_BNC),
+            self._split(key_BLC).transpose(1, 2),
+        )  # (B * heads, N, L)
         # The last normalisation removes the mean over the positions, and the bias of the output projection with it.
         # Without that mean in the weights, small differences between positions keep their digits in bf16 and float32.
-        weights_BNL = weights_BNL - weights_BNL.mean(1, keepdim=True)
-        # The projection is linear in the values: projecting L words is cheaper than projecting N positions.
-        return instance_norm(weights_BNL @ F.linear(self.value(words_BLD), self.out.weight))
+        weights = scores.softmax(-1)
+        weights = weights - weights.mean(1, keepdim=True)
+        # The projection is linear in the values: projecting L words per head is cheaper than projecting N positions.
+        value_BLC = self.value(words_BLD)
+        parts = zip(value_BLC.chunk(heads, dim=2), self.out.weight.chunk(heads, dim=1), strict=True)
+        projected = torch.cat([F.linear(value, weight) for value, weight in parts], dim=1)  # (B, heads * L, C)
+        weights = weights.unflatten(0, (batch, heads)).transpose(1, 2).flatten(2)  # (B, N, heads * L)
+        return instance_norm(weights @ projected)
+
+    def _split(self, x_BNC: Tensor) -> Tensor:
+        """Return (B * heads, N, C / heads)."""
+        return x_BNC.unflatten(2, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
 class PWAM(nn.Module):

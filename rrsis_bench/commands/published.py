@@ -61,6 +61,7 @@ def _audit(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from rrsis_bench.config.cards import printed_names
     from rrsis_bench.errors import UserError, unknown
     from rrsis_bench.results.published import numbers as published
     from rrsis_bench.results.render.terminal import published as published_show
@@ -75,7 +76,7 @@ def _show(args: argparse.Namespace) -> int:
         raise UserError(f"No paper prints numbers of {args.data} {args.split}. Splits: {', '.join(splits)}")
     rows = [row for row in rows if args.split in (None, row.split)]
     if args.metric is None:
-        published_show.rows(Console(), sorted(rows, key=lambda row: (row.split, row.source)))
+        published_show.rows(Console(), sorted(rows, key=lambda row: (row.split, row.source)), printed_names())
     elif any(args.metric in row.scores for row in rows):
         published_show.matrix(Console(), rows, args.metric)
     else:

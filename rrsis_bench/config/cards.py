@@ -36,6 +36,11 @@ def model_card(entry: registry.ModelEntry) -> ModelCard:
     return codec.decode(ModelCard, registry.card(entry), str(entry.conf), path="card", defaults=True)
 
 
+def printed_names(root: Path = ROOT) -> dict[str, str]:
+    """Return the model's name for every name that a card says the papers' tables print."""
+    return {name: entry.name for entry in registry.entries(root).values() for name in model_card(entry).printed_as}
+
+
 def data_config(name: str, root: Path = ROOT) -> DataConfig:
     """Return the node ``data`` of ``conf/data/<name>.yaml``.
 

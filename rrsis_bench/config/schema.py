@@ -33,6 +33,8 @@ class ModelCard:
         code: of the authors' code.
         params_m: parameters at paper size, in millions.
         bibtex: of the paper.
+        printed_as: names of the system in the tables of `rrsis-bench published`.
+        weights: what the authors released and what it was selected on; None if nothing is known to be released.
         views: view -> side in pixels at paper size, if it does not follow from ``model.args.views``.
     """
 
@@ -42,6 +44,8 @@ class ModelCard:
     code: str | None = None
     params_m: float | None = None
     bibtex: str | None = None
+    printed_as: tuple[str, ...] = ()
+    weights: str | None = None
     views: dict[str, int] | None = None
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from rrsis_bench.commands import published as command
+from rrsis_bench.config.cards import printed_names
 from rrsis_bench.errors import UserError
 from rrsis_bench.results.published import audit as published_audit
 from rrsis_bench.results.published import numbers as published
@@ -350,6 +351,7 @@ def test_show_prints_a_dataset_s_tables_and_one_metric_side_by_side(monkeypatch,
     text = capsys.readouterr().out
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "FIANet Table I: refsegrs test" in text
+    assert "fianet (FIANet)" in " ".join(text.split())
     assert "FIANet: the authors' code picks the checkpoint on the test split" in " ".join(text.split())
     assert run("show", "refsegrs", "--split", "test", "--metric", "miou", "--leaderboards", str(ROOT)) == 0
     text = capsys.readouterr().out
@@ -375,3 +377,10 @@ def test_an_unknown_metric_is_named_with_the_known_ones():
     for verb in (["audit", "--leaderboards", str(ROOT)], ["show", "refsegrs", "--leaderboards", str(ROOT)]):
         with pytest.raises(UserError, match="miuo.*\n.*miou"):
             run(*verb, "--metric", "miuo")
+
+
+def test_every_name_on_a_card_is_a_row_of_the_tables():
+    printed = {figure.method for figure in published.load(ROOT, "overall")}
+    names = printed_names()
+    assert names.keys() <= printed
+    assert names["LSCF"] == "lscf"

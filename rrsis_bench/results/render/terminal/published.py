@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -25,8 +25,14 @@ def audit(console: Console, result: Audit, metric: str) -> None:
     _disagreements(console, [entry for entry in result.disagreements if entry.metric == metric], metric)
 
 
-def rows(console: Console, members: Sequence[PublishedRow]) -> None:
-    """Print the rows of one dataset with all their scores: one table per paper's table and split."""
+def rows(console: Console, members: Sequence[PublishedRow], models: Mapping[str, str]) -> None:
+    """Print the rows of one dataset with all their scores: one table per paper's table and split.
+
+    Args:
+        console: where to print.
+        members: the rows.
+        models: printed name of a method -> the suite's model of it.
+    """
     for (source, split), group in groupby(members, key=lambda row: (row.source, row.split)):
         table_rows = list(group)
         table = _table(f"{source}: {table_rows[0].data} {split}")
@@ -40,7 +46,8 @@ def rows(console: Console, members: Sequence[PublishedRow]) -> None:
             scores = (f"{row.scores[metric.name]:.2f}" if metric.name in row.scores else "" for metric in shown)
             method = escape(row.method) + ("*" if row.copied_from else "")
             table.add_row(method, escape(row.vision_encoder), escape(row.text_encoder), *scores)
-        table.caption = escape("\n".join(_remarks(table_rows))) or None
+        lines = [*_remarks(table_rows), *_models(table_rows, models)]
+        table.caption = escape("\n".join(lines)) or None
         _print(console, table)
 
 
@@ -68,6 +75,12 @@ def matrix(console: Console, members: Sequence[PublishedRow], metric: str) -> No
 
 
 _COPIED = "* copied: the text says so, or the row equals an earlier paper's"
+
+
+def _models(members: Sequence[PublishedRow], models: Mapping[str, str]) -> list[str]:
+    """The line that says which rows the suite has a model of."""
+    built = [f"{models[row.method]} ({row.method})" for row in members if row.method in models]
+    return [f"Models of this suite: {', '.join(dict.fromkeys(built))}"] if built else []
 
 
 def _remarks(members: Sequence[PublishedRow]) -> list[str]:

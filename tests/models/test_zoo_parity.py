@@ -1,0 +1,91 @@
+"""Systems of the papers' tables reproduce what their authors' own code computed, from files with the authors' keys.
+
+The small files run every time. The native ones are slow and need the folder that RRSIS_PARITY names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rrsis_bench import registry
+from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.official import convert_official
+from tests.fakes.config import RANDOM_WEIGHTS, model_args
+from tests.fakes.zoo import errors, expected_outputs, full_logits, load_zoo, zoo_shapes
+
+# Parameters in the authors' files, and of these the ones that their code never uses.
+COUNTS = {
+    "lscf": (248_212_224, 2_234_948),
+}
+ALIGNED = {"lscf": False}
+# What is broken; the fixture of the first image must show each.
+Mutation = tuple[str, Callable[[Segmenter], object]]
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "lscf": (
+        ("the sentence leaves out the pads", lambda model: setattr(model, "pads", "masked")),
+        ("no gate in stage 0", lambda model: setattr(model.stages[0], "gate", None)),
+        ("one head", lambda model: [setattr(stage.attention, "heads", 1) for stage in model.stages]),
+        ("no norm before the decoder", lambda model: model.norms.__setitem__(1, torch.nn.Identity())),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(COUNTS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_every_key_of_the_authors_file_has_its_place(name: str) -> None:
+    shapes = zoo_shapes(name)
+    every = {key: torch.empty(shape, device="meta") for part in shapes.values() for key, shape in part.items()}
+    cls = registry.load_class(name)
+    with torch.device("meta"):
+        model = cls(**model_args(name, *RANDOM_WEIGHTS))
+    file_format = cls.official_format
+    converted = convert_official(every, model.state_dict(), file_format, Path("released.pth"))
+    assert converted.keys() == model.state_dict().keys()
+    unused = [key for key in shapes["float"] if file_format.rename(key) not in converted]
+    buffers = ("running_mean", "running_var", "hamming_lowpass", "hamming_highpass")
+    dead = sum(torch.Size(shapes["float"][key]).numel() for key in unused if not key.endswith(buffers))
+    built = sum(parameter.numel() for parameter in model.parameters())
+    assert (built + dead, dead) == COUNTS[name]
+
+
+def test_the_small_fixture_in_both_precisions_and_what_it_sees(name: str, tmp_path: Path) -> None:
+    expected = expected_outputs(f"{name}_small")
+    model = load_zoo(f"{name}_small", expected, tmp_path)
+    first = {**expected, "image_shape": (1, *expected["image_shape"][1:]), "input_ids": expected["input_ids"][:1]}
+    first |= {key: expected[key][:1] for key in ("attention_mask", "logits_every_8th")}
+    assert max(errors(full_logits(model, first, align_corners=ALIGNED.get(name, True)), first)) <= 1e-4
+    for label, mutate in MUTATIONS[name]:
+        kept = {part: dict(vars(part)) for part in model.modules()}
+        modules = {part: dict(part._modules) for part in model.modules()}
+        mutate(model)
+        error = max(errors(full_logits(model, first, align_corners=ALIGNED.get(name, True)), first))
+        assert error > 1e-3, f"{label}: {error:.1e}"
+        for part, attributes in kept.items():
+            vars(part).update(attributes)
+            part._modules.clear()
+            part._modules.update(modules[part])
+    logits = full_logits(model.double(), expected, align_corners=ALIGNED.get(name, True))
+    found = errors(logits, expected)
+    print(f"{name}: {max(found):.2e}")  # shown with -s
+    assert max(found) <= 1e-5
+    assert (logits > 0).sum((1, 2)).tolist() == expected["foreground_pixels"].tolist()
+    assert float(logits.mean()) == pytest.approx(float(expected["logits_mean"]), abs=1e-6)
+    assert float(logits.std(correction=0)) == pytest.approx(float(expected["logits_std"]), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_native_fixture(name: str, tmp_path: Path) -> None:
+    expected = expected_outputs(name)
+    model = load_zoo(name, expected, tmp_path).double()
+    logits = full_logits(model, expected, align_corners=ALIGNED.get(name, True))
+    found = errors(logits, expected)
+    print(f"{name}: {max(found):.2e}")
+    assert max(found) <= 1e-5
+    assert (logits > 0).sum((1, 2)).tolist() == expected["foreground_pixels"].tolist()
