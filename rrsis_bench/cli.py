@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] in (["bench"], ["evaluate"]) and not {"-h", "--help", "--rescore"} & set(arguments):
+    if arguments[:1] in (["bench"], ["evaluate"]) and not {"-h", "--help", "--rescore", "--rerun"} & set(arguments):
         from rrsis_bench.run import __main__ as run
 
         return run.main(arguments[1:], verb=arguments[0])

@@ -321,6 +321,8 @@ class NonFiniteLogits(UserError):
         rows: of the batch.
     """
 
+    status = "nan"
+
     def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
         self.rows = list(rows)
         which = (

@@ -1,4 +1,4 @@
-"""The verbs ``bench``, ``evaluate`` and ``list``."""
+"""The verbs ``bench``, ``evaluate``, ``runs``, ``show`` and ``list``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="example: rrsis-bench bench model=lavt data=synthetic seed=0 (`rrsis-bench config` prints all fields)",
     )
     bench.add_argument("overrides", nargs="*", help="model=lavt data=synthetic size=tiny seed=0 train.epochs=5 ...")
+    bench.add_argument("--rerun", choices=["failed"], help="run again what failed in the folder --runs")
+    _add_runs(bench)
+    bench.set_defaults(call=_rerun)
     evaluate = verbs.add_parser(
         "evaluate",
         help="score a finished run or an official checkpoint (Hydra overrides)",
@@ -32,9 +35,63 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     evaluate.set_defaults(call=_rescore)
 
+    runs = verbs.add_parser("runs", help="list the runs with their status", epilog="example: rrsis-bench runs --json")
+    runs.add_argument("--json", action="store_true", help="print JSON")
+    _add_runs(runs)
+    runs.set_defaults(call=_runs)
+    show = verbs.add_parser(
+        "show",
+        help="settings, validations, scores and files of a run",
+        epilog="example: rrsis-bench show lavt-synthetic-tiny-s0-d8503d64",
+    )
+    show.add_argument("run", help="run id, or the folder of a run")
+    _add_runs(show)
+    show.set_defaults(call=_show)
+
     listing = verbs.add_parser("list", help="models and datasets", epilog="example: rrsis-bench list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(call=_list)
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (%(default)s)"
+    )
+
+
+def _rerun(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.run.bench import bench
+    from rrsis_bench.run.sweep import rerun_failed
+
+    if args.overrides:
+        raise UserError("--rerun takes the configuration of each run from its folder. Leave the overrides out.")
+    return rerun_failed(args.runs, bench, Console())
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.run.overview import show_runs, summaries
+
+    found = summaries(args.runs)
+    if args.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif found:
+        show_runs(Console(), found)
+    else:
+        print(f"{args.runs} has no runs yet. Start one with: rrsis-bench bench model=lavt")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rrsis_bench.run.overview import find_run, show_run
+
+    show_run(Console(), find_run(args.run, args.runs))
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.eval.progress import ScoringProgress
 from rrsis_bench.eval.scores import CONTROLS, ControlScores
+from rrsis_bench.heartbeat import Heartbeat
 from rrsis_bench.interfaces import ReferringDataset, Segmenter
 
 
@@ -112,11 +113,16 @@ def score_split(
         bar = shown.add_task("evaluate", total=total)
         finished = 0
 
+        heartbeat, counted = Heartbeat(console, total), 0
+
         def advance(done: int) -> None:
+            nonlocal counted
+            counted += done
             shown.advance(bar, done)
+            heartbeat.beat(counted, lambda: shown.tasks[0].description)
 
         def run(name: str, texts: Sequence[str | None] | None) -> CountsTable:
-            nonlocal batch_size, finished
+            nonlocal batch_size, finished, counted
             shown.update(bar, description=f"evaluate {name}")
             indices = None if texts is None else [index for index, entry in enumerate(texts) if entry is not None]
             # A sample without a replacement keeps its own expression here and is left out by `indices`.
@@ -161,6 +167,7 @@ def score_split(
                 if fabric.device.type == "cuda":
                     torch.cuda.empty_cache()
                 shown.update(bar, completed=finished)
+                counted = finished
                 console.print(
                     f"[yellow]Memory ran out. '{name}' is scored again with {batch_size} samples per forward pass "
                     f"(set trainer.eval_batch_size={batch_size} to start with that).[/yellow]"

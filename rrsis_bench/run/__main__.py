@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -18,17 +20,24 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.resources import CONF
 from rrsis_bench.stop import Interrupted, StopRequest
 
+if TYPE_CHECKING:
+    from rrsis_bench.run.sweep import Cell
 
-def _guarded(task: Callable[[Config, Console, Sequence[str]], None]) -> Callable[[DictConfig], None]:
-    """Turn errors for a person into a message and an exit code, without a traceback."""
+
+def _guarded(task: Callable[[Config, Console, Sequence[str]], None], cells: list[Cell]) -> Callable[[DictConfig], None]:
+    """Turn errors for a person into a message and an exit code, without a traceback.
+
+    The runs of a sweep are added to `cells`; what ends one of them does not end the others.
+    """
+    from rrsis_bench.run.sweep import run_cell
 
     def call(composed: DictConfig) -> None:
-        console = Console()
+        console, overrides = Console(), HydraConfig.get().overrides.task
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            cells.append(run_cell(" ".join(overrides), lambda: task(parse(composed), console, overrides), console))
+            return
         try:
-            task(parse(composed), console, HydraConfig.get().overrides.task)
-        except Interrupted as stopped:
-            console.print(f"{stopped} Run the same command again to continue where it stopped.", soft_wrap=True)
-            sys.exit(stopped.exit_code)
+            task(parse(composed), console, overrides)
         except UserError as error:
             console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
             sys.exit(2)
@@ -50,15 +59,22 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
         verb: ``"bench"`` or ``"evaluate"``.
     """
     arguments = sys.argv[1:] if overrides is None else overrides
+    cells: list[Cell] = []
+    code, interrupted = 0, False
     try:
         with StopRequest():
-            return _run(arguments, verb)
-    except Interrupted as stopped:  # before the run began
-        print(stopped, file=sys.stderr)
-        return stopped.exit_code
+            code = _run(arguments, verb, cells)
+    except Interrupted as stopped:
+        print(f"{stopped} Run the same command again to continue where it stopped.")
+        code, interrupted = stopped.exit_code, True
+    if cells:
+        from rrsis_bench.run.sweep import show
+
+        code = code or show(Console(), cells, interrupted=interrupted)
+    return code
 
 
-def _run(arguments: list[str], verb: str) -> int:
+def _run(arguments: list[str], verb: str, cells: list[Cell]) -> int:
     # Threads of the tokenizers would compete with torch's for the cores, and warn when a loader forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -68,9 +84,11 @@ def _run(arguments: list[str], verb: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     task = _bench if verb == "bench" else evaluate.evaluate
-    sys.argv = [f"rrsis-bench {verb}", *arguments]
+    # Hydra reads no override behind a flag that follows other overrides.
+    multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    sys.argv = [f"rrsis-bench {verb}", *multirun[:1], *(name for name in arguments if name not in multirun)]
     with own_hydra():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task, cells))()
     return 0
 
 

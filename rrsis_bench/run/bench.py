@@ -17,7 +17,7 @@ from rrsis_bench.errors import reason
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
-from rrsis_bench.interfaces import NonFiniteLogits, Segmenter
+from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run.data import expressions_of, view_cache
@@ -25,14 +25,16 @@ from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
 from rrsis_bench.run.lock import RunLock, refuse_if_running
 from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text
+from rrsis_bench.run.overview import show_paths, show_scores
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import device_name
 from rrsis_bench.run.record import ModelMasks, publish, score_and_record
 from rrsis_bench.run.sources import changed_sources
-from rrsis_bench.stop import Interrupted, StopRequest
+from rrsis_bench.run.sweep import status_of
+from rrsis_bench.stop import StopRequest
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
-from rrsis_bench.train.loop import NonFiniteLoss, OutOfMemory, Trainer
+from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
 
 
@@ -68,7 +70,7 @@ def _bench(plan: RunPlan, console: Console) -> None:
     attempt = plan.attempt(fabric.device.type, device_name(fabric.device))
     run = RunFolder.create(plan, attempts=(*run.attempts_to_continue(plan), attempt))
     events = EventLog(run.events, _mirror(plan, run, console), console)
-    status = "failed"
+    status, why = "failed", ""
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
     console.print(f"[bold]{plan.run_id}[/bold]  {sizes}  ->  {run.path}")
     try:
@@ -85,19 +87,13 @@ def _bench(plan: RunPlan, console: Console) -> None:
             record, table = score_and_record(plan, masks, run, console)
         status = "finished"
         events.write("test", step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
-        run.update("finished", weights_sha256=weights, best=best.name, train_s=train_s)
-    except Interrupted:
-        status = "interrupted"
-        raise
-    except (NonFiniteLoss, NonFiniteLogits):
-        status = "nan"
-        raise
-    except OutOfMemory:
-        status = "oom"
+        run.update("finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s)
+    except BaseException as error:
+        status, why = status_of(error), reason(error)
         raise
     finally:
         if status != "finished":
-            run.update(status)
+            run.update(status, reason=why)
         events.write("end", status=status)
         events.close()
     publish(config, record, table, console)
@@ -109,6 +105,8 @@ def _bench(plan: RunPlan, console: Console) -> None:
             f"rrsis-bench gallery {run.path}",
             soft_wrap=True,
         )
+    show_scores(console, record)
+    show_paths(console, run)
 
 
 def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:

@@ -55,6 +55,7 @@ class Manifest:
         best: folder name of the selected checkpoint; None before the end.
         weights_sha256: of that checkpoint.
         train_s: seconds of training.
+        reason: why the run is not finished; None while it runs or if it is.
         attempts: every start of the training whose work is in the weights.
         sources: module -> sha256 of its file, as loaded by the training.
     """
@@ -71,6 +72,7 @@ class Manifest:
     best: str | None = None
     weights_sha256: str | None = None
     train_s: float | None = None
+    reason: str | None = None
     attempts: tuple[Attempt, ...] = ()
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -22,6 +22,7 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.loading.reader import BatchReader
 from rrsis_bench.errors import UserError, is_out_of_memory
 from rrsis_bench.files import write_text
+from rrsis_bench.heartbeat import Heartbeat
 from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, Segmenter, distinct_images
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint, frozen, rng
@@ -35,9 +36,13 @@ from rrsis_bench.train.schedule import build_schedule
 class NonFiniteLoss(UserError):
     """The loss or a gradient is NaN or infinite; raised before the optimiser's step."""
 
+    status = "nan"
+
 
 class OutOfMemory(UserError):
     """The memory of the device ran out in a training step."""
+
+    status = "oom"
 
 
 @dataclass
@@ -51,6 +56,10 @@ class TrainState:
     best_step: int | None = None
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _line(*, epoch: float, epochs: float, loss: float, rate: float) -> str:
+    return f"train epoch {epoch}/{epochs}  loss {loss:.4f}  {rate:.1f} samples/s"
 
 
 class Trainer:
@@ -134,6 +143,7 @@ class Trainer:
             self._raw_optimizer, self.recipe.schedule, self.total_steps, step=self.state.step
         )
         started = time.perf_counter() - self.state.seconds
+        heartbeat = Heartbeat(self.console, self.total_steps, self.state.step)
         with Progress(
             TextColumn("[bold]train"),
             BarColumn(),
@@ -144,7 +154,7 @@ class Trainer:
         ) as progress:
             bar = progress.add_task("train", total=self.total_steps, completed=self.state.step, info="")
             for epoch in range(self.state.epoch, self.recipe.epochs):
-                self._epoch(epoch, started, partial(progress.update, bar))
+                self._epoch(epoch, started, partial(progress.update, bar), heartbeat)
                 self.state.epoch, self.state.batch = epoch + 1, 0
                 if (epoch + 1) % self.recipe.eval_every == 0 or epoch + 1 == self.recipe.epochs:
                     self._select()
@@ -154,7 +164,7 @@ class Trainer:
             raise UserError(f"No checkpoint of {self.run_dir} was ever validated. Delete the folder and start again.")
         return checkpoint.folder(self.checkpoints, self.state.best_step)
 
-    def _epoch(self, epoch: int, started: float, show: Callable[..., None]) -> None:
+    def _epoch(self, epoch: int, started: float, show: Callable[..., None], heartbeat: Heartbeat) -> None:
         recipe, state = self.recipe, self.state
         self.model.train()
         self.data.set_epoch(epoch)
@@ -198,6 +208,8 @@ class Trainer:
                     show(info=f"epoch {epoch + 1}/{recipe.epochs}  loss {mean:.4f}  {rate:.0f} samples/s")
                     losses = []
                 show(completed=state.step)
+                values = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": float(loss.detach()), "rate": rate}
+                heartbeat.beat(state.step, partial(_line, **values))
                 self._between_steps(started)
 
     def _order(self, epoch: int) -> list[int]:

@@ -18,7 +18,7 @@ MAX_LINES = 400
 # Rooms from low to high. A module imports from its own room and from lower floors; the rooms of one floor are apart,
 # except for the imports that BESIDE names.
 FLOORS = (
-    ("errors", "files", "codec", "interfaces", "registry", "official", "stop", "resources"),
+    ("errors", "files", "codec", "interfaces", "registry", "official", "stop", "resources", "heartbeat"),
     ("config",),
     ("backbones", "data"),
     ("synthetic", "train", "eval"),

@@ -1,0 +1,140 @@
+"""Sweeps: many runs by one command. A run that fails never ends the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from rrsis_bench.config.schema import Config
+from rrsis_bench.errors import UserError, reason
+from rrsis_bench.results.render.terminal.board import plain_table, print_table
+from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.stop import Interrupted
+
+FAILED = ("failed", "nan", "oom")
+"""Statuses of runs that `rerun_failed` starts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        name: its overrides.
+        status: ``"finished"``, ``"failed"``, ``"nan"`` or ``"oom"``.
+        seconds: of this command.
+        reason: why it is not finished.
+    """
+
+    name: str
+    status: str
+    seconds: float
+    reason: str = ""
+
+
+def run_cell(name: str, call: Callable[[], None], console: Console) -> Cell:
+    """Call one run of a sweep, and turn what it raises into its status; only a signal ends the sweep.
+
+    Raises:
+        Interrupted: a signal.
+    """
+    started = time.monotonic()
+    status, why = "finished", ""
+    try:
+        call()
+    except UserError as error:
+        status, why = status_of(error), str(error)
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - a defect of one model must not cost the others' runs
+        console.print(Text(traceback.format_exc()), style="red")
+        status, why = status_of(error), f"{type(error).__name__}: {reason(error)}"
+    if why:
+        console.print(Text.assemble(("error: ", "bold red"), why), soft_wrap=True)
+    return Cell(name, status, time.monotonic() - started, why)
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a run that ended with `error`."""
+    return "interrupted" if isinstance(error, Interrupted) else str(getattr(error, "status", "failed"))
+
+
+def show(console: Console, cells: Sequence[Cell], *, interrupted: bool = False) -> int:
+    """Print the closing table of a sweep; return the exit code, 1 if a run is not finished.
+
+    Args:
+        console: where to print.
+        cells: the runs that ended.
+        interrupted: whether others were still to come.
+    """
+    table = plain_table()
+    table.add_column("run", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for cell in cells:
+        first = cell.reason.splitlines()[0] if cell.reason else ""
+        style = "" if cell.status == "finished" else "red"
+        table.add_row(Text(cell.name), Text(cell.status, style), f"{cell.seconds:.0f} s", Text(first))
+    bad = sum(cell.status != "finished" for cell in cells)
+    caption = f"{len(cells) - bad} of {len(cells)} runs are finished."
+    if interrupted:
+        caption += " The sweep was interrupted. The same command continues with the others."
+    elif bad:
+        caption += " The same command runs the others again, `rrsis-bench bench --rerun failed` those that failed."
+    print_table(console, "Sweep", table, caption)
+    return 1 if bad else 0
+
+
+def rerun_failed(runs: Path, call: Callable[[Config, Console], None], console: Console) -> int:
+    """Run every run in `runs` again whose status is one of `FAILED`, as its folder describes it.
+
+    Args:
+        runs: folder of the runs.
+        call: trains and evaluates one run.
+        console: shows progress and the closing table.
+
+    Returns:
+        The exit code: 0 if all are finished now.
+
+    Raises:
+        UserError: `runs` has no runs.
+        Interrupted: a signal.
+    """
+    folders = run_folders(runs)
+    if not folders:
+        raise UserError(f"{runs} has no runs. Name the folder with runs=.")
+    failed = [folder for folder in folders if _status(folder) in FAILED]
+    if not failed:
+        console.print(f"No run in {runs} has the status {', '.join(FAILED)}.")
+        return 0
+    cells = [run_cell(folder.path.name, partial(_again, folder, call, console), console) for folder in failed]
+    return show(console, cells)
+
+
+def _status(folder: RunFolder) -> str:
+    try:
+        return folder.status
+    except UserError:  # of another version of the suite
+        return "unreadable"
+
+
+def _again(folder: RunFolder, call: Callable[[Config, Console], None], console: Console) -> None:
+    call(dataclasses.replace(folder.config, force=False, runs=str(folder.path.parent)), console)
+
+
+def run_folders(runs: Path) -> list[RunFolder]:
+    """Return the runs in a folder, by name; folders that are no runs are left out."""
+    if not runs.is_dir():
+        return []
+    return [
+        RunFolder(path) for path in sorted(runs.iterdir()) if not path.name.startswith(".") and RunFolder.is_run(path)
+    ]
