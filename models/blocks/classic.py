@@ -92,6 +92,24 @@ class ConvLSTM(nn.Module):
         return hidden
 
 
+class BilinearFusion(nn.Module):
+    """A map and a vector, multiplied in several heads whose products are added; scaled to length 1 per position."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Build the fusion of maps with `width` + 8 channels (the coordinates last) and vectors (B, `width`)."""
+        super().__init__()
+        self.visual = nn.ModuleList(nn.Conv2d(width + COORDINATES, width, 1) for _ in range(heads))
+        self.language = nn.ModuleList(nn.Linear(width, width) for _ in range(heads))
+
+    def forward(self, map_BCGG: Tensor, text_BD: Tensor) -> Tensor:
+        """Return the fused map (B, width, G, G)."""
+        products = [
+            torch.tanh(visual(map_BCGG)) * torch.tanh(language(text_BD))[..., None, None]
+            for visual, language in zip(self.visual, self.language, strict=True)
+        ]
+        return l2(torch.tanh(torch.stack(products).sum(0)))
+
+
 class ClassicSegmenter(ImageFirstSegmenter):
     """What the CNN and LSTM systems share: a ResNet at stride 8, a word encoder and the coordinate map.
 

@@ -198,6 +198,49 @@ def norm(theirs: str, ours: str) -> list[tuple[str, str]]:
     return [(rf"text_objseg/{theirs}/gamma", f"{ours}.weight"), (rf"text_objseg/{theirs}/beta", f"{ours}.bias")]
 
 
+_CMPC = [
+    *TABLE,
+    *LSTM,
+    *CONV_LSTM,
+    *layer(r"(c[345])_lateral", r"laterals.\1"),
+    *layer("words_parse_1", "parser.0"),
+    *layer("words_parse_2", "parser.2"),
+    *(
+        pair
+        for head in range(5)
+        for pair in (
+            *layer(rf"vis_trans_(c[345])_head{head + 1}", rf"perceptions.\1.visual.{head}"),
+            *layer(rf"lang_trans_(c[345])_head{head + 1}", rf"perceptions.\1.language.{head}"),
+        )
+    ),
+    *layer(r"words_trans_(c[345])", r"relations.\1.key"),
+    *layer(r"spa_graph_trans2_(c[345])", r"relations.\1.query"),
+    *layer(r"gconv_update_spa_graph_(c[345])", r"relations.\1.update"),
+    *norm(r"gconv_feat_ln_spa_graph_(c[345])", r"relations.\1.gathered_norm"),
+    *norm(r"gconv_update_ln_spa_graph_(c[345])", r"relations.\1.update_norm"),
+    *layer(r"fusion_(c[345])", r"joins.\1"),
+    *layer(r"score_(c[345])", r"scores.\1"),
+    *layer("score", "score"),
+    *(
+        pair
+        for exchange, suffix in enumerate(("", "_2"))
+        for pair in (
+            *layer(rf"spa_graph_key_(c[345]){suffix}gv_f1", rf"exchanges.{exchange}.\1.key"),
+            *layer(rf"lang_query_(c[345]){suffix}gv_f1", rf"exchanges.{exchange}.\1.query"),
+            *layer(rf"gv_lang_(c[345]){suffix}gv_f1", rf"exchanges.{exchange}.\1.context"),
+            *(
+                inner
+                for partner in range(2)
+                for inner in (
+                    *layer(rf"lang_feat_(c[345]){suffix}_f{partner + 1}", rf"exchanges.{exchange}.\1.gates.{partner}"),
+                    *layer(
+                        rf"trans_feat_(c[345]){suffix}_f{partner + 1}", rf"exchanges.{exchange}.\1.features.{partner}"
+                    ),
+                )
+            ),
+        )
+    ),
+]
 NAMES: Mapping[str, list[tuple[str, str]]] = {
     "rrn": [
         *TABLE,
@@ -208,10 +251,14 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
         *layer(r"(c[345])_lateral", r"laterals.\1"),
         *layer("score", "score"),
     ],
+    "cmpc": _CMPC,
+    "cmpc_plus": _CMPC,
 }
 """Model -> (pattern of a TensorFlow name, our name)."""
 
 ARGS: Mapping[str, dict[str, str]] = {
     "rrn": {"visual_width": "v_emb_dim", "width": "mlp_dim"},
+    "cmpc": {"width": "mlp_dim"},
+    "cmpc_plus": {"width": "mlp_dim"},
 }
 """Model -> its argument -> the graph's argument."""

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rrsis_bench import registry
 from rrsis_bench.interfaces import SegmenterOutput
 from tests.fakes.classic import ARGS, NAMES, Case, old_resize, relative_error, target
+from tests.fakes.config import model_args
 
 FOLDER = "RRSIS_CLASSIC_PARITY"
-SMALL = {"rrn_small": "rrn"}
-PAPER = {"rrn": "rrn"}
+SMALL = {"rrn_small": "rrn", "cmpc_plus_small": "cmpc_plus", "cmpc_visual_small": "cmpc"}
+PAPER = {"rrn": "rrn", "cmpc_plus": "cmpc_plus"}
 LEARNING_RATE, FLOOR, POWER = 2.5e-4, 1e-5, 0.9
 DECAY_STEPS = {"brinet": 750_000}
 DECAY = 5e-4
@@ -154,6 +156,17 @@ def test_three_training_steps_of_the_authors(small) -> None:
         after = run(model, case, 0).logits
     model.load_state_dict(before)
     assert relative_error(after, case.expected["logits_after_training_text0"]) <= 1e-5
+
+
+PARAMETERS = {"rrn": 71_872_661, "cmpc": 118_555_768, "cmpc_plus": 118_555_768}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_paper_size_has_the_notes_parameters_to_the_unit(name: str) -> None:
+    """ResNet-101 42,500,160, the authors' vocabulary of 12,112 words, and what their graph counts."""
+    with torch.device("meta"):
+        model = registry.load_class(name)(**model_args(name, "size=paper", "vision.weights=random"))
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
 def paper_case(name: str) -> Case:
