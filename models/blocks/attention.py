@@ -106,13 +106,17 @@ class LanguageGate(nn.Module):
 class GatedPWAM(nn.Module):
     """Language pathway of one stage: x + gate(r) * r with r = PWAM(x, words) (LAVT, Section 3.3)."""
 
-    def __init__(self, dim: int, text_dim: int) -> None:
-        """Build for maps of `dim` channels and words of `text_dim` features."""
+    def __init__(self, dim: int, text_dim: int, *, gated: bool = True) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features.
+
+        `gated` is False for a last stage whose fused tokens are never read: they are not computed.
+        """
         super().__init__()
         self.pwam = PWAM(dim, text_dim)
-        self.gate = LanguageGate(dim)
+        self.gate = LanguageGate(dim) if gated else None
 
     def forward(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fused tokens and the PWAM output before its gate, both (B, H, W, C)."""
         r_BNC = self.pwam(x_BHWC.flatten(1, 2), words_BLD, mask_BL)
-        return x_BHWC + self.gate(r_BNC).view_as(x_BHWC), r_BNC.view_as(x_BHWC)
+        fused_BHWC = x_BHWC if self.gate is None else x_BHWC + self.gate(r_BNC).view_as(x_BHWC)
+        return fused_BHWC, r_BNC.view_as(x_BHWC)

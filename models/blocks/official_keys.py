@@ -21,6 +21,16 @@ BLOCK_RENAMES: Renames = (
     (r"\bW\.0\.", "out."),
 )
 
+# The language pathway of a stage, as LAVT has it.
+GATED_PWAM_RENAMES: Renames = (
+    (r"^backbone\.layers\.(\d)\.fusion\.", r"stages.\1.pwam."),
+    (r"^backbone\.layers\.(\d)\.res_gate\.0\.", r"stages.\1.gate.inner."),
+    (r"^backbone\.layers\.(\d)\.res_gate\.2\.", r"stages.\1.gate.outer."),
+)
+
+# For models that leave this gate out.
+LAST_GATE_IGNORED = {r"^backbone\.layers\.3\.res_gate\.": "a gate whose output is never read"}
+
 # The scale-aware gates of a neck's `fusion.{i}`.
 SCALE_GATE_RENAMES: Renames = (
     (r"^backbone\.(\w+)\.fusion\.(\d)\.local_embedding\.", r"\1.gates.\2.local."),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from rrsis_bench.official import OfficialCheckpointFormat
 
-from ..blocks.official_keys import BLOCK_RENAMES, FAMILY_BUILD_ARGS, FAMILY_IGNORED, FAMILY_PARTS, FAMILY_RENAMES
+from ..blocks.official_keys import (
+    BLOCK_RENAMES,
+    FAMILY_BUILD_ARGS,
+    FAMILY_IGNORED,
+    FAMILY_PARTS,
+    FAMILY_RENAMES,
+    GATED_PWAM_RENAMES,
+)
 
 OFFICIAL_FORMAT = OfficialCheckpointFormat(
     renames=(
-        (r"^backbone\.layers\.(\d)\.fusion\.", r"stages.\1.pwam."),
-        (r"^backbone\.layers\.(\d)\.res_gate\.0\.", r"stages.\1.gate.inner."),
-        (r"^backbone\.layers\.(\d)\.res_gate\.2\.", r"stages.\1.gate.outer."),
+        *GATED_PWAM_RENAMES,
         *BLOCK_RENAMES,
         *FAMILY_RENAMES,
     ),

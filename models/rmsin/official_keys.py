@@ -10,6 +10,7 @@ from ..blocks.official_keys import (
     FAMILY_IGNORED,
     FAMILY_PARTS,
     FAMILY_RENAMES,
+    GATED_PWAM_RENAMES,
     SCALE_GATE_RENAMES,
 )
 
@@ -17,9 +18,7 @@ from ..blocks.official_keys import (
 _STAGE = r"^backbone\.layers\.(\d)\."
 _UNITS = (("", "first"), ("_2", "second"))
 _STAGE_RENAMES = (
-    (_STAGE + r"fusion\.", r"stages.\1.pwam."),
-    (_STAGE + r"res_gate\.0\.", r"stages.\1.gate.inner."),
-    (_STAGE + r"res_gate\.2\.", r"stages.\1.gate.outer."),
+    *GATED_PWAM_RENAMES,
     (_STAGE + r"visual_gate\.0\.", r"stages.\1.visual_gate.inner."),
     (_STAGE + r"visual_gate\.2\.", r"stages.\1.visual_gate.outer."),
     (_STAGE + r"visual_residual\.repblock\.", r"stages.\1.repblock."),

@@ -19,12 +19,18 @@ from tests.fakes.zoo import errors, expected_outputs, full_logits, load_zoo, zoo
 
 # Parameters in the authors' files, and of these the ones that their code never uses.
 COUNTS = {
+    "lgce": (276_257_786, 22_142_592),
     "lscf": (248_212_224, 2_234_948),
 }
 ALIGNED = {"lscf": False}
 # What is broken; the fixture of the first image must show each.
 Mutation = tuple[str, Callable[[Segmenter], object]]
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "lgce": (
+        ("the mean leaves out the pads", lambda model: setattr(model, "pads", "masked")),
+        ("one block less", lambda model: model.guided[1].blocks.__setitem__(2, torch.nn.Identity())),
+        ("no gate in stage 2", lambda model: setattr(model.stages[2], "gate", None)),
+    ),
     "lscf": (
         ("the sentence leaves out the pads", lambda model: setattr(model, "pads", "masked")),
         ("no gate in stage 0", lambda model: setattr(model.stages[0], "gate", None)),
