@@ -22,7 +22,17 @@ T = TypeVar("T")
 
 def dumps(value: Any) -> str:
     """Return a dataclass instance as JSON: declared order, two spaces of indent, no NaN, a newline at the end."""
-    return json.dumps(dataclasses.asdict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(value, default=_fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def compact(value: Any) -> str:
+    """Return a dataclass instance as JSON without spaces, for hashes."""
+    return json.dumps(value, default=_fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass instance; TypeError for anything else that JSON does not know."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def loads(cls: type[T], text: str, where: str) -> T:

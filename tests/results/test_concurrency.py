@@ -58,7 +58,7 @@ def loop(root: Path, stop, failures) -> None:
 def race(root: Path, writers: int, records: int, regenerators: int) -> list[str]:
     """Run writers and regenerators at once; return their failures."""
     failures, stop = FORK.SimpleQueue(), FORK.Event()
-    looping = [FORK.Process(target=loop, args=(root, stop, failures)) for _ in range(regenerators)]
+    looping = [FORK.Process(target=loop, args=(root, stop, failures), daemon=True) for _ in range(regenerators)]
     writing = [FORK.Process(target=publish, args=(root, model, range(records), failures)) for model in MODELS[:writers]]
     for process in [*looping, *writing]:
         process.start()

@@ -27,6 +27,7 @@ from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.interfaces import NonFiniteLogits, SegmenterOutput
 from rrsis_bench.resources import LEADERBOARDS
 from rrsis_bench.results.board import rows as board
+from rrsis_bench.results.compare.rows import compare
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.identity import attestation
 from rrsis_bench.results.record.schema import Attempt, Record
@@ -464,3 +465,15 @@ def test_every_output_gives_the_interval_as_an_interval_and_the_deviation_over_s
         assert "standard deviation over" in texts[name].replace("\n", " "), name
     assert formats.seeds(one) == "1†"
     assert attestation([record for row in rows for record in row.records]) in texts["md"]
+
+
+def test_no_p_is_smaller_than_the_resamples_can_tell(tmp_path):
+    """Bug: p of 1e-12 after 99 resamples, from the tail that continues a counted p."""
+    for seed in range(3):
+        put(tmp_path, model="lavt", seed=seed, quality=0.2)
+    put(tmp_path, model="fianet", seed=9, quality=0.95)
+    result = compare(tmp_path, "lavt", "fianet", "synthetic", resamples=99)
+    tests = [score for group in result.families["size in pixels"] for score in group.scores] + list(result.overall)
+    found = [score.test.p for score in tests if score.test is not None and score.test.p is not None]
+    assert min(found) == 1 / 100
+    assert all(score.p_holm >= 1 / 100 for score in tests if score.p_holm is not None)

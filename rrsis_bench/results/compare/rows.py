@@ -49,6 +49,13 @@ class Difference:
         """B minus A; None if either was not measured."""
         return None if self.a is None or self.b is None else self.b - self.a
 
+    def above(self, floor: float) -> Difference:
+        """Return the difference with no p below what the resamples can tell, 1 / (1 + resamples)."""
+        test = self.test
+        if test is not None and test.p is not None:
+            test = dataclasses.replace(test, p=max(test.p, floor))
+        return dataclasses.replace(self, test=test, p_holm=None if self.p_holm is None else max(self.p_holm, floor))
+
 
 @dataclass(frozen=True, slots=True)
 class GroupDifference:
@@ -169,7 +176,14 @@ def compare(
     if why:
         remarks.append(why)
     wins = paired.wins(side_a, side_b, members[""][""])
-    overall = _overall(row_a, row_b, gaps["/"])
+    floor = 1 / (resamples + 1)
+    overall = tuple(score.above(floor) for score in _overall(row_a, row_b, gaps["/"]))
+    families = {
+        family: tuple(
+            dataclasses.replace(group, scores=tuple(s.above(floor) for s in group.scores)) for group in groups
+        )
+        for family, groups in families.items()
+    }
     most = _most(side_a, side_b, found)
     return Comparison(row_a, row_b, overall, wins, families, most, resamples, tuple(remarks))
 

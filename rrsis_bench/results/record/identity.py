@@ -24,7 +24,7 @@ def counts_name(run_id: str, sha256: str) -> str:
 def attestation(records: Iterable[Record]) -> str:
     """Return one sha256 (hex) over records and their integers; the order of the records does not matter."""
     found = sorted(
-        sha256_bytes(f"{codec.dumps(record)}{record.counts.sha256 if record.counts else ''}".encode())
+        sha256_bytes(f"{codec.compact(record)}{record.counts.sha256 if record.counts else ''}".encode())
         for record in records
     )
     return found[0] if len(found) == 1 else sha256_bytes("\n".join(found).encode())

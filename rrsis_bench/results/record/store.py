@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,8 +116,19 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _read(path: Path) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
     except (OSError, ValueError) as error:
+        raise UserError(f"The record {path} cannot be read: {error}.") from error
+    record = _parse(path, text)
+    if record.counts is not None:
+        _counts_bytes(path, record.counts)
+    return record
+
+
+@lru_cache(maxsize=4096)  # tables are written after every run, from records that have not changed
+def _parse(path: Path, text: str) -> Record:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
         raise UserError(f"The record {path} cannot be read: {error}.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
@@ -131,8 +143,6 @@ def _read(path: Path) -> Record:
             f"{RECORDS}/<data>/<model>/<run_id>.json: move it, or delete it."
         )
     check_invariants(record)
-    if record.counts is not None:
-        _counts_bytes(path, record.counts)
     return record
 
 

@@ -145,9 +145,10 @@ def _latex_table(ranked: Sequence[BoardRow], rest: Sequence[BoardRow], printed: 
         out += [r"\midrule", *(_latex_line(line, best) for line in body)]
     out += _latex_block("not ranked", [_line(row, shown) for row in rest], len(shown))
     out += _latex_block(AS_PRINTED, [_printed_line(row, shown) for row in printed], len(shown))
-    legend = "; ".join([LEGEND, *footnotes(ranked)])
-    out += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize " + _tex(legend) + ".", ""]
-    return out
+    *notes, attested = footnotes(ranked) or [""]
+    legend = _tex("; ".join([LEGEND, *notes]))
+    out += [r"\bottomrule", r"\end{tabular}", rf"{{\par\smallskip\footnotesize {legend}.\par}}"]
+    return [*out, *([f"% {attested}"] if attested else []), ""]
 
 
 def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:

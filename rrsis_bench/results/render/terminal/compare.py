@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.paired import Wins
+from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.board.significance import ALPHA
 from rrsis_bench.results.compare.files import FileComparison
@@ -158,10 +159,17 @@ def _title(result: Comparison) -> str:
 def _explained(result: Comparison) -> list[str]:
     if result.wins is None:
         return []
-    return [
-        f"difference: second minus first; interval and p: paired test on {result.resamples:,} resamples of the images"
+    fewest = min(len(result.a.records), len(result.b.records))
+    drawn = "seeds and images" if fewest >= MIN_SEEDS else "images"
+    lines = [
+        f"difference: second minus first; interval and p: paired test on {result.resamples:,} resamples of the {drawn}"
         + ("; groups: p after Holm's correction" if result.families else "")
     ]
+    if fewest < MIN_SEEDS:
+        lines.append(
+            f"fewer than {MIN_SEEDS} seeds on a side: the test is about these trainings, not about another seed"
+        )
+    return lines
 
 
 def _groups(console: Console, title: str, groups: Sequence[GroupDifference], result: Comparison) -> None:
