@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rrsis_bench.backbones.positions import sine_positions
+from rrsis_bench.backbones.positions import sine_positions_on
 
 from .views import Views, resize
 
@@ -50,7 +50,7 @@ class DilatedRows(nn.Module):
         """
         batch, maps, height, width, dim = x_BMHWC.shape
         slices = width // self.slice_size
-        positions_HWC = sine_positions(height, width, dim).to(joint_BHWC)
+        positions_HWC = sine_positions_on(height, width, dim, joint_BHWC.device, joint_BHWC.dtype)
         offsets = row_offsets(height)
 
         query = self.query(x_BMHWC + positions_HWC).view(batch, maps, height, slices, self.slice_size, dim)

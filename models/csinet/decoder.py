@@ -16,14 +16,17 @@ from .views import Views, assemble, resize
 
 
 @lru_cache(maxsize=32)
-def _taps(size: int, new_size: int) -> Tensor:
+def _taps(size: int, new_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Linear resize followed by the three taps of a zero-padded convolution along one axis, (new size, size, 3).
 
-    Row y, tap t holds the weights with which a resized line (no aligned corners) gives its value at y + t - 1.
+    Row y, tap t holds the weights with which a resized line (no aligned corners) gives its value at y + t - 1. The
+    result is kept on the device, so that a pass copies nothing from the host.
     """
-    resize_QP = F.interpolate(torch.eye(size, dtype=torch.float64)[None], size=new_size, mode="linear")[0].T
-    padded_QP = F.pad(resize_QP, (0, 0, 1, 1))
-    return torch.stack([padded_QP[tap : tap + new_size] for tap in range(3)], dim=2)
+    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training later
+        eye_PP = torch.eye(size, dtype=torch.float64, device="cpu")  # whatever the default device is
+        padded_QP = F.pad(F.interpolate(eye_PP[None], size=new_size, mode="linear")[0].T, (0, 0, 1, 1))
+        taps = torch.stack([padded_QP[tap : tap + new_size] for tap in range(3)], dim=2)
+        return taps.to(device, dtype)
 
 
 def conv_of_resized(x_BCHW: Tensor, weight_OC33: Tensor, height: int, width: int) -> Tensor:
@@ -37,8 +40,10 @@ def conv_of_resized(x_BCHW: Tensor, weight_OC33: Tensor, height: int, width: int
     outs = weight_OC33.shape[0]
     mixed = x_BCHW.permute(0, 2, 3, 1) @ weight_OC33.permute(1, 2, 3, 0).reshape(dim, 9 * outs)
     mixed = mixed.view(-1, rows, cols, 3, 3, outs).transpose(2, 3).reshape(-1, 3 * cols, outs)  # (B rows 3, cols 3, O)
-    along = _taps(cols, width).view(width, 3 * cols).to(mixed) @ mixed
-    down = _taps(rows, height).view(height, 3 * rows).to(mixed) @ along.view(-1, 3 * rows, width * outs)
+    along = _taps(cols, width, mixed.device, mixed.dtype).view(width, 3 * cols) @ mixed
+    down = _taps(rows, height, mixed.device, mixed.dtype).view(height, 3 * rows) @ along.view(
+        -1, 3 * rows, width * outs
+    )
     return down.view(-1, height, width, outs).permute(0, 3, 1, 2)
 
 

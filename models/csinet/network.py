@@ -95,7 +95,8 @@ class CSINet(Segmenter):
             decoder_stages: maps D_1, D_2, ... of the decoder, 1 to 4 (Table VIII).
             slice_size: columns of a slice in the dilated attention (Table IX).
             mask_padding: keep the dilated attention off the rows beyond the map.
-            cmp_width: channels inside the decoder, C_cmp; None is half the last stage's width.
+            cmp_width: channels inside the decoder, C_cmp; None is half the last stage's width. One decoder stage has no
+                such part, and ignores the width, which the size gives to every model.
 
         Raises:
             UserError: unknown values, values without effect beside others, or sides that do not divide.

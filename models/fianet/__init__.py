@@ -8,7 +8,9 @@ Where paper and code differ, the code is followed, because it produced the print
       reach the next stage. The gate, the object and position branches and the modulation of the last stage therefore
       have no effect and never learn. `stage_output="fused"` is the paper's reading.
     - The text-aware multi-scale attention has one head, with the map as query and the words as keys and values.
-    - Channel weights are computed from the map before fusion, not from the fused features of Equation 9.
+    - Channel weights are computed from the map before fusion, not from the fused features of Equation 9
+      (`experiment=fianet_paper_eq9`). The weight decay is the code's 0.01, not the printed 0.1
+      (`experiment=fianet_paper_decay`).
     - Object and position texts are BERT run on the same ids with the phrase's mask as attention mask.
     - Weight decay is 0.01 (the code's default), not 0.1; see the recipe.
 

@@ -54,7 +54,7 @@ class PositionBranch(nn.Module):
 
 
 class ChannelModulation(nn.Module):
-    """Squeeze and excitation weights of the channels (Equation 9), computed from the map before fusion (the code)."""
+    """Squeeze and excitation weights of the channels (Equation 9)."""
 
     def __init__(self, dim: int, reduction: int = 8) -> None:
         """Build for `dim` channels."""
@@ -79,12 +79,17 @@ class FIAM(nn.Module):
         text_dim: int,
         *,
         channel_modulation: bool = True,
+        modulate_fused: bool = False,
         object_branch: bool = True,
         position_branch: bool = True,
         go_embedding: bool = False,
     ) -> None:
-        """Build for maps of `dim` channels; the switches are the rows of Table VI."""
+        """Build for maps of `dim` channels; the switches are the rows of Table VI.
+
+        `modulate_fused` computes the channel weights from the fused features (Equation 9), not from the map.
+        """
         super().__init__()
+        self.modulate_fused = modulate_fused
         self.context = PWAM(dim, text_dim)
         self.context_gate = LanguageGate(dim)
         self.object = ObjectBranch(dim, text_dim, go_embedding=go_embedding) if object_branch else None
@@ -118,5 +123,5 @@ class FIAM(nn.Module):
         else:
             fused_BNC = fused_BNC * prior_BN1
         if self.modulation is not None:
-            fused_BNC = fused_BNC * self.modulation(x_BNC)
+            fused_BNC = fused_BNC * self.modulation(fused_BNC if self.modulate_fused else x_BNC)
         return (x_BNC + fused_BNC).view_as(x_BHWC), context_BNC.view_as(x_BHWC)

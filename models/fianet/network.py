@@ -14,11 +14,14 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
 from ..blocks.decoder import TopDownDecoder
+from ..rmsin.cim import CIM
 from .fiam import FIAM, Phrase
 from .official_keys import OFFICIAL_FORMAT
 from .tmem import TMEM
 
 STAGE_OUTPUTS = ("pwam", "fused")
+NECKS = ("tmem", "cim", "none")
+MODULATION_INPUTS = ("map", "fused")
 
 
 class FIANet(Segmenter):
@@ -41,8 +44,9 @@ class FIANet(Segmenter):
         text: Mapping[str, Any],
         num_tmem: int,
         fiam: bool,
-        tmem: bool,
+        neck: str,
         channel_modulation: bool,
+        modulation_input: str,
         object_branch: bool,
         position_branch: bool,
         stage_output: str,
@@ -58,8 +62,11 @@ class FIANet(Segmenter):
             text: node of a `TextEncoder`.
             num_tmem: blocks of the TMEM; 3 for RRSIS-D, 1 for RefSegRS.
             fiam: off leaves LAVT's gated PWAM in every stage (Table V).
-            tmem: off hands the stages to the decoder as they are (Table V).
+            neck: ``"tmem"``; ``"none"`` hands the stages to the decoder as they are (Table V); ``"cim"`` is RMSIN's
+                (Figure 9).
             channel_modulation: part of FIAM (Table VI).
+            modulation_input: features that the channel weights are computed from: the ``"map"`` before fusion, as in
+                the authors' code, or the ``"fused"`` features of Equation 9.
             object_branch: part of FIAM (Table VI).
             position_branch: part of FIAM (Table VI).
             stage_output: input of neck and decoder: ``"pwam"``, the context's PWAM output, as in the authors' code, or
@@ -68,13 +75,24 @@ class FIANet(Segmenter):
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
 
         Raises:
-            UserError: an unknown `stage_output`, or `num_tmem` below 1.
+            UserError: an unknown value, `num_tmem` below 1, or a value without effect beside others.
         """
         super().__init__()
         if stage_output not in STAGE_OUTPUTS:
             raise UserError(f"model.args.stage_output must be one of {', '.join(STAGE_OUTPUTS)}, not {stage_output!r}.")
+        if neck not in NECKS:
+            raise UserError(f"model.args.neck must be one of {', '.join(NECKS)}, not {neck!r}.")
+        if modulation_input not in MODULATION_INPUTS:
+            raise UserError(
+                f"model.args.modulation_input must be one of {', '.join(MODULATION_INPUTS)}, not {modulation_input!r}."
+            )
+        if modulation_input != MODULATION_INPUTS[0] and not (fiam and channel_modulation):
+            raise UserError(
+                f"model.args.modulation_input={modulation_input} has no effect without fiam and channel_modulation; "
+                "leave its default."
+            )
         if num_tmem < 1:
-            raise UserError(f"model.args.num_tmem must be at least 1, not {num_tmem}; tmem=false leaves the TMEM out.")
+            raise UserError(f"model.args.num_tmem must be at least 1, not {num_tmem}; neck=none leaves the TMEM out.")
         self.views = dict(views)
         self.max_tokens = max_tokens
         self.stage_output = stage_output
@@ -88,6 +106,7 @@ class FIANet(Segmenter):
                 width,
                 text_dim,
                 channel_modulation=fiam and channel_modulation,
+                modulate_fused=modulation_input == "fused",
                 object_branch=objects,
                 position_branch=positions,
                 go_embedding=go_embedding,
@@ -95,7 +114,8 @@ class FIANet(Segmenter):
             for width in widths
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
-        self.tmem = TMEM(widths, text_dim, num_tmem) if tmem else None
+        self.tmem = TMEM(widths, text_dim, num_tmem) if neck == "tmem" else None
+        self.cim = CIM(widths, self.backbone.sides[-1]) if neck == "cim" else None
         self.decoder = TopDownDecoder(widths, decoder_width)
 
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
@@ -110,6 +130,8 @@ class FIANet(Segmenter):
             outputs.append(norm(output_BHWC).permute(0, 3, 1, 2))
         if self.tmem is not None:
             outputs = self.tmem(outputs, context.words_BLD, context.mask_BL)
+        elif self.cim is not None:
+            outputs = self.cim(outputs)
         return SegmenterOutput(self.decoder(outputs))
 
     def _encode_text(self, text: Mapping[str, Tensor]) -> dict[str, Phrase]:

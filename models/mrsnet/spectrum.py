@@ -51,12 +51,17 @@ def half_spectrum(x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x_BHWC.shape[1:3]
     with torch.autocast(x_BHWC.device.type, enabled=False):
         half = torch.view_as_real(torch.fft.rfft2(full_precision(x_BHWC), dim=(1, 2), norm="ortho"))
-        imaginary = half[..., 1].contiguous()
-        for row in {0, height // 2 if height % 2 == 0 else 0}:
-            for column in {0, width // 2 if width % 2 == 0 else 0}:
-                imaginary[:, row, column] = 0.0
+        rows_H1 = _own_mirrors(height, half.shape[1], half.device)[:, None]
+        own_HW1 = (rows_H1 & _own_mirrors(width, half.shape[2], half.device))[..., None]
+        imaginary = half[..., 1].masked_fill(own_HW1, 0.0)
         magnitude, phase = _Polar.apply(half[..., 0].contiguous(), imaginary)  # type: ignore[no-untyped-call]
     return magnitude.to(x_BHWC.dtype), phase.to(x_BHWC.dtype)
+
+
+def _own_mirrors(size: int, count: int, device: torch.device) -> Tensor:
+    """Return which of the frequencies 0 to `count` - 1 of an axis of `size` are their own mirror image, bool."""
+    frequency = torch.arange(count, device=device)
+    return (2 * frequency) % size == 0
 
 
 def mirrored(half_BHWC: Tensor, width: int) -> Tensor:

@@ -33,6 +33,13 @@ def sine_positions(height: int, width: int, dim: int) -> Tensor:
     return torch.cat([rows_HWC, columns_HWC], dim=2)
 
 
+@lru_cache(maxsize=32)
+def sine_positions_on(height: int, width: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return `sine_positions` on a device and in a dtype, kept there for later passes."""
+    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training later
+        return sine_positions(height, width, dim).to(device, dtype)
+
+
 def check_positions(field: str, positions: str, choices: Sequence[str], weights: str, **width: int) -> None:
     """Refuse an unknown choice of positions, or sines that do not fit the other options.
 

@@ -47,7 +47,31 @@ def test_what_is_measured_is_one_expression_in_eval_mode_without_gradients():
     model = Counted()
     measure(model, torch.device("cpu"), warmup=1, passes=3)
     shapes = {"near": (1, 3, 10, 10), "far": (1, 3, 6, 6)}
-    assert model.seen == [(False, False, shapes, {"input_ids", "attention_mask", "object_mask"})] * 5
+    assert (
+        model.seen == [(False, False, shapes, {"input_ids", "attention_mask", "object_mask"})] * 5
+    )  # one counted, 4 in each precision
+
+
+class Attending(Segmenter):
+    """One `nn.MultiheadAttention`, whose fused path runs in eval mode without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.views, self.max_tokens = {"image": 4}, 5
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.words = nn.Embedding(10, 8)
+
+    def forward(self, views, text):
+        words = self.words(text["input_ids"])
+        found = self.attention(words, words, words, need_weights=False)[0]
+        return SegmenterOutput(found.mean() + views["image"].float().mean(1))
+
+
+def test_attention_in_its_fused_path_is_counted():
+    cost = measure(Attending().eval(), torch.device("cpu"), warmup=0, passes=1)
+    projections, scores = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8  # 5 tokens of 8 features
+    assert cost.gflops == pytest.approx(2 * (projections + scores) / 1e9)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_memory_is_in_gigabytes_of_this_process():

@@ -83,7 +83,7 @@ def test_parameters_at_paper_size(switches, expected) -> None:
     "switch",
     [
         {"fiam": False},
-        {"tmem": False},
+        {"neck": "none"},
         {"num_tmem": 1},
         {"channel_modulation": False},
         {"object_branch": False},
@@ -123,14 +123,24 @@ def test_without_its_parts_the_model_asks_for_no_phrases() -> None:
 
 def test_without_fiam_and_tmem_it_is_lavt() -> None:
     """Table V's first row is LAVT, number for number."""
-    lavt, fianet = build_tiny("lavt").eval(), build(fiam=False, tmem=False).eval()
+    lavt, fianet = build_tiny("lavt").eval(), build(fiam=False, neck="none").eval()
     names = [key.replace(".context_gate.", ".gate.").replace(".context.", ".pwam.") for key in fianet.state_dict()]
     lavt.load_state_dict(dict(zip(names, fianet.state_dict().values(), strict=True)))
     with torch.no_grad():
         assert lavt(*make_inputs(2)).logits.equal(fianet(*make_inputs(2)).logits)
 
 
-@pytest.mark.parametrize("wrong", [{"stage_output": "pwan"}, {"num_tmem": 0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stage_output": "pwan"},
+        {"num_tmem": 0},
+        {"neck": "lgce"},
+        {"modulation_input": "both"},
+        {"modulation_input": "fused", "channel_modulation": False},
+    ],
+    ids=str,
+)
 def test_wrong_switches_are_refused(wrong) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         build(**wrong)

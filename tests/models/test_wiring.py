@@ -20,6 +20,7 @@ from rrsis_bench.models.csinet.decoder import CDADecoder
 from rrsis_bench.models.csinet.views import Views, assemble, cut
 from rrsis_bench.models.fianet.tmem import TMEM
 from rrsis_bench.models.mrsnet.hfim import HFIM
+from rrsis_bench.models.rmsin.cim import CIM
 from rrsis_bench.models.sgsrf.consistency import relations
 from rrsis_bench.models.sgsrf.gmfe import FeatureEnhancement
 from rrsis_bench.models.sgsrf.gpg import mean_word
@@ -39,20 +40,20 @@ def moved(model: Segmenter) -> Segmenter:
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.1 * torch.randn(value.shape, generator=generator))
-    return model.eval()
+    return model.double().eval()
 
 
 def filled(block: nn.Module, source: nn.Module) -> nn.Module:
     """A new block with the weights of the model's: it must have the same ones."""
     block.load_state_dict(source.state_dict())
-    return block.eval()
+    return block.double().eval()
 
 
 def check(model: Segmenter, wanted: Tensor, views: dict[str, Tensor], text: dict[str, Tensor]) -> None:
     got = model(views, text).logits
     assert got.shape == wanted.shape
     assert wanted.std() > 1e-4, "a constant proves nothing"
-    assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(got, wanted, rtol=1e-8, atol=1e-9)
 
 
 def swin_words(model: Any, text: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ def test_csinet(variant) -> None:
     if variant == "arc":
         decoder = TopDownDecoder(widths, hidden, rotated=True)
         decoder.load_state_dict(model.decoder.state_dict(), strict=False)
-        decoded = decoder.eval().features(maps)
+        decoded = decoder.double().eval().features(maps)
     else:
         attention = None
         if variant != "no_cda_no_skip":
@@ -160,11 +161,14 @@ def test_mrsnet() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("weights_from", ["map", "fused"])
 @pytest.mark.parametrize("output", ["pwam", "fused"])
-@pytest.mark.parametrize("depth", [1, 3])
-def test_fianet(output, depth) -> None:
+@pytest.mark.parametrize("neck", ["1", "3", "cim", "none"])
+def test_fianet(output, neck, weights_from) -> None:
     """Equation 10's tokens, or the PWAM output of the authors' code, to the TMEM of so many blocks."""
-    model: Any = moved(build_tiny("fianet", vision=SWIN, text=BERT, stage_output=output, num_tmem=depth))
+    depth = int(neck) if neck.isdigit() else 3
+    switches = {"neck": "tmem" if neck.isdigit() else neck, "num_tmem": depth, "modulation_input": weights_from}
+    model: Any = moved(build_tiny("fianet", vision=SWIN, text=BERT, stage_output=output, **switches))
     views, text = make_inputs(2)
     names = ("attention_mask", "object_mask", "position_mask")
     phrases = [(model.text_encoder(text["input_ids"], text[name]), text[name]) for name in names]
@@ -177,15 +181,19 @@ def test_fianet(output, depth) -> None:
         attended = stage.position.attention(tokens, *phrases[2])
         pooled = torch.stack([attended.mean(-1), attended.amax(-1)], dim=1).unflatten(2, x.shape[1:3])
         prior = torch.sigmoid(stage.position.conv(pooled)).flatten(2).transpose(1, 2)
-        squeezed = torch.relu(stage.modulation.shrink(tokens.mean(1, keepdim=True)))
-        channels = torch.sigmoid(stage.modulation.expand(squeezed))
-        fused = tokens + (stage.context_gate(context) + target * prior) * channels
+        added = stage.context_gate(context) + target * prior
+        squeezed = (tokens if weights_from == "map" else added).mean(1, keepdim=True)
+        channels = torch.sigmoid(stage.modulation.expand(torch.relu(stage.modulation.shrink(squeezed))))
+        fused = tokens + added * channels
         handed = (context if output == "pwam" else fused).view_as(x)
         outputs.append(model.norms[index](handed).permute(0, 3, 1, 2))
         x = fused.view_as(x)
-    tmem = filled(TMEM([16, 32, 64, 128], BERT["hidden"], depth), model.tmem)
+    if neck == "cim":
+        outputs = filled(CIM([16, 32, 64, 128], 2), model.cim)(outputs)
+    elif neck != "none":
+        outputs = filled(TMEM([16, 32, 64, 128], BERT["hidden"], depth), model.tmem)(outputs, *phrases[0])
     decoder = filled(TopDownDecoder([16, 32, 64, 128], 48), model.decoder)
-    check(model, decoder(tmem(outputs, *phrases[0])), views, text)
+    check(model, decoder(outputs), views, text)
 
 
 def sgsrf(**switches: Any) -> Any:
