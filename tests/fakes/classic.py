@@ -72,6 +72,8 @@ def torch_layout(name: str, value: np.ndarray) -> Tensor:
         return tensor.permute(3, 2, 0, 1)
     if last in ("W_ci", "W_cf", "W_co"):
         return tensor.permute(2, 0, 1)
+    if last in ("W_q", "W_v"):
+        return tensor.T
     if last == "kernel":
         return tensor.reshape(tensor.shape[-2:]).T
     return tensor
@@ -251,6 +253,29 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
         *layer(r"(c[345])_lateral", r"laterals.\1"),
         *layer("score", "score"),
     ],
+    "brinet": [
+        *TABLE,
+        *LSTM,
+        *layer(r"conv_([345])", r"laterals.c\1"),
+        *layer(r"x([345])/conv_v1", r"attentions.c\1.asking"),
+        *layer(r"x([345])/conv_v2", r"attentions.c\1.relating"),
+        *layer(r"x([345])/conv_v3", r"attentions.c\1.spreading"),
+        *layer(r"x([345])/conv_v4", r"attentions.c\1.kept"),
+        *layer(r"x([345])/conv_C1", r"attentions.c\1.merged"),
+        *layer(r"x([345])/conv_final_out", r"attentions.c\1.out"),
+        *(
+            pair
+            for place, dilation in enumerate((1, 3, 5, 7))
+            for pair in layer(rf"x([345])/atrous_C_{dilation}", rf"attentions.c\1.dilated.{place}")
+        ),
+        (r"text_objseg/x([345])/W_q", r"attentions.c\1.from_words.weight"),
+        (r"text_objseg/x([345])/W_v", r"attentions.c\1.from_vision.weight"),
+        (r"text_objseg/x([345])/W_a", r"attentions.c\1.positions_NC"),
+        *layer(r"conv_sum([345])", r"scores.c\1"),
+        *layer(r"(l_34|l_45|left|r_34|r_45|right)/(feature|gate)", r"gates.\1.\2"),
+        *layer("out_feature", "out"),
+        *layer("conv2_g", "score"),
+    ],
     "cmpc": _CMPC,
     "cmpc_plus": _CMPC,
 }
@@ -258,6 +283,7 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
 
 ARGS: Mapping[str, dict[str, str]] = {
     "rrn": {"visual_width": "v_emb_dim", "width": "mlp_dim"},
+    "brinet": {"slots": "num_steps", "visual_width": "v_emb_dim", "dilated_width": "atrous_dim"},
     "cmpc": {"width": "mlp_dim"},
     "cmpc_plus": {"width": "mlp_dim"},
 }

@@ -19,8 +19,8 @@ from tests.fakes.classic import ARGS, NAMES, Case, old_resize, relative_error, t
 from tests.fakes.config import model_args
 
 FOLDER = "RRSIS_CLASSIC_PARITY"
-SMALL = {"rrn_small": "rrn", "cmpc_plus_small": "cmpc_plus", "cmpc_visual_small": "cmpc"}
-PAPER = {"rrn": "rrn", "cmpc_plus": "cmpc_plus"}
+SMALL = {"rrn_small": "rrn", "cmpc_plus_small": "cmpc_plus", "cmpc_visual_small": "cmpc", "brinet_small": "brinet"}
+PAPER = {"rrn": "rrn", "cmpc_plus": "cmpc_plus", "brinet": "brinet"}
 LEARNING_RATE, FLOOR, POWER = 2.5e-4, 1e-5, 0.9
 DECAY_STEPS = {"brinet": 750_000}
 DECAY = 5e-4
@@ -158,7 +158,7 @@ def test_three_training_steps_of_the_authors(small) -> None:
     assert relative_error(after, case.expected["logits_after_training_text0"]) <= 1e-5
 
 
-PARAMETERS = {"rrn": 71_872_661, "cmpc": 118_555_768, "cmpc_plus": 118_555_768}
+PARAMETERS = {"rrn": 71_872_661, "cmpc": 118_555_768, "cmpc_plus": 118_555_768, "brinet": 241_180_308}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
