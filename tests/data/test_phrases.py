@@ -4,6 +4,7 @@ import pytest
 
 from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.text import lexicon
+from rrsis_bench.data.text.categories import RISBENCH, CategoryParser
 from rrsis_bench.data.text.phrases import OffsetPhraseFinder, WordIndexPhraseFinder, make_phrase_finder
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
@@ -178,3 +179,38 @@ def test_odd_texts_do_not_fail(expression):
     for name in ("nltk", "word_index"):
         found = make_phrase_finder(name, CATEGORIES)(expression, [(0, 0), (0, len(expression)), (0, 0)])
         assert all(len(mask) == 3 for mask in found.values())
+
+
+@pytest.mark.parametrize(
+    ("expression", "mention"),
+    [
+        ("The baseball field beside the road", "baseball field"),
+        ("a track and field on the left", "track and field"),
+        ("The soccer field near the river", "soccer field"),
+        ("The wind turbine at the top", "wind turbine"),
+        ("The tank below", "tank"),
+        ("two tanks", "tanks"),
+    ],
+)
+def test_the_finder_knows_the_aliases_of_the_datasets_category_table(expression, mention):
+    found = [expression[a:b] for a, b in OffsetPhraseFinder(RISBENCH).object_spans(expression)]
+    assert found == [mention]
+    assert CategoryParser(RISBENCH)(expression) is not None
+
+
+def test_another_datasets_names_take_no_aliases_from_the_table():
+    assert OffsetPhraseFinder(["tank", "ship"]).object_spans("the boat") == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "phrases"),
+    [
+        ("The ship at the right-most edge of the image", ["at the right-most edge"]),
+        ("The dam at the very bottom", ["at the very bottom"]),
+        ("The car closer to the road", ["closer to the road"]),
+        ("The bridge in the image extends to the left", ["in the image", "to the left"]),
+    ],
+)
+@pytest.mark.usefixtures("lexicon_tagger")
+def test_position_phrases_of_real_sentences(expression, phrases):
+    assert [expression[a:b] for a, b in OffsetPhraseFinder(RISBENCH).position_spans(expression)] == phrases

@@ -70,6 +70,12 @@ RISBENCH: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """RISBench: its 26 names, each with the other words that its sentences (or plain English) have for it."""
 
 
+def table_of(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the table of names and aliases with exactly these names; an empty one for another dataset's."""
+    wanted = set(names)
+    return next((table for table in (REFSEGRS, RISBENCH) if set(table) == wanted), MappingProxyType({}))
+
+
 class CategoryParser:
     """Finds the category that an expression names first. Picklable.
 

@@ -20,11 +20,11 @@ CD one two three four five six seven eight nine ten
 JJ upper lower big small large tiny huge long short narrow wide round red blue green white black gray grey yellow orange
 JJ brown pink purple silver dark light bright first second third fourth fifth last next close adjacent parallel other
 JJ rectangular circular square oval curved straight same only main central northern southern eastern western vertical
-JJ horizontal diagonal bigger smaller larger
+JJ horizontal diagonal bigger smaller larger closer nearer
 JJS biggest smallest largest longest shortest nearest closest farthest furthest
 NN left right top bottom middle center centre side corner edge part half image picture front back roof grass north south
 NN east west bus bed field building crossing parking swimming landing
-VBZ is has lies stands
+VBZ is has lies stands extends sits runs appears occupies spans remains stretches covers crosses leads faces points
 VBP are have
 VBD was were
 WDT which
@@ -100,10 +100,15 @@ def spelt_out(category: str) -> tuple[str, ...]:
     return tuple(word for part in parts for word in _split_compound(part))
 
 
-def category_forms(category: str) -> list[tuple[str, ...]]:
-    """Every form in which an expression may name a category, as tuples of words, singular and plural."""
+def category_forms(category: str, aliases: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Every form in which an expression may name a category, as tuples of words, singular and plural.
+
+    Args:
+        category: the name.
+        aliases: other names that the dataset's own table has for it.
+    """
     words = spelt_out(category)
-    forms = {words, ("".join(words),)}
+    forms = {words, ("".join(words),), *(tuple(alias.split()) for alias in aliases)}
     forms.update(tuple(alias.split()) for alias in _ALIASES.get(" ".join(words), ()))
     return sorted(forms | {(*form[:-1], _plural(form[-1])) for form in forms})
 

@@ -31,6 +31,7 @@ import nltk
 from nltk.tokenize import MWETokenizer, NLTKWordTokenizer, TreebankWordTokenizer
 
 from rrsis_bench.data.text import lexicon
+from rrsis_bench.data.text.categories import table_of
 from rrsis_bench.errors import unknown
 
 PHRASE_KEYS = ("object_mask", "position_mask")
@@ -43,10 +44,10 @@ _WORD_INDEX_GRAMMAR = r"""
         {<IN><DT>?<JJ.*><VBD>}
 """
 # Beside the authors' rules: "to", also after the word that it belongs to ("next to"), plurals, several words before the
-# noun and in it.
+# noun and in it, adverbs before the noun ("at the very bottom") and inside it ("at the right-most edge").
 _GRAMMAR = r"""
-    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>?<JJ.*|VB[DGN]|CD>*<NN.*>+}
-        {<IN>+<DT|PRP\$>?<JJ.*|VB[DGN]|CD>*<NN.*>+}
+    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><NN.*>+)?}
+        {<IN>+<DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><NN.*>+)?}
         {<IN>+<DT|PRP\$>?<JJ.*|VB[DN]|CD>+}
 """
 
@@ -87,7 +88,9 @@ class OffsetPhraseFinder(PhraseFinder):
         super().__init__()
         self._names = MWETokenizer([], separator=_JOIN)
         self._single: set[str] = set()
-        for form in {form for category in categories for form in lexicon.category_forms(category)}:
+        names = tuple(categories)
+        aliases = table_of(names)  # the table that the categories of sentences are read with
+        for form in {form for name in names for form in lexicon.category_forms(name, aliases.get(name, ()))}:
             if len(form) == 1:
                 self._single.add(form[0])
             else:
