@@ -199,7 +199,7 @@ def test_an_id_that_is_none_is_named(tmp_path):
     tree = write_fake_nwpu(tmp_path)
     tree.refs[0]["ann_id"] = [1, 2]
     tree.write()
-    with pytest.raises(UserError, match=r"new_refs\(unc\)\.p: a record has ann_id \[1, 2\], which is not an id"):
+    with pytest.raises(UserError, match=r"new_refs\(unc\)\.p: a reference has ann_id \[1, 2\], which is not an id"):
         read(tmp_path)
 
 

@@ -21,7 +21,7 @@ PHRASES = {
 # Defect -> whether it is an error. Both formats can have these.
 DEFECTS = {
     "missing_image": True, "empty_image": True, "truncated_image": True, "unsupported_image": True, "alpha": False,
-    "missing_mask": True, "unreadable_mask": True, "grey_levels": True, "empty_mask": False, "size_differs": False,
+    "missing_mask": True, "unreadable_mask": True, "grey_levels": False, "empty_mask": False, "size_differs": False,
     "empty_expression": True, "undecodable_text": True, "blank_line": False, "duplicate_line": False,
     "id_in_two_splits": True, "long_expression": False, "non_ascii_expression": False, "unused_file": False,
     "shared_image": False, "unmatched_category": False,

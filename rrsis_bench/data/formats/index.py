@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -115,6 +116,12 @@ class DatasetIndex:
         """Yield the samples of all splits."""
         for split in SPLITS:
             yield from self.rows[split]
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key under which 2 comes before 10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return [(0, int(part[:18]), part) if part[0].isascii() and part[0].isdigit() else (1, 0, part) for part in parts]
 
 
 def refusal(fmt: str, root: Path, errors: list[Finding]) -> UserError:

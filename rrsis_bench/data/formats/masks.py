@@ -143,7 +143,9 @@ class FileMask:
         except UserError as error:
             return MaskCheck(error=("unreadable_mask", str(error)))
         size = (level_HW.shape[0], level_HW.shape[1])
+        area = int((level_HW > (self.above or 0)).sum())
         problem = mask_files.level_problem(level_HW, self.above)
-        if problem:
-            return MaskCheck(size, error=("grey_levels", f"The mask {self.path} {problem}"))
-        return MaskCheck(size, int((level_HW > (self.above or 0)).sum()))
+        found = ("grey_levels", f"The mask {self.path} {problem}")
+        if problem and self.above is not None and area:  # such as a mask that was a JPEG: `read` takes the threshold
+            return MaskCheck(size, area, warnings=(found,))
+        return MaskCheck(size, area, error=found if problem else None)

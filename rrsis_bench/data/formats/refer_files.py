@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench.data.formats.index import ERROR, DatasetIndex
+from rrsis_bench.data.formats.index import ERROR, WARNING, DatasetIndex, natural
 from rrsis_bench.data.formats.unpickle import load_plain_pickle
 from rrsis_bench.errors import UserError
 
 Record = dict[str, Any]
+
+LARGEST_ID = 2**63 - 1
 
 
 def read_refs_file(path: Path) -> list[Record]:
@@ -27,7 +30,10 @@ def read_refs_file(path: Path) -> list[Record]:
         refs = load_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
         raise UserError(f"{path} does not hold a list of references (dicts). Fetch the file again.")
-    _require_ids(path, refs, ("ref_id", "image_id", "ann_id", "category_id"))
+    for ref in refs:
+        for name in ("ref_id", "image_id", "ann_id", "category_id"):
+            if name in ref:
+                _require_id(path, "a reference", name, ref[name])
     return refs
 
 
@@ -38,17 +44,21 @@ def read_instances_file(path: Path) -> dict[str, list[Record]]:
         UserError: the file is missing, damaged or differently shaped.
     """
     try:
-        with open(path, encoding="utf-8") as file, collector_paused():
-            instances = json.load(file)
+        with open(path, "rb") as file, collector_paused():
+            instances = json.loads(file.read())  # of bytes: UTF-8, UTF-16 and UTF-32, with or without a mark
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError as error:
         raise UserError(f"{path} is truncated or not JSON ({error}). Fetch the file again.") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply for an instances file. Fetch the file again.") from None
     for key in ("images", "annotations", "categories"):
         rows = instances.get(key) if isinstance(instances, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{path} does not hold a list of records under '{key}'. Fetch the file again.")
-        _require_ids(path, rows, ("id",))
+        for row in rows:
+            _require_id(path, f"a record of '{key}'", "id", row.get("id"))
+    _check_categories(path, instances["categories"])
     found: dict[str, list[Record]] = instances
     return found
 
@@ -65,12 +75,30 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _require_ids(path: Path, rows: Iterable[Record], names: tuple[str, ...]) -> None:
-    """Refuse a file with an id that cannot be one, such as a list."""
+def _require_id(path: Path, what: str, name: str, value: object) -> None:
+    """Refuse a value that cannot be an id, such as null or a list."""
+    if (type(value) is int and 0 <= value <= LARGEST_ID) or (isinstance(value, str) and value.strip()):
+        return
+    shown = str(type(value).__name__) if isinstance(value, int) and abs(value) > LARGEST_ID else reprlib.repr(value)
+    raise UserError(
+        f"{path}: {what} has {name} {shown}, which is not an id. An id is a whole number from 0 or a text. "
+        "Repair the record or fetch the file again."
+    )
+
+
+def _check_categories(path: Path, rows: list[Record]) -> None:
+    """Refuse categories without a whole number or a name of their own: the tables are sorted and labelled by them."""
+    ids, names = set[int](), set[str]()
     for row in rows:
-        for name in names:
-            if name in row and not isinstance(row[name], int | str):
-                raise UserError(f"{path}: a record has {name} {row[name]!r}, which is not an id.")
+        number, name = row["id"], row.get("name")
+        if type(number) is not int:
+            raise UserError(f"{path}: the category {name!r} has the 'id' {number!r}. It must be a whole number.")
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{path}: category {number} has the 'name' {name!r}. It must be a text.")
+        if number in ids or name in names:
+            raise UserError(f"{path}: a category 'id' or 'name' occurs twice: {number}, '{name}'. Rename one of them.")
+        ids.add(number)
+        names.add(name)
 
 
 def id_of(ref_id: Any) -> str:
@@ -80,7 +108,7 @@ def id_of(ref_id: Any) -> str:
 
 def category_names_of(instances: dict[str, list[Record]]) -> dict[Any, str]:
     """Return category id -> name, in the order of the ids."""
-    return {int(row["id"]): str(row["name"]) for row in sorted(instances["categories"], key=lambda row: int(row["id"]))}
+    return {row["id"]: row["name"] for row in sorted(instances["categories"], key=lambda row: row["id"])}
 
 
 def text_of(sentence: object) -> str:
@@ -99,13 +127,21 @@ def check_ids(index: DatasetIndex, refs: list[Record], instances: dict[str, list
             seen.add(row.get("id"))
     splits: dict[Any, list[str]] = defaultdict(list)
     for ref in refs:
-        splits[ref.get("ref_id")].append(str(ref.get("split")))
+        splits[id_of(ref.get("ref_id"))].append(str(ref.get("split")))  # the number 1 and the text "00001" are one id
     for ref_id, found in splits.items():
         if len(set(found)) > 1:
             message = f"ref_id {ref_id} is in the splits {', '.join(sorted(set(found)))}"
-            index.add(ERROR, "id_in_two_splits", id_of(ref_id), message)
+            index.add(ERROR, "id_in_two_splits", ref_id, message)
         if len(found) > len(set(found)):
-            index.add(ERROR, "duplicate_id", id_of(ref_id), f"ref_id {ref_id} occurs {len(found)} times")
+            index.add(ERROR, "duplicate_id", ref_id, f"ref_id {ref_id} occurs {len(found)} times")
+
+
+def check_unused(index: DatasetIndex, folder: str, present: set[str], named: Iterable[str]) -> None:
+    """Add a finding for the image files that no reference names."""
+    unused = sorted(present.difference(named), key=natural)
+    if unused:
+        shown = ", ".join(f"'{name}'" for name in unused[:3]) + (" ..." if len(unused) > 3 else "")
+        index.add(WARNING, "unused_file", Path(folder).name, f"no reference names {len(unused)} of its files: {shown}")
 
 
 def check_fields(index: DatasetIndex, ref: Record, names: tuple[str, ...], splits: tuple[str, ...]) -> bool:

@@ -30,6 +30,7 @@ from rrsis_bench.data.formats.refer_files import (
     check_fields,
     check_ids,
     check_link,
+    check_unused,
     collector_paused,
     id_of,
     read_instances_file,
@@ -148,6 +149,10 @@ class _Reader:
         for ref in self.refs:
             if self._check_expressions(ref) & self._check_image(ref) and self._check_annotation(ref):
                 self.usable.add(ref["ref_id"])
+        named = (
+            str(self.images[ref["image_id"]].get("file_name")) for ref in self.refs if ref["image_id"] in self.images
+        )
+        check_unused(self.index, self.folder, self.present, named)
         for split in SPLITS:
             groups = self._group(split, language, merge)
             self.index.counts[split] = len(groups)

@@ -4,8 +4,8 @@ On disk: see `DIRECTORY_TREE`. Facts of the format that a reader has to know:
 
 - The category of an annotation is under ``categories_id`` (sic), that of a reference under ``category_id``. The latter
   is used.
-- ``segmentation`` is a list with one compressed run-length mask. ``bbox`` is x1, y1, x2, y2 and ``area`` is inflated
-  more than hundredfold. Neither is used here.
+- ``segmentation`` is a list with one compressed run-length mask. Plain run lengths and polygons are read too.
+- ``bbox`` is x1, y1, x2, y2 and ``area`` is inflated more than hundredfold. Neither is used here.
 - The native size is the mask's. A few images have another (800 x 801 and 800 x 787 beside 800 x 800 masks).
 - Each reference has one sentence. Its ``raw`` text is the expression, as in the REFER loaders of LAVT and FIANet.
 - An image is stored once per reference, so samples of one scene are found by comparing the image files.
@@ -19,19 +19,20 @@ from typing import Any
 
 from rrsis_bench.data.formats.directory_tree import require_present
 from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
-from rrsis_bench.data.formats.masks import RleMask
+from rrsis_bench.data.formats.masks import PolygonMask, RleMask, StoredMask
 from rrsis_bench.data.formats.refer_files import (
     Record,
     category_names_of,
     check_fields,
     check_ids,
     check_link,
+    check_unused,
     id_of,
     read_instances_file,
     read_refs_file,
     text_of,
 )
-from rrsis_bench.data.pixels import rle
+from rrsis_bench.data.pixels import polygons, rle
 from rrsis_bench.data.text.language import language_of
 
 CATEGORIES = (
@@ -86,15 +87,17 @@ def read_index(root: Path) -> DatasetIndex:
     names = category_names_of(instances)
     index = DatasetIndex("rrsisd", root, files, tuple(names.values()))
     check_ids(index, refs, instances)
-    annotations = {row.get("id"): row for row in instances["annotations"]}
+    annotations = {row["id"]: row for row in instances["annotations"]}
+    images = {row["id"]: row for row in instances["images"]}
     folder = str(images_dir(root))
     present = set(os.listdir(folder))
     for ref in refs:
         if check_fields(index, ref, _FIELDS, SPLITS):
             index.counts[ref["split"]] += 1
-            row = _row(index, ref, annotations, names, folder, present)
+            row = _row(index, ref, annotations, images, names, folder, present)
             if row is not None:
                 index.rows[ref["split"]].append(row)
+    check_unused(index, folder, present, (str(ref.get("file_name")) for ref in refs))
     return index
 
 
@@ -102,6 +105,7 @@ def _row(
     index: DatasetIndex,
     ref: Record,
     annotations: dict[Any, Record],
+    images: dict[Any, Record],
     names: dict[Any, str],
     folder: str,
     present: set[str],
@@ -116,17 +120,28 @@ def _row(
     if annotation is None:
         return None
     try:
-        mask = rle.parse(annotation.get("segmentation"))
+        mask = _mask(annotation.get("segmentation"), images.get(annotation.get("image_id"), {}))
     except ValueError as error:
         index.add(ERROR, "unreadable_mask", where, f"annotation {ref['ann_id']}: {error}", split)
         return None
-    n_targets = int(rle.area(mask) > 0)
+    n_targets = int(rle.area(mask.read_rle()) > 0)
     if not n_targets:
         index.add(WARNING, "empty_mask", where, "the mask has no pixel (known for a few public samples)", split)
     if not expression or name not in present:
         return None
     image, category = f"{folder}/{name}", names[ref["category_id"]]
-    return Row(where, None, expression, language_of(expression), category, n_targets, image, RleMask.of(mask), where)
+    return Row(where, None, expression, language_of(expression), category, n_targets, image, mask, where)
+
+
+def _mask(segmentation: object, image: Record) -> StoredMask:
+    """Return run lengths or polygons as a mask; ValueError with the reason if they are neither."""
+    if not (isinstance(segmentation, list) and segmentation and not isinstance(segmentation[0], dict)):
+        return RleMask.of(rle.parse(segmentation))
+    try:
+        size = rle.parse_size([image.get("height"), image.get("width")])
+    except ValueError as error:
+        raise ValueError(f"polygons need the size of their image, whose record {error}") from None
+    return PolygonMask((polygons.parse(segmentation, size),), size)
 
 
 def _expression(index: DatasetIndex, ref: Record) -> str:
