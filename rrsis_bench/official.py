@@ -5,9 +5,7 @@ A model class describes its authors' files in the attribute `official_format`. T
 
 from __future__ import annotations
 
-import argparse
 import logging
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +18,10 @@ from torch import Tensor
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.weight_files import bare, opened, read_content, require_tensors
 
 logger = logging.getLogger(__name__)
 
-# The authors' training arguments. Besides tensors and plain containers, no other Python object is read.
-ADMITTED_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 SHOWN_KEYS = 12
 
 Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
@@ -67,8 +64,8 @@ def load_official(model: str, path: str | Path, **model_args: Any) -> Segmenter:
 
     Args:
         model: registry name.
-        path: the released ``.pth``: ``{"model": state_dict, ...}`` or a bare state dict, keys with or without
-            ``module.``.
+        path: the released ``.pth``: ``{"model": state_dict, ...}`` or a bare state dict, or one
+            under another usual name; keys with or without ``module.`` and ``_orig_mod.``.
         model_args: constructor arguments, as in ``model.args`` of the configuration.
 
     Raises:
@@ -112,33 +109,13 @@ def read_official(path: str | Path, parts: Mapping[str, str]) -> dict[str, Tenso
         UserError: a missing or damaged file, a file that could run code, or a file without tensors.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"There is no checkpoint at {path}. Download the authors' file and give its path.")
-    try:
-        with torch.serialization.safe_globals(ADMITTED_GLOBALS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is not a readable PyTorch checkpoint: {first_line} Download it again.") from error
-    if not isinstance(content, Mapping):
-        raise UserError(
-            f"{path} holds a {type(content).__name__}, not the state dict of a model. Give the authors' checkpoint."
-        )
-    first = next(iter(parts))
-    if not isinstance(content.get(first), Mapping):
-        content = {first: content}
+    content = opened(read_content(path), path, next(iter(parts)))
     tensors = {
-        prefix + str(key).removeprefix("module."): value
-        for part, prefix in parts.items()
-        for key, value in content.get(part, {}).items()
+        prefix + key: value for part, prefix in parts.items() for key, value in bare(content.get(part, {})).items()
     }
-    others = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
-    if others or not tensors:
-        found = f"'{others[0]}' is no tensor" if others else "it is empty"
-        raise UserError(f"{path} does not hold the state dict of a model: {found}. Give the authors' checkpoint.")
-    return tensors
+    return require_tensors(tensors, path)
 
 
 def convert_official(
@@ -208,14 +185,3 @@ def _check_constants(tensors: Mapping[str, Tensor], constants: Mapping[str, Tens
 def _summary(keys: list[str]) -> str:
     """Join the keys with `*` for their numbers, each pattern once."""
     return ", ".join(sorted({re.sub(r"\.\d+(?=\.)", ".*", key) for key in keys}))
-
-
-def _refused(path: Path, error: pickle.UnpicklingError) -> UserError:
-    """Return the error for a file whose pickle needs more than tensors."""
-    match = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if match is None:
-        return UserError(f"{path} is not a readable PyTorch checkpoint: {str(error).splitlines()[0]}")
-    return UserError(
-        f"{path} was refused: it needs '{match.group(1)}', which could run code while loading. Only tensors, plain "
-        "containers and argparse.Namespace are read. If you trust the file, save its state dict alone as a new file."
-    )

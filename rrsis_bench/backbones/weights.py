@@ -6,17 +6,15 @@ id and the field that overrides it.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from rrsis_bench.errors import UserError, reason
+from rrsis_bench.weight_files import bare, opened, read_content, require_tensors
 
 RANDOM = "random"
 HUB = "hub:"
@@ -87,17 +85,9 @@ def read_tensors(path: Path, what: str, field: str) -> dict[str, Tensor]:
         UserError: a damaged file, code in the pickle, or values that are not tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        return require_tensors(bare(opened(read_content(path), path)["model"]), path)
+    except UserError as error:
         raise unreachable(what, str(path), field, error) from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise unreachable(what, str(path), field, "the file does not hold a state dict of tensors")
-    return content
 
 
 def load_strict(

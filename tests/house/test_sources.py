@@ -33,6 +33,13 @@ def test_nothing_that_is_loaded_can_execute_code(path):
             assert path.name == RESTRICTED, where
         if name in ("np.load", "numpy.load"):
             assert all(word.arg != "allow_pickle" for word in call.keywords), where
+        if name.endswith((".from_pretrained", ".from_config")) and name.startswith("Auto"):
+            words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert words.get("trust_remote_code") == "False", f"{where}: {name} needs trust_remote_code=False"
+        assert name not in ("torch.hub.load", "shelve.open", "marshal.loads", "pandas.read_pickle", "pd.read_pickle"), (
+            where
+        )
+        assert "oc.env" not in "".join(ast.unparse(word) for word in call.args), where
         assert name not in ("yaml.load", "eval", "exec", "os.system"), where
 
 

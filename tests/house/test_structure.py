@@ -18,7 +18,18 @@ MAX_LINES = 400
 # Rooms from low to high. A module imports from its own room and from lower floors; the rooms of one floor are apart,
 # except for the imports that BESIDE names.
 FLOORS = (
-    ("errors", "files", "codec", "interfaces", "registry", "official", "stop", "resources", "heartbeat"),
+    (
+        "errors",
+        "files",
+        "codec",
+        "interfaces",
+        "registry",
+        "official",
+        "stop",
+        "resources",
+        "weight_files",
+        "heartbeat",
+    ),
     ("config",),
     ("backbones", "data"),
     ("synthetic", "train", "eval"),

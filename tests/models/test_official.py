@@ -251,9 +251,9 @@ def test_namespace_cannot_smuggle_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a readable PyTorch checkpoint"),
+        (b"", "is empty"),
         (b"PK\x03\x04 torn", "not a readable PyTorch checkpoint"),
-        (b"<html>quota exceeded</html>", "not a readable PyTorch checkpoint"),
+        (b"<html>quota exceeded</html>", "is an HTML page"),
         ([1, 2], "holds a list"),
         ({"model": {"weight": [1.0]}}, "'weight' is no tensor"),
         ({"model": {}}, "it is empty"),

@@ -271,7 +271,9 @@ def _from_folder(folder: Path, source: str, field: str) -> Tokenizer:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+        loaded = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, use_fast=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"The tokenizer in {folder} cannot be read ({error}): {_override(field)}.") from None
     if not isinstance(loaded, PreTrainedTokenizerFast):
