@@ -20,12 +20,13 @@ from rrsis_bench.errors import UserError, reason
 
 # Numbers of numpy and the authors' training arguments. Besides these, tensors and plain containers, nothing is read.
 _NUMPY = tuple(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool"))
+_SCALAR: Any = np.float64(0).__reduce__()[0]  # how every numpy number is saved, under two names
 ADMITTED_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     np.dtype,
     *_NUMPY,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "net")
 """Entries under which training scripts save a state dict."""
