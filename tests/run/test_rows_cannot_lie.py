@@ -24,6 +24,7 @@ from rrsis_bench.data.checks.overlap import train_overlap
 from rrsis_bench.data.formats import read_index
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import predict_and_count
+from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.interfaces import NonFiniteLogits, SegmenterOutput
 from rrsis_bench.resources import LEADERBOARDS
 from rrsis_bench.results.board import rows as board
@@ -31,7 +32,7 @@ from rrsis_bench.results.compare.rows import compare
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.identity import attestation
 from rrsis_bench.results.record.schema import Attempt, Record
-from rrsis_bench.results.render import page
+from rrsis_bench.results.render import gallery, page
 from rrsis_bench.results.render import text as formats
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import evaluate as evaluation
@@ -78,6 +79,9 @@ def toy(tmp_path, fake_root, monkeypatch):
     )
     monkeypatch.syspath_prepend(site)
     monkeypatch.setattr(plan, "git_state", lambda *_: CLEAN)
+    monkeypatch.setattr(page, "build", lambda *_: b"")  # drawing takes most of the time, and no test looks at it
+    monkeypatch.setattr(gallery, "write", lambda *_: None)
+    monkeypatch.setattr(recording, "measure", lambda *_: Efficiency())
     yield SimpleNamespace(
         path=tmp_path,
         overrides=["model=edited", *tiny_overrides(tmp_path, fake_root), "controls=false"],
