@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +10,24 @@ from torch import Tensor, nn
 
 from .rotated import AdaptiveRotatedConv
 
+Second = Callable[[int], nn.Module]
+
 
 class ConvStep(nn.Module):
     """Upsample, concatenate with the finer map, then twice convolution 3 x 3, BatchNorm and ReLU."""
 
-    def __init__(self, in_dim: int, hidden: int, *, rotated: bool = False) -> None:
+    def __init__(self, in_dim: int, hidden: int, *, rotated: bool = False, second: Second | None = None) -> None:
         """Build for `in_dim` concatenated channels and `hidden` channels out.
 
-        `rotated` makes the second convolution an adaptive rotated one (RMSIN).
+        `rotated` makes the second convolution an adaptive rotated one (RMSIN). `second` replaces it, its BatchNorm and
+        its ReLU by the module that it builds (MAFN).
         """
         super().__init__()
         self.conv1 = nn.Conv2d(in_dim, hidden, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
+        self.second = None if second is None else second(hidden)
+        if self.second is not None:
+            return
         self.conv2 = (
             AdaptiveRotatedConv(hidden, hidden) if rotated else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
         )
@@ -33,26 +39,38 @@ class ConvStep(nn.Module):
             coarse_BCHW = F.interpolate(coarse_BCHW, size=fine_BCHW.shape[-2:], mode="bilinear", align_corners=True)
         x_BCHW = torch.cat([coarse_BCHW, fine_BCHW], dim=1)
         x_BCHW = F.relu(self.bn1(self.conv1(x_BCHW)))
+        if self.second is not None:
+            x_BCHW = self.second(x_BCHW)
+            return x_BCHW
         return F.relu(self.bn2(self.conv2(x_BCHW)))
 
 
 class TopDownDecoder(nn.Module):
     """Merges the stages from coarse to fine and classifies every position into background and foreground."""
 
-    def __init__(self, widths: Sequence[int], hidden: int | None = None, *, rotated: bool = False) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        hidden: int | None = None,
+        *,
+        rotated: bool = False,
+        second: Second | None = None,
+    ) -> None:
         """Build the steps and the two-class head.
 
         Args:
             widths: channels of the stage outputs, fine to coarse.
             hidden: channels inside; None is half the last stage's width.
             rotated: the second convolution of every step is an adaptive rotated one (RMSIN).
+            second: channels -> the module that replaces the second convolution of a step (MAFN).
         """
         super().__init__()
         hidden = hidden or widths[-1] // 2
         in_dims = [widths[-1]] + [hidden] * (len(widths) - 2)
         finer = reversed(widths[:-1])
         self.steps = nn.ModuleList(
-            ConvStep(in_dim + fine, hidden, rotated=rotated) for in_dim, fine in zip(in_dims, finer, strict=True)
+            ConvStep(in_dim + fine, hidden, rotated=rotated, second=second)
+            for in_dim, fine in zip(in_dims, finer, strict=True)
         )
         self.head = nn.Conv2d(hidden, 2, 1)
 

@@ -59,7 +59,12 @@ class IntraScaleInteraction(nn.Module):
 
     def forward(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fused tokens and the PWAM output before its gate, both (B, H, W, C)."""
+        language_BHWC, visual_BHWC, r_BHWC = self.paths(x_BHWC, words_BLD, mask_BL)
+        return x_BHWC + language_BHWC + visual_BHWC, r_BHWC
+
+    def paths(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gated language, the gated visual residual and the PWAM output, all (B, H, W, C)."""
         r_BHWC = self.pwam(x_BHWC.flatten(1, 2), words_BLD, mask_BL).view_as(x_BHWC)
         weight_B1HW = torch.sigmoid(self.repblock(x_BHWC.mean(-1)[:, None]))
         visual_BHWC = x_BHWC * weight_B1HW.permute(0, 2, 3, 1)
-        return x_BHWC + self.gate(r_BHWC) + self.visual_gate(visual_BHWC), r_BHWC
+        return self.gate(r_BHWC), self.visual_gate(visual_BHWC), r_BHWC

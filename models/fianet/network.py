@@ -13,8 +13,8 @@ from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
+from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
-from ..rmsin.cim import CIM
 from .fiam import FIAM, Phrase
 from .official_keys import OFFICIAL_FORMAT
 from .tmem import TMEM

@@ -11,9 +11,9 @@ from rrsis_bench.backbones import build_text, build_vision
 from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
 
+from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
 from ..blocks.intra_scale import IntraScaleInteraction
-from .cim import CIM
 from .official_keys import OFFICIAL_FORMAT
 
 

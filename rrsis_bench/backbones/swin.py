@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,11 @@ class WindowBlock(SwinTransformerBlock):
 
     attn_mask: Tensor
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build timm's block; `SwinEncoder.extend_attention` may put a module behind its attention."""
+        super().__init__(*args, **kwargs)
+        self.after_attention: nn.Module | None = None
+
     def _attn(self, x_BHWC: Tensor) -> Tensor:
         """Apply window attention to normalised tokens (B, H, W, C); same shape out."""
         batch, height, width, dim = x_BHWC.shape
@@ -95,7 +100,11 @@ class WindowBlock(SwinTransformerBlock):
 
         if shift_h or shift_w:
             out_BHWC = torch.roll(out_BHWC, (shift_h, shift_w), dims=(1, 2))
-        return out_BHWC[:, :height, :width] if pad_h or pad_w else out_BHWC
+        if pad_h or pad_w:
+            out_BHWC = out_BHWC[:, :height, :width]
+        if self.after_attention is not None:
+            out_BHWC = self.after_attention(out_BHWC)
+        return out_BHWC
 
     def _bias(self, rows: int, cols: int, x_BHWC: Tensor) -> Tensor:
         """Return relative position bias plus shift mask, broadcastable to (B, windows, heads, area, area)."""
@@ -194,6 +203,16 @@ class SwinEncoder(StagedEncoder):
         """Run stage `index`: patch merging (except in stage 0), then its blocks. Merging pads odd maps."""
         x_BHWC = self.layers[index](x_BHWC)
         return x_BHWC
+
+    def extend_attention(self, build: Callable[[int], nn.Module]) -> None:
+        """Put a module behind the window attention of every block, before its residual.
+
+        Args:
+            build: channels of the block -> a module that maps (B, H, W, C) to the same shape.
+        """
+        for width, stage in zip(self.widths, self.layers, strict=True):
+            for block in cast(SwinStage, stage).blocks:
+                cast(WindowBlock, block).after_attention = build(width)
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Return the outputs (B, H_i, W_i, C_i) of all stages, without fusion in between."""

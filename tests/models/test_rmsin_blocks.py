@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
+from rrsis_bench.models.blocks.cim import CIM, HEADS, CIMBlock, CrossScaleAttention, FeedForward
 from rrsis_bench.models.blocks.intra_scale import IntraScaleInteraction, RepBlock
-from rrsis_bench.models.rmsin.cim import CIM, HEADS, CIMBlock, CrossScaleAttention, FeedForward
 from torch import Tensor
 
 from rrsis_bench.errors import UserError

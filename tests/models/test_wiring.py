@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rrsis_bench.models.blocks.attention import GatedPWAM
+from rrsis_bench.models.blocks.cim import CIM
 from rrsis_bench.models.blocks.decoder import TopDownDecoder
 from rrsis_bench.models.blocks.intra_scale import IntraScaleInteraction
 from rrsis_bench.models.csinet.cda import CollaborativeDilatedAttention
@@ -20,7 +21,6 @@ from rrsis_bench.models.csinet.decoder import CDADecoder
 from rrsis_bench.models.csinet.views import Views, assemble, cut
 from rrsis_bench.models.fianet.tmem import TMEM
 from rrsis_bench.models.mrsnet.hfim import HFIM
-from rrsis_bench.models.rmsin.cim import CIM
 from rrsis_bench.models.sgsrf.consistency import relations
 from rrsis_bench.models.sgsrf.gmfe import FeatureEnhancement
 from rrsis_bench.models.sgsrf.gpg import mean_word

@@ -19,6 +19,7 @@ from tests.fakes.zoo import errors, expected_outputs, full_logits, load_zoo, zoo
 
 # Parameters in the authors' files, and of these the ones that their code never uses.
 COUNTS = {
+    "mafn": (350_056_899, 54_122_140),
     "lgce": (276_257_786, 22_142_592),
     "lscf": (248_212_224, 2_234_948),
 }
@@ -26,6 +27,11 @@ ALIGNED = {"lscf": False}
 # What is broken; the fixture of the first image must show each.
 Mutation = tuple[str, Callable[[Segmenter], object]]
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "mafn": (
+        ("no noise in a block", lambda model: setattr(model.backbone.layers[2].blocks[1], "after_attention", None)),
+        ("a window less", lambda model: model.stages[1].fuse.windows.branches.__setitem__(2, torch.nn.Identity())),
+        ("no second block in a step", lambda model: setattr(model.decoder.steps[1], "second", torch.nn.Identity())),
+    ),
     "lgce": (
         ("the mean leaves out the pads", lambda model: setattr(model, "pads", "masked")),
         ("one block less", lambda model: model.guided[1].blocks.__setitem__(2, torch.nn.Identity())),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.errors import UserError
 
-from ..blocks.scale_gate import ScaleAwareGate
+from .scale_gate import ScaleAwareGate
 
 HEADS = 8
 
