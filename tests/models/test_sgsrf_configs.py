@@ -118,6 +118,8 @@ def test_tiny_recipe_trains_random_backbones_with_a_tokenizer_at_hand() -> None:
     config = compose("model=sgsrf", "data=synthetic")
     args = config["model"]["args"]
     assert config["text"]["tokenizer"] == "clip"
+    assert args["consistency_reduction"] == "mean"
+    assert compose("model=sgsrf", "data=rrsisd")["model"]["args"]["consistency_reduction"] == "sum"
     assert [args[part]["adapt"] for part in ("vision", "text")] == ["all", "all"]
     assert [args[part]["weights"] for part in ("vision", "text")] == ["random", "random"]
 
