@@ -61,6 +61,8 @@ def zoo_file(file: str, seed: int) -> dict[str, Any]:
     for entry, prefix in PARTS.get(name, {}).items():
         content[entry] = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
     wrapped = "module." if name == "lscf" else ""
+    if name == "lscf":
+        content["previous_best"] = np.float64(0.0)  # a NumPy scalar, as the authors' script stores it
     return {"model": {wrapped + key: value for key, value in tensors.items()}, **content}
 
 
