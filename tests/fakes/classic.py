@@ -195,6 +195,11 @@ def layer(theirs: str, ours: str) -> list[tuple[str, str]]:
     return [(rf"text_objseg/{theirs}/DW", f"{ours}.weight"), (rf"text_objseg/{theirs}/biases", f"{ours}.bias")]
 
 
+def unnamed(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """The names of a weight and a bias of a layer of TensorFlow's own, such as conv3d_1."""
+    return [(rf"text_objseg/{theirs}/kernel", f"{ours}.weight"), (rf"text_objseg/{theirs}/bias", f"{ours}.bias")]
+
+
 def norm(theirs: str, ours: str) -> list[tuple[str, str]]:
     """The names of a norm's scale and shift."""
     return [(rf"text_objseg/{theirs}/gamma", f"{ours}.weight"), (rf"text_objseg/{theirs}/beta", f"{ours}.bias")]
@@ -276,6 +281,30 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
         *layer("out_feature", "out"),
         *layer("conv2_g", "score"),
     ],
+    "cmsa": [
+        *TABLE,
+        *layer("mlp_c5", "visual"),
+        *(
+            pair
+            for level, scope in (("c5", "CMSA"), ("c4", "CMSA_C4"), ("c3", "CMSA_C3"))
+            for place, part in enumerate(("query", "key", "value", "back"))
+            for pair in unnamed(f"{scope}/conv3d" + (f"_{place}" if place else ""), f"attentions.{level}.{part}")
+        ),
+        *unnamed("conv3d", "volumes.c4"),
+        *unnamed("conv3d_1", "volumes.c3"),
+        *unnamed("conv2d", "outs.c5"),
+        *unnamed("conv2d_1", "outs.c4"),
+        *unnamed("conv2d_2", "outs.c3"),
+        *(
+            pair
+            for place, level in (("x1", "c5"), ("x2", "c4"), ("x3", "c3"))
+            for pair in (
+                *unnamed(f"mgate/{place}/conv2d", f"gates.{level}.gates"),
+                (rf"text_objseg/mgate/{place}/Variable", f"gates.{level}.balance"),
+            )
+        ),
+        *layer("score", "score"),
+    ],
     "cmpc": _CMPC,
     "cmpc_plus": _CMPC,
 }
@@ -284,6 +313,7 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
 ARGS: Mapping[str, dict[str, str]] = {
     "rrn": {"visual_width": "v_emb_dim", "width": "mlp_dim"},
     "brinet": {"slots": "num_steps", "visual_width": "v_emb_dim", "dilated_width": "atrous_dim"},
+    "cmsa": {"visual_width": "v_emb_dim", "width": "mlp_dim"},
     "cmpc": {"width": "mlp_dim"},
     "cmpc_plus": {"width": "mlp_dim"},
 }
