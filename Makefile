@@ -11,7 +11,7 @@ RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(A
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all test-lowest coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
+.PHONY: help bench test test-all test-lowest test-reliability coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -47,6 +47,9 @@ test-tables: $(STAMP)  ## 8 writers, 2 regenerators and 60 kills on one leaderbo
 
 mutants: $(STAMP)  ## wrong wirings of the models, each of which a test must notice
 	@$(BIN)/python -m tests.mutants
+
+test-reliability: $(STAMP)  ## SIGKILL at random moments of training and evaluation (some minutes)
+	@$(BIN)/python -m pytest tests/reliability -m slow -n 2
 
 perf: $(STAMP)  ## timings, each compared with the plain way in the same run
 	@$(BIN)/python -m pytest tests/perf -m slow -s

@@ -38,6 +38,7 @@ from rrsis_bench.run.data import view_cache
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty, attempt_notes, device_name, initial_weights, versions
+from rrsis_bench.run.sources import sources_sha256
 
 
 class MaskSource(Protocol):
@@ -83,6 +84,7 @@ class ModelMasks:
             "split": split,
             "eval_hash": plan.eval_hash,
             "device": self.fabric.device.type,
+            "sources": sources_sha256(plan.sources),
         }
         scores = score_split(
             self.model,
