@@ -84,7 +84,7 @@ class WandbMirror:
         if self._run is not None:
             try:
                 self._run.log(values, step=step)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - a mirror never ends a run
                 self._give_up(error)
 
     def finish(self) -> None:
@@ -92,5 +92,5 @@ class WandbMirror:
         if self._run is not None:
             try:
                 self._run.finish()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - a mirror never ends a run
                 self._give_up(error)
