@@ -65,7 +65,10 @@ def test_no_error_is_swallowed_and_no_file_is_a_drawer(path):
         if isinstance(node, ast.ExceptHandler):
             caught = "everything" if node.type is None else ast.unparse(node.type)
             reraises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
-            assert caught not in ("everything", "Exception", "BaseException") or reraises, f"line {node.lineno}"
+            # A handler that reports the error and goes on says on its line why that is enough.
+            explained = caught == "Exception" and "noqa: BLE001 - " in text.splitlines()[node.lineno - 1]
+            broad = caught in ("everything", "Exception", "BaseException")
+            assert not broad or reraises or explained, f"line {node.lineno}"
 
 
 def test_the_harness_names_no_architecture():
