@@ -116,8 +116,10 @@ class Case:
         """Build the model at the graph's sizes, in evaluation mode and float64, without the backbone's stages."""
         sizes = self.sizes
         args = model_args(name, "size=paper", "vision.layers=[1,1,1,1]", "vision.weights=random", **args)
-        words = {"width": sizes["w_emb_dim"], "vocab_size": sizes["vocab_size"]}
-        if args["text"]["hidden"]:
+        words = {"vocab_size": sizes["vocab_size"]}
+        if "w_emb_dim" in sizes:  # the files at paper size name no width: they have the authors'
+            words["width"] = sizes["w_emb_dim"]
+        if args["text"]["hidden"] and "rnn_size" in sizes:
             words["hidden"] = sizes["rnn_size"]
         args |= {"views": {"image": sizes["H"]}, "text": args["text"] | words}
         model = registry.load_class(name)(**args)
