@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,9 @@ def test_the_harness_names_no_architecture():
             for name in imported:
                 own = name.removeprefix("rrsis_bench.")
                 assert not any(own.startswith(f"models.{model}") for model in models), f"{path.name}: {name}"
+
+
+def test_every_requirement_has_a_lowest_version():
+    done = subprocess.run([sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True)
+    constraints = dict(line.split("==") for line in done.stdout.splitlines())
+    assert {"torch", "hydra-core", "rasterio", "pytest"} <= set(constraints)
