@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.files import sha256_file
 from rrsis_bench.run import __main__ as run
@@ -51,6 +49,10 @@ def to_the_end(overrides: list[str]) -> None:
     assert run.main(overrides) == 0
 
 
+def in_a_process(overrides: list[str]) -> None:
+    os._exit(run.main(overrides))
+
+
 def integers(tmp_path: Path) -> bytes:
     (path,) = (tmp_path / "leaderboards" / "records").glob("*/*/*.csv.gz")
     return path.read_bytes()
@@ -80,7 +82,7 @@ def test_stopped_twice_and_finished(fake_root, tmp_path, monkeypatch):
     assert not (tmp_path / "leaderboards").exists()
 
     # The same again in a forked process, which spares the imports: Ctrl-C.
-    second = multiprocessing.get_context("fork").Process(target=to_the_end, args=(overrides,))
+    second = multiprocessing.get_context("fork").Process(target=in_a_process, args=(overrides,))
     second.start()
     wait_for_step(runs, stopped_at + 3, second.is_alive)
     assert second.pid is not None
@@ -114,9 +116,7 @@ def test_a_stop_during_the_preparations_acts_at_once(fake_root, tmp_path, monkey
     overrides = [*tiny_overrides(tmp_path, fake_root), "model=lavt", "controls=false"]
     with monkeypatch.context() as patch:
         patch.setattr(bench, "_build", signalled)
-        with pytest.raises(SystemExit) as caught:
-            run.main(overrides)
-    assert caught.value.code == 143
+        assert run.main(overrides) == 143
     assert "Stopped by SIGTERM. Run the same command again to continue" in capsys.readouterr().out
     assert status(tmp_path / "runs") == "interrupted"
     to_the_end(overrides)
@@ -143,9 +143,7 @@ def test_a_stop_in_evaluation_acts_at_once_and_keeps_the_scored_batches(fake_roo
     last, stopped, predicted = test[len(test) - 1], [], []
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "count_pixels", signalled)
-        with pytest.raises(SystemExit) as caught:
-            run.main(overrides)
-        assert caught.value.code == 130
+        assert run.main(overrides) == 130
         assert status(tmp_path / "runs") == "interrupted"
         (kept,) = (tmp_path / "runs").glob("*/evaluation/*.jsonl")
         assert len(kept.read_text().splitlines()) == len(test)  # the identity, and all samples but the last
