@@ -88,7 +88,7 @@ class CSINet(Segmenter):
             share_language: what both views share of the language fusion: ``"words"``, the projections of the words, as
                 the printed sizes say; ``"all"``; or ``"none"``.
             integration_start: initial FFN behind the window attention: ``"identity"`` on the view's own tokens, which
-                a pretrained encoder needs, or ``"random"``.
+                a pretrained encoder needs, or ``"random"``. Without this attention it has no effect.
             decoder: ``"cdad"``, or ``"arc"``, RMSIN's decoder on each view's maps (Table V).
             cda: collaboratively dilated attention in the decoder (Table V).
             skip: hand the top map to every step of the decoder (Table V).
@@ -109,7 +109,7 @@ class CSINet(Segmenter):
             share_language=(share_language, SHARES),
             integration_start=(integration_start, STARTS),
         )
-        _check_combination(interaction, fusion, share_language, integration_start, gate=gate)
+        _check_combination(interaction, fusion, share_language, gate=gate)
         _check_decoder(decoder, cda, skip, decoder_stages, slice_size, mask_padding)
         has = {"remote": interaction != "only_close", "close": interaction != "only_remote"}
         self.has, self.n_view, self.max_tokens = has, n_view, max_tokens
@@ -212,20 +212,12 @@ def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
             raise UserError(f"model.args.{field} must be one of {', '.join(known)}, not {value!r}.")
 
 
-def _check_combination(
-    interaction: str, fusion: str, share_language: str, integration_start: str, *, gate: bool
-) -> None:
+def _check_combination(interaction: str, fusion: str, share_language: str, *, gate: bool) -> None:
     alone = interaction in ("only_close", "only_remote")
     if share_language != SHARES[0] and (alone or fusion in ("pwam", "iim")):
         other = f"interaction={interaction}, which has one view" if alone else f"fusion={fusion}, which shares nothing"
         raise UserError(
             f"model.args.share_language={share_language} has no effect with model.args.{other}; leave its default."
-        )
-    if integration_start != STARTS[0] and (alone or fusion != "cvwin"):
-        other = f"interaction={interaction}" if alone else f"fusion={fusion}"
-        raise UserError(
-            f"model.args.integration_start={integration_start} has no effect with model.args.{other}, which has no "
-            "window attention; leave its default."
         )
     if fusion in ("pwam", "iim"):
         if interaction in ("remote_to_close", "close_to_remote"):

@@ -251,8 +251,6 @@ def test_positions_of_the_close_view_span_the_scene() -> None:
         ({"share_language": "none", "interaction": "only_close"}, "share_language"),
         ({"share_language": "all", "fusion": "iim"}, "share_language"),
         ({"integration_start": "zero"}, "integration_start"),
-        ({"integration_start": "random", "fusion": "sum"}, "integration_start"),
-        ({"integration_start": "random", "interaction": "only_remote"}, "integration_start"),
         ({"decoder": "arc", "cda": False}, "cda"),
         ({"decoder": "arc", "skip": False}, "skip"),
         ({"decoder": "arc", "decoder_stages": 3}, "decoder_stages"),
