@@ -119,6 +119,7 @@ def _info(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
 
     from rrsis_bench.config.cards import data_config
     from rrsis_bench.data.checks.verify import print_report, verify
@@ -130,6 +131,10 @@ def _verify(args: argparse.Namespace) -> int:
     index = read_index(config.format, root, config.options)
     report = verify(index, config.counts, console=console)
     print_report(report, console)
+    if config.card is not None and config.card.defects:
+        console.print("Known defects of the public files:", highlight=False)
+        for defect in config.card.defects:
+            console.print("- " + escape(" ".join(defect.split())), soft_wrap=True, highlight=False)
     return 1 if report.errors else 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rrsis_bench import cli
 from rrsis_bench.data.formats import SPLITS, open_split
 from rrsis_bench.data.pixels.mask_files import ABOVE, read_levels, read_mask
 from rrsis_bench.errors import UserError
@@ -285,3 +286,10 @@ def test_scenes_come_back_bit_for_bit(fmt, options, tmp_path, monkeypatch):
     assert bool(empty) == bool(spec.no_target)
     assert bool(chinese) == ("zh" in spec.languages)
     assert verify(fmt, tmp_path / "out").ok
+
+
+def test_verify_names_the_known_defects_of_risbench(tmp_path, capsys):
+    write_fake_file_list("risbench", tmp_path)
+    cli.main(["data", "verify", "risbench", "--data-root", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "the mask of test_3096_0 is empty, and two test samples share one mask" in out
