@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rrsis_bench.errors import UserError, reason
+from rrsis_bench.predict.sources.drivers import ENVIRONMENT, open_local
 from rrsis_bench.predict.sources.source import Georef, Source, Window, check_dtype
 
 EXTRA = "pip install 'rrsis-bench[geo]'"
@@ -46,13 +47,13 @@ class RasterSource(Source):
 
     def __init__(self, path: Path, bands: Sequence[int] | None, nodata: float | None):
         import rasterio
-        from rasterio.enums import MaskFlags
+        from rasterio.enums import ColorInterp, MaskFlags
 
         self.path, self.name, self.notes, self._nodata = path, path.name, [], nodata
         self._colours: np.ndarray | None = None
         with ExitStack() as opened:
             # Without a limit GDAL keeps 5% of the machine's memory in decoded blocks.
-            opened.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MB))
+            opened.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, **ENVIRONMENT))
             with self._named_errors("opened as a raster"):
                 self._file = opened.enter_context(_open(path))
             self._bands = self._choose(bands)
@@ -61,8 +62,13 @@ class RasterSource(Source):
             self.dtype = check_dtype(np.dtype(shown), self.name)
             self.georef = _georef(self._file)
             flags = self._file.mask_flag_enums
-            self._complete = all(MaskFlags.all_valid in each for each in flags)
-            self._masked = any(MaskFlags.per_dataset in each for each in flags)  # alpha or a mask band
+            # GDAL takes the last of two or four bands for opacity. Others are found by their meaning.
+            self._alpha = [
+                band for band, meaning in enumerate(self._file.colorinterp, 1) if meaning == ColorInterp.alpha
+            ]
+            self._complete = not self._alpha and all(MaskFlags.all_valid in each for each in flags)
+            self._masked = bool(self._alpha) or any(MaskFlags.per_dataset in each for each in flags)  # or a mask band
+            self.nodata = tuple(self._file.nodatavals[band - 1] if nodata is None else nodata for band in self._bands)
             self._opened = opened.pop_all()
         if self.georef is not None and self.georef.transform is None:
             self.notes.append(
@@ -152,7 +158,10 @@ class RasterSource(Source):
             window = where.get("window")
             return np.ones(where["out_shape"] if window is None else (window.height, window.width), dtype=bool)
         with self._named_errors("read to its end"):
-            return np.asarray(self._file.dataset_mask(**where)) > 0
+            valid_HW = np.asarray(self._file.dataset_mask(**where)) > 0
+            for band in self._alpha:
+                valid_HW &= self._file.read(band, **where) > 0
+        return valid_HW
 
     def _holds_data(self, pixels_HWC: np.ndarray, **where: Any) -> np.ndarray:
         valid_HW = _has_values(pixels_HWC, self._nodata)
@@ -174,6 +183,7 @@ class DataArraySource(Source):
         self._bands = _three(bands, count, self.name)
         self._array = array if array.ndim == 3 else array.expand_dims("band")
         self._nodata = array.rio.nodata if nodata is None else nodata
+        self.nodata = (self._nodata,) * 3
         self.height, self.width = int(array.shape[-2]), int(array.shape[-1])
         self.dtype = str(array.dtype)
         transform, crs = array.rio.transform(), array.rio.crs
@@ -214,11 +224,12 @@ def georeference(path: Path) -> Georef | None:
 def _open(path: Path) -> Iterator[Any]:
     import rasterio
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        file = rasterio.open(path)
-    with file:
-        yield file
+    with rasterio.Env(**ENVIRONMENT):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            file = open_local(path)
+        with file:
+            yield file
 
 
 def _three(bands: Sequence[int], count: int, name: str) -> tuple[int, int, int]:

@@ -85,7 +85,22 @@ def _percentiles(source: Source, percent: tuple[float, float]) -> Scaling:
     if not valid_HW.any():
         raise no_valid_pixel(source)
     limits = []
-    for values in pixels_HWC[valid_HW].astype(np.float64).T:
+    bands = pixels_HWC[valid_HW].astype(np.float64).T
+    for values, nodata in zip(bands, source.nodata, strict=True):
+        values = values[np.isfinite(values) if nodata is None else np.isfinite(values) & (values != nodata)]
+        if not len(values):
+            raise no_valid_pixel(source)
         low, high = np.percentile(values, percent)
         limits.append((float(low), float(high if high > low else low + 1)))
+    _note_background(source, bands)
     return Scaling("percentile", tuple(limits))
+
+
+def _note_background(source: Source, bands: np.ndarray) -> None:
+    """Add a note if one value fills more than half of the image and is not declared as missing data."""
+    value = bands[0].min()
+    if (bands == value).all(0).mean() > 0.5 and source.nodata == (None, None, None):
+        source.notes.append(
+            f"More than half of the pixels of {source.name} are {value:g} in all bands. If that is background, leave "
+            f"it out with --nodata {value:g}."
+        )

@@ -70,6 +70,7 @@ class Source(ABC):
         dtype: numpy's name of the pixels' type.
         georef: None if the image has none.
         notes: warnings about how the image is read.
+        nodata: value of each shown band that stands for missing data; None without one.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Source(ABC):
     dtype: str
     georef: Georef | None = None
     notes: list[str]
+    nodata: tuple[float | None, ...] = (None, None, None)
 
     @abstractmethod
     def read(self, window: Window) -> np.ndarray:
