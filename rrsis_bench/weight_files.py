@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import struct
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def read_content(path: Path) -> Any:
         raise _refused(path, error) from error
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a readable PyTorch checkpoint: {_first(error)} Download it again.") from error
-    except (SafetensorError, OverflowError, MemoryError, AssertionError) as error:
+    except (SafetensorError, OverflowError, MemoryError, AssertionError, struct.error) as error:
         raise UserError(f"{path} is damaged: {_first(error)} Download it again.") from error
 
 

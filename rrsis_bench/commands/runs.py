@@ -48,6 +48,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add_runs(show)
     show.set_defaults(call=_show)
 
+    check = verbs.add_parser(
+        "check", help="check a model's contract with the harness", epilog="example: rrsis-bench check lavt"
+    )
+    check.add_argument("model", metavar="MODEL", help="a model of `rrsis-bench list`")
+    check.set_defaults(call=_check)
+
     listing = verbs.add_parser("list", help="models and datasets", epilog="example: rrsis-bench list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(call=_list)
@@ -92,6 +98,16 @@ def _show(args: argparse.Namespace) -> int:
 
     show_run(Console(), find_run(args.run, args.runs))
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from rrsis_bench.run.check import run_checks
+
+    failed = 0
+    for title, problem in run_checks(args.model):
+        print(f"{'FAILED' if problem else 'ok':<8}{title}" + (f"\n        {problem}" if problem else ""), flush=True)
+        failed += bool(problem)
+    return 1 if failed else 0
 
 
 def _list(args: argparse.Namespace) -> int:

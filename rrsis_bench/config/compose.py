@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rrsis_bench import registry
-from rrsis_bench.config.overrides import check_names, field_name
+from rrsis_bench.config.overrides import check_grammar, check_names, field_name, near_fields, quoting
 from rrsis_bench.config.recipes import check_plugin, check_recipes
 from rrsis_bench.config.schema import Config
-from rrsis_bench.errors import UserError, suggestion
+from rrsis_bench.errors import UserError, reason
 from rrsis_bench.resources import CONF
 
 
@@ -77,6 +77,8 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: an override names no choice or no field of the configuration.
     """
+    for override in overrides:
+        check_grammar(override)
     check_names(overrides)
     models = registry.entries()
     check_recipes(CONF, models)
@@ -85,12 +87,12 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
     try:
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        refused = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", str(error))
+        refused = re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", str(error))
         if refused is None:
-            raise UserError(f"The configuration does not compose: {error}.") from error
-        name = refused[1]
-        known = _dotted(_compose([override for override in overrides if field_name(override) != name]))
-        near = suggestion(name, known)
+            raise UserError(f"The configuration does not compose: {reason(error)}.") from error
+        name = refused[1].partition("@")[0]
+        known = list(_dotted(_compose([override for override in overrides if field_name(override) != name])))
+        near = near_fields(name, known)
         raise UserError(f"The configuration has no field '{name}'.{near} `rrsis-bench config` lists them.") from error
 
 
@@ -101,10 +103,13 @@ def check_overrides(arguments: Sequence[str]) -> None:
         UserError: as `compose_node`.
     """
     typed = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    try:
-        parsed = OverridesParser.create().parse_overrides(typed)
-    except HydraException as error:
-        raise UserError(f"The command line cannot be read: {error}.") from error
+    for argument in typed:
+        check_grammar(argument)
+    parsed = OverridesParser.create().parse_overrides(typed)
+    if not {"-m", "--multirun"} & set(arguments):
+        for override in parsed:
+            if override.is_sweep_override():
+                raise quoting(str(override.input_line))
     compose_node([str(override.input_line) for override in parsed if not override.is_sweep_override()])
 
 

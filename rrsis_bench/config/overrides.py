@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from rrsis_bench import registry
-from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.errors import UserError, suggestion, unknown
 from rrsis_bench.resources import CONF
 
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
@@ -34,6 +38,39 @@ def field_name(override: str) -> str:
 def matches(name: str, entries: Sequence[str]) -> bool:
     """Return whether a field is one of `entries`; an entry that ends in a dot covers the fields below it."""
     return any(name == entry or (entry[-1] == "." and name.startswith(entry)) for entry in entries)
+
+
+_ALSO = {
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "batchsize": "batch_size",
+    "num_epochs": "epochs",
+    "workers": "num_workers",
+}
+
+
+def check_grammar(override: str) -> None:
+    """Check that Hydra can read an override; UserError that shows the quoting."""
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException as error:
+        raise quoting(override) from error
+
+
+def quoting(override: str) -> UserError:
+    """Return the error for a value with characters that Hydra's grammar reads as its own."""
+    key, _, value = override.partition("=")
+    inner = value.strip("\"'").replace('"', '\\"')
+    shown = shlex.quote(f'{key}="{inner}"')
+    return UserError(f"The value of {key or override} has a character that needs quotes. Write: {shown}")
+
+
+def near_fields(name: str, known: Sequence[str]) -> str:
+    """Return ``" Did you mean ...?"`` with fields that are spelt alike, or whose last part is the one of `name`."""
+    last = name.rpartition(".")[2]
+    wanted = {last, _ALSO.get(last, last)}
+    same = [field for field in known if field.rpartition(".")[2] in wanted]
+    return f" Did you mean {', '.join(same[:3])}?" if same else suggestion(name, known)
 
 
 def check_names(overrides: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Finding, Row
+from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Finding, Row, natural
 from rrsis_bench.data.formats.masks import MaskCheck
 from rrsis_bench.data.pixels.images import ImageCheck, check_images
 from rrsis_bench.data.text.language import words_of
@@ -190,7 +190,7 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
     for note in (note for split in SPLITS for note in index.notes.get(split, ())):
         console.print(escape(note), soft_wrap=True, highlight=False)
     shown: Counter[str] = Counter()
-    for finding in sorted(report.findings, key=lambda f: (f.severity, f.kind, f.where)):
+    for finding in sorted(report.findings, key=lambda f: (f.severity, f.kind, natural(f.where))):
         shown[finding.kind] += 1
         if shown[finding.kind] <= per_kind:
             colour = "red" if finding.severity == ERROR else "yellow"

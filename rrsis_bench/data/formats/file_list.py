@@ -16,15 +16,14 @@ A line is a name, one space, and the expression. Both datasets are read by these
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from rrsis_bench.data.formats.directory_tree import require_present
-from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
+from rrsis_bench.data.formats.directory_tree import Names, require_present
+from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row, natural
 from rrsis_bench.data.formats.masks import FileMask
 from rrsis_bench.data.pixels.mask_files import ABOVE
 from rrsis_bench.data.text.categories import CategoryParser
@@ -137,8 +136,8 @@ def read_index(form: FileListFormat, root: Path) -> DatasetIndex:
     require_present(form.title, root, wanted, form.source, form.tree)
     index = DatasetIndex(form.fmt, root, files, tuple(form.categories))
     parse = CategoryParser(form.categories)
-    present = {folder: set(os.listdir(root / folder)) for folder in (form.images, form.masks)}
-    folders = [str(root / folder) for folder in present]
+    present = {folder: Names(root / folder) for folder in (form.images, form.masks)}
+    images, masks = present.values()
     splits_of: dict[str, set[str]] = defaultdict(set)
     for split in SPLITS:
         path = list_path(root, split)
@@ -146,6 +145,7 @@ def read_index(form: FileListFormat, root: Path) -> DatasetIndex:
             index.add(ERROR, "missing_file", split, f"{path} is missing", split)
             continue
         lines, blank = read_lines(path)
+        lines = [_as_stored(form, line, images) for line in lines]
         index.counts[split] = len(lines)
         for number in blank:
             index.add(WARNING, "blank_line", f"{path.name}:{number}", "is blank and not a sample", split)
@@ -157,20 +157,29 @@ def read_index(form: FileListFormat, root: Path) -> DatasetIndex:
         categories = [parse(line.expression) for line in lines]
         _check_categories(index, form, split, lines, categories)
         for line, sample_id, category in zip(lines, ids, categories, strict=True):
-            file, text = line.name + form.suffix, line.expression
-            if file in present[form.images] and file in present[form.masks]:
-                image, mask = f"{folders[0]}/{file}", FileMask(f"{folders[1]}/{file}", ABOVE)
+            text = line.expression
+            image_file, mask_file = images.find(line.name, form.suffix), masks.find(line.name, form.suffix)
+            if image_file is not None and mask_file is not None:
+                image, mask = f"{images.folder}/{image_file}", FileMask(f"{masks.folder}/{mask_file}", ABOVE)
                 row = Row(sample_id, None, text, language_of(text), category, None, image, mask, sample_id)
                 index.rows[split].append(row)
     for name, splits in splits_of.items():
         if len(splits) > 1:
             index.add(ERROR, "id_in_two_splits", name, f"is in the splits {', '.join(sorted(splits))}")
     for folder, names in present.items():
-        unused = sorted(names - {name + form.suffix for name in splits_of})
+        unused = sorted(names.present - {names.find(name, form.suffix) for name in splits_of}, key=natural)
         if unused:
             message = f"no line names {len(unused)} of its files: {_some(unused)}"
             index.add(WARNING, "unused_file", folder, message)
     return index
+
+
+def _as_stored(form: FileListFormat, line: ListLine, images: Names) -> ListLine:
+    """Return the line with the name of the image that it means, so that two spellings of one file are one name."""
+    found = images.find(line.name, form.suffix)
+    if found is None:
+        return line
+    return replace(line, name=PurePath(found).stem if form.suffix else found)
 
 
 def _sample_ids(form: FileListFormat, lines: list[ListLine]) -> list[str]:
@@ -212,16 +221,16 @@ def _check_files(
     split: str,
     lines: list[ListLine],
     ids: list[str],
-    present: Mapping[str, set[str]],
+    present: Mapping[str, Names],
 ) -> None:
     """Add a finding for every image and mask that is missing, with the first sample that shows it."""
     first: dict[str, str] = {}
     for line, sample_id in zip(lines, ids, strict=True):
-        first.setdefault(line.name + form.suffix, sample_id)
+        first.setdefault(line.name, sample_id)
     for name, where in first.items():
         for kind, folder in (("missing_image", form.images), ("missing_mask", form.masks)):
-            if name not in present[folder]:
-                index.add(ERROR, kind, where, f"{folder}/{name} is missing", split)
+            if present[folder].find(name, form.suffix) is None:
+                index.add(ERROR, kind, where, f"{folder}/{present[folder].missing(name + form.suffix)}", split)
 
 
 def _check_categories(

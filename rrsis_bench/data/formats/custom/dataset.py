@@ -78,6 +78,12 @@ def read_index(root: Path) -> DatasetIndex:
                 lines = list(file)
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
+        start = lines[0].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] if lines else b""
+        if start == b"[":
+            raise UserError(
+                f"{path} is one JSON array, expected JSON Lines: one object per line, without brackets and commas "
+                f"around them. Convert it with: jq -c '.[]' {path}"
+            )
         index.counts[split] = len(lines)
         for number, line in enumerate(lines, start=1):
             where = f"{path.name}:{number}"

@@ -129,6 +129,10 @@ def _path(value: object) -> str | Problem:
     if isinstance(checked, Problem) or _PLAIN_PATH.fullmatch(checked):
         return checked
     path = PurePosixPath(checked)
+    if "\\" in checked and checked[1:2] != ":":
+        return Problem(
+            "path_outside", f"is '{checked}', with backslashes. Write slashes: {checked.replace(chr(92), '/')}"
+        )
     if path.is_absolute() or ".." in path.parts or "\\" in checked or "\0" in checked or checked[1:2] == ":":
         return Problem(
             "path_outside", f"is '{checked}': a path has to be relative to the dataset's folder and stay in it"
@@ -152,6 +156,11 @@ def _mask(value: object) -> StoredMask | Problem:
     if isinstance(value, str):
         path = _path(value)
         return path if isinstance(path, Problem) else FileMask(path)
+    if isinstance(value, list):
+        return Problem(
+            "unreadable_mask",
+            'is a bare list, COCO\'s form of polygons. Write {"size": [height, width], "polygons": [[x, y, ...]]}',
+        )
     if not isinstance(value, dict):
         return Problem("unreadable_mask", f"is {_kind(value)}, expected the path of a file, run lengths or polygons")
     try:

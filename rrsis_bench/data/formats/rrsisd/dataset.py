@@ -13,11 +13,10 @@ On disk: see `DIRECTORY_TREE`. Facts of the format that a reader has to know:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from rrsis_bench.data.formats.directory_tree import require_present
+from rrsis_bench.data.formats.directory_tree import Names, require_present
 from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
 from rrsis_bench.data.formats.masks import PolygonMask, RleMask, StoredMask
 from rrsis_bench.data.formats.refer_files import (
@@ -72,7 +71,9 @@ def instances_path(root: Path) -> Path:
 
 def images_dir(root: Path) -> Path:
     """Return the folder of images."""
-    return root / "images" / "rrsisd" / "JPEGImages"
+    folder = root / "images" / "rrsisd" / "JPEGImages"
+    other = root / "images" / "JPEGImages"  # unzip JPEGImages.zip -d images
+    return other if other.is_dir() and not folder.is_dir() else folder
 
 
 def read_index(root: Path) -> DatasetIndex:
@@ -89,15 +90,15 @@ def read_index(root: Path) -> DatasetIndex:
     check_ids(index, refs, instances)
     annotations = {row["id"]: row for row in instances["annotations"]}
     images = {row["id"]: row for row in instances["images"]}
-    folder = str(images_dir(root))
-    present = set(os.listdir(folder))
+    files_named = Names(images_dir(root))
     for ref in refs:
         if check_fields(index, ref, _FIELDS, SPLITS):
             index.counts[ref["split"]] += 1
-            row = _row(index, ref, annotations, images, names, folder, present)
+            row = _row(index, ref, annotations, images, names, files_named)
             if row is not None:
                 index.rows[ref["split"]].append(row)
-    check_unused(index, folder, present, (str(ref.get("file_name")) for ref in refs))
+    named = (files_named.find(str(ref.get("file_name"))) or "" for ref in refs)
+    check_unused(index, str(files_named.folder), files_named.present, named)
     return index
 
 
@@ -107,15 +108,14 @@ def _row(
     annotations: dict[Any, Record],
     images: dict[Any, Record],
     names: dict[Any, str],
-    folder: str,
-    present: set[str],
+    files: Names,
 ) -> Row | None:
     """Return a reference as a sample, or None after adding why it is not usable."""
     where, split = id_of(ref["ref_id"]), ref["split"]
     expression = _expression(index, ref)
-    name = str(ref["file_name"])
-    if name not in present:
-        index.add(ERROR, "missing_image", where, f"{name} is missing in {folder}", split)
+    name = files.find(str(ref["file_name"]))
+    if name is None:
+        index.add(ERROR, "missing_image", where, files.missing(str(ref["file_name"])), split)
     annotation = check_link(index, ref, annotations, names, "categories_id")
     if annotation is None:
         return None
@@ -127,9 +127,9 @@ def _row(
     n_targets = int(rle.area(mask.read_rle()) > 0)
     if not n_targets:
         index.add(WARNING, "empty_mask", where, "the mask has no pixel (known for a few public samples)", split)
-    if not expression or name not in present:
+    if not expression or name is None:
         return None
-    image, category = f"{folder}/{name}", names[ref["category_id"]]
+    image, category = f"{files.folder}/{name}", names[ref["category_id"]]
     return Row(where, None, expression, language_of(expression), category, n_targets, image, mask, where)
 
 
