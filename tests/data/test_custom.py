@@ -68,7 +68,7 @@ def test_polygons_are_joined_and_cut_off_at_the_border(tmp_path):
         ({"image": None}, "'image' is null"),
         ({"image": "/etc/passwd"}, "relative to the dataset's folder"),
         ({"image": "images/../../x.png"}, "relative to the dataset's folder"),
-        ({"image": "images\\train1.png"}, "relative to the dataset's folder"),
+        ({"image": "images\\train1.png"}, "backslashes"),
         ({"image": "images/none.png"}, "images/none.png is missing"),
         ({"expression": 3}, "'expression' is a number"),
         ({"expression": " "}, "no word"),

@@ -18,7 +18,7 @@ from rrsis_bench.train import checkpoint
 from tests.fakes.config import tiny_overrides
 
 PATIENCE_S = 120  # a busy machine; nothing below depends on how long anything takes
-EPOCHS = 16
+EPOCHS = 10
 
 
 def trained_steps(runs: Path) -> list[int]:
