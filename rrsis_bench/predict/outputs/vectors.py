@@ -12,6 +12,7 @@ import numpy as np
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.predict.outputs.polygons import TracedObject
 from rrsis_bench.predict.outputs.rasters import unwritten
+from rrsis_bench.predict.sources.aoi import reproject
 from rrsis_bench.predict.sources.source import Georef
 
 FORMATS = {"gpkg": ".gpkg", "geojson": ".geojson", "parquet": ".parquet"}
@@ -113,9 +114,11 @@ def write(table: Any, path: Path, *, to_crs: str | None = None) -> None:
         option = "GeoJSON" if suffix == ".geojson" else "to-crs"
         raise UserError(f"{option} needs an image with a coordinate system. Write polygons in pixels to a GeoPackage.")
     if to_crs:
-        table = table.to_crs(to_crs)
+        table = reproject(table, to_crs, f"to-crs={to_crs}: the table")
         if len(table) and not np.isfinite(table.total_bounds).all():
             raise UserError(f"to-crs={to_crs} does not cover the polygons. Choose one that covers the image.")
+    if suffix == ".geojson":
+        reproject(table, "OGC:CRS84", "vector=geojson: the table")  # GDAL does it again, with RFC 7946's rules
     try:
         with warnings.catch_warnings():
             # Long expressions and other column types are no fault of the file.

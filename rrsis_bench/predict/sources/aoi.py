@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rrsis_bench.errors import UserError, reason
+from rrsis_bench.predict.sources import drivers
 from rrsis_bench.predict.sources.raster import require
 from rrsis_bench.predict.sources.source import Cropped, Source, Window
+
+
+def reproject(table: Any, crs: str, what: str) -> Any:
+    """Return a geopandas table in another coordinate system.
+
+    Args:
+        table: with a coordinate system.
+        crs: anything that pyproj takes.
+        what: the start of the error message.
+
+    Raises:
+        UserError: there is no transform, as from a local or engineering system, which has no place on the Earth.
+    """
+    from pyproj.exceptions import ProjError
+
+    try:
+        return table.to_crs(crs)
+    except ProjError as error:
+        raise UserError(
+            f"{what} cannot be transformed from {table.crs.name}: there is no way from one coordinate system to the "
+            f"other ({reason(error)}). A local system has no place on the Earth: stay in the image's own system."
+        ) from error
 
 
 class AreaOfInterest(Cropped):
@@ -35,6 +59,7 @@ class AreaOfInterest(Cropped):
         if not file.is_file():
             raise UserError(f"There is no area of interest {file}. Check --aoi.")
         try:
+            drivers.refuse_virtual_vectors(file)
             table = geopandas.read_file(file)
         except (DataSourceError, OSError, ValueError) as error:
             raise UserError(f"The area of interest {file} cannot be read: {reason(error)}") from error
@@ -45,7 +70,7 @@ class AreaOfInterest(Cropped):
         if table.crs is None:
             raise UserError(f"The area of interest {file} has no coordinate system. Assign one to the file.")
         inverse = ~georef.transform
-        ground = table.make_valid().to_crs(georef.crs.to_wkt()).union_all()
+        ground = reproject(table.make_valid(), georef.crs.to_wkt(), f"The area of interest {file}").union_all()
         if not np.isfinite(ground.bounds).all():  # PROJ returns infinity for coordinates outside a projection
             raise UserError(
                 f"The area of interest {file} cannot be placed in the coordinate system of {source.name}. Check that "

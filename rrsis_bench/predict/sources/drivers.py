@@ -34,6 +34,7 @@ ENVIRONMENT = {
 """GDAL's settings while a raster of a user is open."""
 
 _VRT_BYTES = 64 * 2**20
+_HEAD_BYTES = 65_536
 
 
 def open_local(path: Path) -> Any:
@@ -57,6 +58,14 @@ def open_local(path: Path) -> Any:
             first = first or error
     assert first is not None
     raise first
+
+
+def refuse_virtual_vectors(path: Path) -> None:
+    """Raise UserError if a file of polygons is a VRT or a web service, which refer to addresses and other files."""
+    with path.open("rb") as file:
+        start = file.read(_HEAD_BYTES).lower()
+    if path.suffix.lower() == ".vrt" or any(mark in start for mark in (b"<ogrvrt", b"<ogrwfs", b"<vrtdataset")):
+        raise UserError(f"{path} refers to other files or addresses. Export its polygons to a GeoPackage: ogr2ogr.")
 
 
 def _check_virtual(path: Path) -> None:

@@ -138,7 +138,11 @@ class RasterSource(Source):
         try:
             yield
         except RasterioError as error:
-            raise UserError(f"{self.path} cannot be {action}: {reason(error)}") from error
+            # On a failed read, rasterio's own message only points to GDAL's, the first in the chain of causes.
+            first: BaseException = error
+            while first.__cause__ is not None:
+                first = first.__cause__
+            raise UserError(f"{self.path} cannot be {action}: {reason(first)}") from error
 
     @property
     def _looks_at_pixels(self) -> bool:

@@ -138,6 +138,7 @@ class Cropped(Source):
         self._source, self._window = source, window
         self.name, self.dtype, self.notes = source.name, source.dtype, list(source.notes)
         self.height, self.width = window.height, window.width
+        self.nodata = source.nodata
         self.georef = None if source.georef is None else source.georef.windowed(window)
         if source.georef is not None and (window.x, window.y) != (0, 0) and (source.georef.gcps or source.georef.rpcs):
             self.notes.append(

@@ -1,0 +1,99 @@
+"""Parts of rasters, areas of interest and coordinate systems as people have them."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from rasterio.crs import CRS
+
+from rrsis_bench.errors import UserError
+from rrsis_bench.predict.sources.aoi import AreaOfInterest
+from rrsis_bench.predict.sources.opening import open_source
+from rrsis_bench.predict.sources.scaling import decide
+from rrsis_bench.predict.sources.source import Cropped, Window
+from tests.predict.jobs import predict, square
+from tests.predict.rasters import write_raster
+
+
+def _stripes(dtype, nodata):
+    ramp_HW = np.linspace(896, 1300, 100).round()[:, None].repeat(100, 1)
+    pixels_HWC = np.stack([ramp_HW] * 3, 2).astype(dtype)
+    pixels_HWC[:, :5, 0] = nodata
+    pixels_HWC[:, 5:10, 1] = nodata
+    return pixels_HWC
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("declared", [True, False])
+def test_limits_leave_out_the_nodata_of_one_band(tmp_path, dtype, declared):
+    profile = {"nodata": -9999} if declared else {}
+    path = write_raster(tmp_path / "a.tif", _stripes(dtype, -9999), **profile)
+    with open_source(path, nodata=None if declared else -9999) as source:
+        for each in (source, Cropped(source, Window(0, 0, 50, 50))):
+            assert decide(each, "p0,p100").limits == ((896.0, 1300.0),) * 3
+
+
+@pytest.fixture
+def requests():
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    seen_at = f"http://127.0.0.1:{server.server_port}"
+    yield seen_at, seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["x.vrt", "x.geojson"])
+def test_no_area_of_interest_reaches_the_network(tmp_path, requests, name):
+    url, seen = requests
+    raster = write_raster(tmp_path / "a.tif", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / name).write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/{url}/a.json</SrcDataSource></OGRVRTLayer>'
+        "</OGRVRTDataSource>"
+    )
+    with open_source(raster) as source, pytest.raises(UserError, match=rf"{name} refers"):
+        AreaOfInterest(source, tmp_path / name)
+    assert not seen
+
+
+def test_a_truncated_raster_gives_the_reason_of_gdal(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:6000])
+    with open_source(path) as source, pytest.raises(UserError) as caught:
+        source.read(source.whole)
+    assert "previous exception" not in str(caught.value)
+    assert "a.tif" in str(caught.value)
+
+
+LOCAL = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1],AXIS["E",EAST],AXIS["N",NORTH]]')
+
+
+@pytest.mark.parametrize("fields", [{"to_crs": "EPSG:4326"}, {"vector": "geojson"}, {"aoi": "a.geojson"}, {}], ids=str)
+def test_a_local_coordinate_system_is_a_sentence(tmp_path, fields):
+    image = write_raster(tmp_path / "a.tif", square(), crs=LOCAL)
+    if "aoi" in fields:
+        fields = {"aoi": tmp_path / "a.geojson"}
+        area = geopandas.GeoSeries([shapely.box(11, 48, 12, 49)], crs="EPSG:4326")
+        area.to_file(fields["aoi"], driver="GeoJSON")
+    if not fields:
+        assert predict(image, tmp_path / "out", **fields)["expressions"]
+        return
+    with pytest.raises(UserError, match=next(iter(fields)).replace("_", "-") if "aoi" not in fields else "area of"):
+        predict(image, tmp_path / "out", **fields)
