@@ -88,7 +88,7 @@ def test_the_small_fixture_in_both_precisions_and_what_it_sees(name: str, tmp_pa
     print(f"{name}: {max(found):.2e}")  # shown with -s
     assert max(found) <= 1e-5
     assert (logits > 0).sum((1, 2)).tolist() == expected["foreground_pixels"].tolist()
-    assert float(logits.mean()) == pytest.approx(float(expected["logits_mean"]), abs=1e-6)
+    assert float(logits.mean()) == pytest.approx(float(expected["logits_mean"]), abs=1e-5)
     assert float(logits.std(correction=0)) == pytest.approx(float(expected["logits_std"]), rel=1e-4)
 
 
