@@ -6,12 +6,14 @@ SIZE  ?=
 SEED  ?= 0
 ARGS  ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 600
+FUZZ_SEED ?= 0
 BIN   := .venv/bin
 RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(ARGS)
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all test-lowest test-reliability coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
+.PHONY: help bench test test-all test-lowest test-reliability fuzz coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -47,6 +49,9 @@ test-tables: $(STAMP)  ## 8 writers, 2 regenerators and 60 kills on one leaderbo
 
 mutants: $(STAMP)  ## wrong wirings of the models, each of which a test must notice
 	@$(BIN)/python -m tests.mutants
+
+fuzz: $(STAMP)  ## damaged input files, 10 minutes: make fuzz FUZZ_SECONDS=60 FUZZ_SEED=7
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 test-reliability: $(STAMP)  ## SIGKILL at random moments of training and evaluation (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow -n 2

@@ -47,10 +47,22 @@ def loads(cls: type[T], text: str, where: str) -> T:
         UserError: no JSON, a missing or unknown field, or a value of another type; all of them in one message.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}.") from error
     return decode(cls, data, where)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that somebody else wrote.
+
+    Raises:
+        ValueError: no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def decode(cls: type[T], data: Any, where: str, *, path: str = "", defaults: bool = False) -> T:

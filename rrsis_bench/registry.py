@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_bench.errors import UserError, unknown
+from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.resources import ROOT
 
 if TYPE_CHECKING:
@@ -120,13 +120,23 @@ def load_class(name: str) -> type[Segmenter]:
 
 
 def card(entry: ModelEntry) -> dict[str, Any]:
-    """The model's card (title, venue, url, code, params_m) and its views at paper size, without torch or Hydra."""
+    """The model's card (title, venue, url, code, params_m) and its views at paper size, without torch or Hydra.
+
+    Raises:
+        UserError: its yaml is missing or cannot be read.
+    """
+    import yaml
     from omegaconf import OmegaConf
 
     if not entry.conf.exists():
         raise UserError(f"The model '{entry.name}' has no configuration: write {entry.conf}.")
     size = OmegaConf.load(ROOT / "conf" / "size" / "paper.yaml")
-    loaded = OmegaConf.load(entry.conf)
+    try:
+        loaded = OmegaConf.load(entry.conf)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{entry.conf} cannot be read: {reason(error)}.") from error
+    if not OmegaConf.is_dict(loaded):
+        raise UserError(f"{entry.conf} is no mapping. Write it: name, card and args of the model '{entry.name}'.")
     node = OmegaConf.select(loaded, "model") or loaded  # a file that chooses backbones has the global package
     model = OmegaConf.create({"size": size, "model": node}).model
     views = OmegaConf.select(model, "args.views") or OmegaConf.select(model, "card.views")  # a model may derive them

@@ -10,7 +10,7 @@ import yaml
 
 from rrsis_bench import codec, registry
 from rrsis_bench.config.schema import DataConfig, ModelCard
-from rrsis_bench.errors import unknown
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.resources import ROOT
 
 WIDE = 100
@@ -18,17 +18,26 @@ WIDE = 100
 
 
 def collect(root: Path = ROOT) -> dict[str, list[dict[str, Any]]]:
-    """Return the cards of all models (with source and views) and datasets (with their sample counts), by name."""
-    models = [
-        {"name": entry.name, "source": entry.source, **dataclasses.asdict(model_card(entry))}
-        for entry in registry.entries(root).values()
-    ]
+    """Return the cards of all models (with source and views) and datasets (with their sample counts), by name.
+
+    A model whose files do not fit is listed with its ``problem``; it does not hide the others.
+    """
+    models = [_listed(entry) for entry in registry.entries(root).values()]
     datasets = []
     for name in _datasets(root):
         data = data_config(name, root)
         assert data.card is not None, f"conf/data/{name}.yaml has no card"
         datasets.append({"name": name, **dataclasses.asdict(data.card), "counts": data.counts})
     return {"models": sorted(models, key=lambda model: model["name"]), "datasets": datasets}
+
+
+def _listed(entry: registry.ModelEntry) -> dict[str, Any]:
+    problem = None
+    try:
+        card = dataclasses.asdict(model_card(entry))
+    except UserError as error:
+        card, problem = dict.fromkeys(field.name for field in dataclasses.fields(ModelCard)), str(error)
+    return {"name": entry.name, "source": entry.source, **card, "problem": problem}
 
 
 def model_card(entry: registry.ModelEntry) -> ModelCard:
@@ -62,6 +71,7 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
     """Print both lists as tables."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     models = Table(title="Models", title_justify="left", title_style="bold")
@@ -70,7 +80,8 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
     for model in found["models"]:
         views = ", ".join(f"{name} {side}" for name, side in (model["views"] or {}).items())
         parameters = f"{model['params_m']:.1f}" if model["params_m"] else ""
-        models.add_row(model["name"], model["title"], model["venue"], parameters, views, model["source"])
+        title = model["title"] or model["problem"]
+        models.add_row(*map(Text, (model["name"], title, model["venue"] or "", parameters, views, model["source"])))
     datasets = Table(title="Datasets", title_justify="left", title_style="bold")
     licences = console.width >= WIDE
     for column in ("name", "dataset", "train/val/test", *(["licence"] if licences else []), "source"):

@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.pixels.mask_files import read_mask
 from rrsis_bench.errors import UserError
@@ -197,8 +198,8 @@ def _entries(source: Path) -> Iterator[Entry]:
 
 def _of_line(where: str, line: bytes) -> Entry:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
+        found = parse_json(line)
+    except ValueError as error:  # not UTF-8, not JSON, or nested too deeply
         return Entry(where, None, f"not JSON ({error})" if line.strip() else "an empty line")
     if not isinstance(found, dict):
         return Entry(where, None, f"expected an object with 'sample_id' and 'rle', found {type(found).__name__}")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.eval.counts import Array, SampleCounts
@@ -54,7 +55,7 @@ class ScoringProgress:
         keep = len(head)
         while (end := content.find(b"\n", keep)) >= 0:
             try:
-                line = json.loads(content[keep:end])
+                line = parse_json(content[keep:end])
                 rows = [SampleCounts(*values) for values in line["rows"]]
                 masks = [None if mask is None else rle.parse(mask) for mask in line["masks"]]
                 if len(rows) != len(masks):

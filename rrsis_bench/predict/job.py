@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.files import replacing_all, sha256_file
 from rrsis_bench.predict import pipeline
@@ -215,7 +216,7 @@ def _write(
 def _written_before(path: Path, stem: str) -> set[Path]:
     """Return the files of an earlier call, as its JSON lists them. Those with other numbers must not remain."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+        names = parse_json(path.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     own = (name for name in names if isinstance(name, str) and Path(name).name == name and name.startswith(f"{stem}."))

@@ -20,6 +20,7 @@ from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
+from rrsis_bench.run.check import require_contract
 from rrsis_bench.run.data import expressions_of, view_cache
 from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
@@ -64,6 +65,7 @@ def _bench(plan: RunPlan, console: Console) -> None:
             console.print(f"{plan.run_id} is trained already. It is scored again, because the evaluation differs.")
             evaluate_run(plan, run, console, reuse=True)
         return
+    require_contract(config.model.name)
     if config.force and run.path.exists():
         shutil.rmtree(run.path)
     fabric = build_fabric(config.trainer)

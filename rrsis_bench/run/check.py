@@ -1,4 +1,4 @@
-"""The contract of a model with the harness: used by ``rrsis-bench check``."""
+"""The contract of a model: for ``rrsis-bench check``, before a run, and for the tests over all models."""
 
 from __future__ import annotations
 
@@ -63,7 +63,14 @@ class Subject:
 
 
 def make_inputs(samples: int, views: Mapping[str, int], tokens: int, seed: int = 0) -> Inputs:
-    """Return uint8 views (B, 3, S, S) and text (B, L) with every mask that a model may ask for."""
+    """Return uint8 views (B, 3, S, S) and int64 text (B, L) with every mask that a model may ask for.
+
+    Args:
+        samples: B; each has another length, object and position.
+        views: view name -> S in pixels.
+        tokens: L.
+        seed: of pixels and ids.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = {
         name: torch.randint(0, 256, (samples, 3, side, side), dtype=torch.uint8, generator=generator)
@@ -123,12 +130,12 @@ def check_gradients(subject: Subject) -> None:
 def check_batch(subject: Subject) -> None:
     """Check that a sample's logits do not depend on the other samples of its batch."""
     subject.model.double().eval()
-    views, text = subject.inputs(3)
+    views, text = subject.inputs(4)
     with torch.no_grad():
         together = subject.forward(views, text)
-        for row in range(3):
+        for row in range(4):
             alone = subject.forward(*({key: value[[row]] for key, value in part.items()} for part in (views, text)))
-            if alone.shape[1:] != together.shape[1:] or not torch.allclose(together[[row]], alone, rtol=0, atol=1e-8):
+            if alone.shape[1:] != together.shape[1:] or not torch.allclose(together[[row]], alone, rtol=0, atol=1e-10):
                 raise subject.fail("a sample's logits change with the other samples of its batch (in evaluation).")
 
 
@@ -223,8 +230,8 @@ def build(name: str) -> Subject:
         torch.manual_seed(0)
         try:
             return Subject(build_model(config.model), where)
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
             raise UserError(f"{where}: __init__ raises {type(error).__name__}: {reason(error)}.") from error
 

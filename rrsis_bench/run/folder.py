@@ -207,7 +207,7 @@ class RunFolder:
         """The category names of the training data, which phrase masks are found by; UserError if they are missing."""
         file = self.path / "categories.json"
         try:
-            return tuple(json.loads(file.read_text(encoding="utf-8")))
+            return tuple(codec.parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read: {error}. Restore it, or train the run again.") from error
 

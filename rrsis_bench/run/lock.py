@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 from rich.console import Console
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.config.hashes import digest
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError, reason
@@ -111,7 +112,7 @@ def _digest(config: Config) -> str:
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

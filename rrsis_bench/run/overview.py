@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.scores import CONTROLS
@@ -150,7 +150,7 @@ def _validations(folder: RunFolder) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for line in folder.events.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:  # the last line of a killed process
             continue
         if isinstance(event, dict) and event.get("event") == "val":

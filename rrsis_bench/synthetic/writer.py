@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.data.formats import SPLITS, format_module
 from rrsis_bench.data.formats.scenes import SceneSample, encode_image
 from rrsis_bench.data.pixels import rle
@@ -162,7 +163,7 @@ def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> I
 def is_complete(spec: SceneSpec, out: Path, fmt: str = "rrsisd") -> bool:
     """Return whether `out` holds exactly the data set of `spec` in this generator's version."""
     try:
-        found = json.loads((Path(out) / SPEC_FILE).read_text(encoding="utf-8"))
+        found = parse_json((Path(out) / SPEC_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
     return bool(found == spec.to_json(fmt))

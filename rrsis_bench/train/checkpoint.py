@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.files import replacing_folder, sha256_file
 
@@ -94,7 +95,7 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def check(path: Path) -> str | None:
     """Return how the checkpoint in `path` is damaged, or None if every file matches its manifest."""
     try:
-        hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        hashes = parse_json((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return "its manifest is missing or unreadable"
     for name, expected in hashes.items():
@@ -117,7 +118,7 @@ def load(path: Path) -> Checkpoint:
     if problem:
         raise UserError(f"The checkpoint {path} is damaged: {problem}. Delete the folder and run the command again.")
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    state = parse_json((path / STATE).read_text(encoding="utf-8"))
     return Checkpoint(int(path.name.removeprefix(PREFIX)), tensors, state, path)
 
 

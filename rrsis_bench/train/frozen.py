@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import require_numbers
@@ -105,8 +106,8 @@ def weights_sha256(path: Path) -> str:
     If frozen parts are omitted, it also covers their hashes, because the same adapters on another backbone are other
     weights.
     """
-    file: str = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.safetensors"]
-    parts = json.loads((path / STATE).read_text(encoding="utf-8")).get("frozen", {})
+    file: str = parse_json((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.safetensors"]
+    parts = parse_json((path / STATE).read_text(encoding="utf-8")).get("frozen", {})
     if not parts:
         return file
     known = {"model": file, "frozen": {prefix: part["sha256"] for prefix, part in parts.items()}}

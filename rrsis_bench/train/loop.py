@@ -13,10 +13,8 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
 from torch import Tensor
 
-from rrsis_bench.backbones.lora import trainable_parts
 from rrsis_bench.config.schema import TrainConfig, TrainerConfig
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.loading.reader import BatchReader
@@ -30,6 +28,7 @@ from rrsis_bench.train.callbacks import CALLBACKS
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.losses import SegmentationLoss
 from rrsis_bench.train.optim import build_optimizer, freeze
+from rrsis_bench.train.report import show_parts, show_warmup
 from rrsis_bench.train.schedule import build_schedule
 
 
@@ -137,7 +136,8 @@ class Trainer:
             return self._fit()
 
     def _fit(self) -> Path:
-        self._show_parts()
+        show_parts(self.console, self.raw_model)
+        show_warmup(self.console, self.recipe.schedule, self.total_steps)
         self._resume()
         self._schedule = build_schedule(
             self._raw_optimizer, self.recipe.schedule, self.total_steps, step=self.state.step
@@ -312,19 +312,6 @@ class Trainer:
         self.events.write("val", step=state.step, epoch=state.epoch, best=best, **metrics)
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
         self.console.print(f"epoch {state.epoch}/{self.recipe.epochs}  val {numbers}{'  *' if best else ''}")
-
-    def _show_parts(self) -> None:
-        """Show which parts are trained, if any is not."""
-        counts = trainable_parts(self.raw_model)
-        total, trained = (sum(column) for column in zip(*counts.values(), strict=True))
-        if total == trained:
-            return
-        table = Table("part", Column("parameters", justify="right"), Column("trained", justify="right"))
-        for part, (parameters, of_these) in counts.items():
-            table.add_row(part, f"{parameters:,}", f"{of_these:,}")
-        table.add_section()
-        table.add_row("total", f"{total:,}", f"{trained:,}")
-        self.console.print(table)
 
     def _save(self) -> None:
         full, evaluated = self.machine.full_checkpoints, self.evaluated_model

@@ -3,7 +3,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from rrsis_bench.data.pixels import mask_files
 from rrsis_bench.data.pixels import rle as masks
+from rrsis_bench.errors import UserError
 
 
 def _random_masks():
@@ -101,3 +103,28 @@ def test_nearest_takes_the_pixel_under_the_centre(height, width, side):
     np.testing.assert_array_equal(
         resized, np.asarray(Image.fromarray(mask_HW.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST))
     )
+
+
+def test_a_tiff_whose_strips_end_early_is_refused_before_it_fills_the_memory(tmp_path):
+    """A header of 8 x 8,388,616 pixels on 332 bytes was decoded to black and took 900 MB (fuzzing)."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    where = data.index((257).to_bytes(2, "little"))  # ImageLength
+    data[where + 2 : where + 12] = (
+        (4).to_bytes(2, "little") + (1).to_bytes(4, "little") + (8388616).to_bytes(4, "little")
+    )
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"strips end before the last of its 8,388,616 rows"):
+        mask_files.read_mask(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
+def test_a_mask_of_greys_in_colours_is_the_same_in_blocks(tmp_path, monkeypatch, mode):
+    mask_HW = np.random.default_rng(0).integers(0, 2, (37, 11), dtype=np.uint8) * 255
+    Image.fromarray(mask_HW).convert(mode).save(tmp_path / "a.png")
+    monkeypatch.setattr(mask_files, "_BLOCK", 40)
+    assert (mask_files.read_levels(tmp_path / "a.png") == mask_HW).all()
+    Image.fromarray(np.stack([mask_HW, mask_HW, mask_HW[::-1]], 2)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match="colours"):
+        mask_files.read_levels(tmp_path / "b.png")

@@ -31,6 +31,7 @@ from rrsis_bench.data.pixels import images, mask_files
 from rrsis_bench.errors import UserError
 from rrsis_bench.official import read_official
 from rrsis_bench.predict.sources.opening import open_source
+from rrsis_bench.resources import ROOT
 from rrsis_bench.results.record import store
 from tests.fakes.file_list import write_fake_file_list
 from tests.fakes.nwpu import write_fake_nwpu
@@ -145,17 +146,16 @@ def targets(folder: Path) -> dict[str, Case]:
         path = folder / name
         found[f"official {name}"] = (path, lambda path=path: read_official(path, {"model": ""}))
         found[f"weights {name}"] = (path, lambda path=path: read_tensors(path, "Swin", "vision.weights"))
-    record = next(Path("leaderboards/records").rglob("*.json"), None)
+    record = next((ROOT / "leaderboards" / "records").rglob("*.json"), None)  # any of the committed ones
     if record is not None:
-        for suffix in (".json", ".csv.gz"):
-            source = record.with_suffix("").with_suffix("").parent / (record.stem + suffix)
-            if source.is_file():
-                (folder / source.name).write_bytes(source.read_bytes())
-        path = folder / record.name
+        root = folder / "records" / Path(*record.parts[-3:-1])  # a record knows its place
+        root.mkdir(parents=True)
+        counts = record.parent / store.read(record).counts.file
+        for source in (record, counts):
+            (root / source.name).write_bytes(source.read_bytes())
+        path = root / record.name
         found["record json"] = (path, lambda: store.read(path))
-        counts = folder / (record.stem + ".csv.gz")
-        if counts.is_file():
-            found["record counts"] = (counts, lambda: store.read_counts(path))
+        found["record counts"] = (root / counts.name, lambda: store.read_counts(path))
     return found
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rrsis_bench import registry
 from rrsis_bench.interfaces import Segmenter
-from tests.fakes.backbones import SIDE, TOKENS, WORDS
+from rrsis_bench.run import check
+from tests.fakes.backbones import SIDE, TOKENS
 from tests.fakes.config import model_args
 
 
@@ -40,18 +41,4 @@ def make_inputs(
         tokens: L.
     """
     views = views or {"image": SIDE, "close": SIDE, "remote": SIDE // 2, "clip": SIDE, "sam": SIDE}
-    generator = torch.Generator().manual_seed(seed)
-    images = {
-        name: torch.randint(0, 256, (samples, 3, side, side), dtype=torch.uint8, generator=generator)
-        for name, side in views.items()
-    }
-    ids = torch.randint(1, WORDS, (samples, tokens), generator=generator)
-    masks = torch.zeros(4, samples, tokens, dtype=torch.int64)
-    for row in range(samples):
-        length = tokens - row % 4
-        masks[0, row, :length] = 1
-        masks[1, row, 1 + row % 3 : 3 + row % 3] = 1
-        masks[2, row, 5 : 6 + row % 4] = 1
-        masks[3, row, 1 : length - 1] = 1  # without the special tokens around the words
-    text = dict(zip(("attention_mask", "object_mask", "position_mask", "word_mask"), masks, strict=True))
-    return images, {"input_ids": ids, **text}
+    return check.make_inputs(samples, views, tokens, seed)

@@ -14,6 +14,7 @@ from rrsis_bench import registry
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.interfaces import ImageFirstSegmenter, Segmenter
+from rrsis_bench.run import check
 from tests.fakes.config import compose
 
 from .conftest import build_tiny, make_inputs
@@ -77,16 +78,8 @@ def test_every_parameter_learns_but_the_declared_ones(model, inputs) -> None:
     assert without_gradient(model) == {name for name in names if re.match(model.contract.dead_parameters, name)}
 
 
-def test_a_sample_does_not_see_its_neighbours(model, inputs) -> None:
-    model.double().eval()
-    views, text = inputs(4)
-    with torch.no_grad():
-        together = model(views, text).logits
-        alone = [
-            model(*({key: value[[row]] for key, value in part.items()} for part in (views, text))).logits
-            for row in range(4)
-        ]
-    assert torch.allclose(together, torch.cat(alone), rtol=0, atol=1e-10)
+def test_a_sample_does_not_see_its_neighbours(model, name) -> None:
+    check.check_batch(check.Subject(model, name))
 
 
 def test_an_encoded_image_serves_several_expressions(model, inputs) -> None:
@@ -169,14 +162,8 @@ def test_same_seed_same_numbers(name, model, inputs) -> None:
         assert (one.grad is None and two.grad is None) or one.grad.equal(two.grad), parameter
 
 
-def test_state_dict_round_trip(name, model, inputs) -> None:
-    model.eval()
-    other = build_tiny(name).eval()
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(1.0)
-        other.load_state_dict(model.state_dict())
-        assert other(*inputs(2)).logits.equal(model(*inputs(2)).logits)
+def test_state_dict_round_trip(model, name) -> None:
+    check.check_state(check.Subject(model, name))
 
 
 def test_another_image_size_works_or_is_refused(name) -> None:

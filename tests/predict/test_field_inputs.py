@@ -9,6 +9,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 from rasterio.crs import CRS
 
 from rrsis_bench.errors import UserError
@@ -97,3 +98,17 @@ def test_a_local_coordinate_system_is_a_sentence(tmp_path, fields):
         return
     with pytest.raises(UserError, match=next(iter(fields)).replace("_", "-") if "aoi" not in fields else "area of"):
         predict(image, tmp_path / "out", **fields)
+
+
+def test_a_geotiff_that_gdal_reads_in_part_is_one_sentence(tmp_path):
+    """Its second directory lies behind the end of the file, which GDAL notices when masks are asked for (fuzzing)."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    entries = int.from_bytes(data[8:10], "little")
+    where = 10 + 12 * entries
+    assert data[where : where + 4] == bytes(4), "the offset of the next directory"
+    data[where : where + 4] = (481738463).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tif cannot be read as a raster"), open_source(path):
+        pass

@@ -245,3 +245,11 @@ def test_the_integers_are_plain_csv(tmp_path, table):
     lines = gzip.decompress(path.with_name(store.read(path).counts.file).read_bytes()).decode().splitlines()
     assert lines[0].split(",")[:4] == ["sample_id", "image_id", "category", "language"]
     assert len(lines) == 41
+
+
+def test_a_record_that_is_nested_too_deeply_is_one_sentence(tmp_path):
+    path = tmp_path / "records" / "d" / "m" / "r.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"r\.json cannot be read: it is nested too deeply"):
+        store.read(path)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import sys
 
 import pytest
+import torch
+from rich.console import Console
 
-from rrsis_bench import cli
+from rrsis_bench import cli, registry
 from rrsis_bench.errors import UserError
+from rrsis_bench.run import bench, check
 from rrsis_bench.run.check import require_contract, run_checks
 from tests.config.test_registry import plugin
+from tests.fakes.config import parsed, tiny_overrides
 
 GOOD = """
 import torch
@@ -103,7 +110,7 @@ def test_a_broken_model_is_one_sentence_with_its_file(write, kind, capsys):
     assert problems
     assert words in problems[0]
     assert "\n" not in problems[0]
-    assert name in problems[0] or "Net" in problems[0]
+    assert f"{name}.yaml" in problems[0]
     assert cli.main(["check", name]) == 1
     assert "Traceback" not in "".join(capsys.readouterr())
     if kind in IN_A_RUN:
@@ -121,6 +128,38 @@ def test_a_yaml_that_does_not_fit_is_named(write, conf, words):
     assert f"{name}.yaml" in str(caught.value)
 
 
-def test_every_model_of_the_suite_keeps_it():
-    problems = [(title, problem) for title, problem in run_checks("lavt") if problem]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.entries())
+def test_every_model_of_the_suite_keeps_it(name):
+    problems = [(title, problem) for title, problem in run_checks(name) if problem]
     assert problems == []
+
+
+def test_the_check_before_a_run_draws_nothing():
+    """The integers of a run would change."""
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    check._require.cache_clear()
+    require_contract("lavt")
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_run_of_a_broken_model_makes_no_folder(write, tmp_path, fake_root):
+    before, after, words = BROKEN["shape"]
+    name = write(GOOD.replace(before, after), "broken_in_a_run")
+    overrides = [*tiny_overrides(tmp_path, fake_root)[:6], f"model={name}", "trainer=cpu"]
+    with pytest.raises(UserError, match=re.escape(words)):
+        bench.bench(parsed(*overrides), Console(file=io.StringIO()))
+    assert not list((tmp_path / "runs").glob(f"{name}*"))
+
+
+@pytest.mark.parametrize("conf", ["a: [", "- 1", "card: {title: 3}", ""])
+def test_a_broken_model_never_breaks_the_list(write, conf, capsys):
+    name = write(GOOD, f"listed_{abs(hash(conf))}", conf)
+    assert cli.main(["list", "--json"]) == 0
+    models = {model["name"]: model for model in json.loads(capsys.readouterr().out)["models"]}
+    assert f"{name}.yaml" in models[name]["problem"]
+    assert models["lavt"]["problem"] is None
+    assert cli.main(["list"]) == 0
+    assert name[:8] in capsys.readouterr().out

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.data.formats.index import SPLITS, DatasetIndex, Row
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError
@@ -85,7 +86,7 @@ def hash_files(paths: Iterable[Path], cache_dir: Path | None = None) -> dict[Pat
 def read_cache(store: Path | None) -> dict[str, _Entry]:
     """Return the cached entries; none if the cache is absent or damaged, which only makes the run slower."""
     try:
-        entries = json.loads(store.read_text(encoding="utf-8")) if store is not None else {}
+        entries = parse_json(store.read_text(encoding="utf-8")) if store is not None else {}
     except (OSError, ValueError):
         return {}
     if not isinstance(entries, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.data.formats.index import ERROR, WARNING, DatasetIndex, natural
 from rrsis_bench.data.formats.unpickle import load_plain_pickle
 from rrsis_bench.errors import UserError
@@ -45,7 +45,7 @@ def read_instances_file(path: Path) -> dict[str, list[Record]]:
     """
     try:
         with open(path, "rb") as file, collector_paused():
-            instances = json.loads(file.read())  # of bytes: UTF-8, UTF-16 and UTF-32, with or without a mark
+            instances = parse_json(file.read())  # of bytes: UTF-8, UTF-16 and UTF-32, with or without a mark
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError as error:

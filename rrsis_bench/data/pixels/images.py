@@ -219,6 +219,7 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             _refuse_mode(image)
+            _refuse_missing_strips(image)
             return pixels(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
@@ -228,6 +229,13 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
         raise _RefusedError("truncated_image", reason, again) from None
     except _UNREADABLE as error:
         raise _RefusedError("truncated_image", f"cannot be decoded ({error})", again) from None
+
+
+def _refuse_missing_strips(image: Image.Image) -> None:
+    """Refuse a TIFF whose strips or tiles end before its last row: Pillow would leave the rest black."""
+    parts = [tile[1] for tile in getattr(image, "tile", ())] if image.format == "TIFF" else []
+    if parts and max(extents[3] for extents in parts) < image.height:
+        raise OSError(f"its strips end before the last of its {image.height:,} rows")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

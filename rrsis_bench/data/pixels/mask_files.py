@@ -9,6 +9,7 @@ With a threshold, foreground is what lies above it: the loaders of FIANet and it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ ABOVE = 50
 FORMATS = ("TIFF", "PNG")
 
 _LEVELS = ({0, 255}, {0, 1})
+_BLOCK = 2**22  # pixels
 _ADVICE = "Save it as one channel of 8 bits with the levels 0 and 255."
 
 
@@ -56,7 +58,10 @@ def read_mask(path: str | Path, above: int | None = None) -> np.ndarray:
 
 def level_problem(level_HW: np.ndarray, above: int | None) -> str:
     """Say which levels a mask has instead of one background and one foreground level; empty if it has these."""
-    levels = np.flatnonzero(np.bincount(level_HW.reshape(-1), minlength=256)).tolist()
+    found = np.zeros(256, dtype=bool)
+    for rows_HW in _row_blocks(level_HW):
+        found[np.unique(rows_HW)] = True
+    levels = np.flatnonzero(found).tolist()
     if above is None:
         fits, wanted = any(set(levels) <= allowed for allowed in _LEVELS), "0 and 255, or 0 and 1"
     else:
@@ -71,9 +76,24 @@ def level_problem(level_HW: np.ndarray, above: int | None) -> str:
 def _grey(image: Image.Image, path: str | Path) -> np.ndarray:
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"))
-    rgba_HW4 = np.asarray(image.convert("RGBA"))
-    if (rgba_HW4[..., 3] != 255).any():
-        raise UserError(f"The mask {path} has pixels that are not opaque. {_ADVICE}")
-    if (rgba_HW4[..., :3] != rgba_HW4[..., :1]).any():
-        raise UserError(f"The mask {path} has colours ({image.mode}). {_ADVICE}")
-    return np.ascontiguousarray(rgba_HW4[..., 0])
+    grey_HW = np.empty((image.height, image.width), dtype=np.uint8)
+    for top, rows_HW in zip(range(0, image.height, _rows(image.width)), _row_blocks(grey_HW), strict=True):
+        rgba_HW4 = np.asarray(image.crop((0, top, image.width, top + len(rows_HW))).convert("RGBA"))
+        if (rgba_HW4[..., 3] != 255).any():
+            raise UserError(f"The mask {path} has pixels that are not opaque. {_ADVICE}")
+        if (rgba_HW4[..., :3] != rgba_HW4[..., :1]).any():
+            raise UserError(f"The mask {path} has colours ({image.mode}). {_ADVICE}")
+        rows_HW[:] = rgba_HW4[..., 0]
+    return grey_HW
+
+
+def _rows(width: int) -> int:
+    """Return the rows of a block, which bounds the memory of a large mask."""
+    return max(1, _BLOCK // width)
+
+
+def _row_blocks(level_HW: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield views of consecutive rows, each of about `_BLOCK` pixels."""
+    rows = _rows(level_HW.shape[1])
+    for top in range(0, len(level_HW), rows):
+        yield level_HW[top : top + rows]

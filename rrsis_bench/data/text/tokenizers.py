@@ -6,7 +6,6 @@ Supervision", ICML 2021; Tschannen et al., "SigLIP 2", 2025 (the text: lower cas
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as Splitters
 from tokenizers.processors import TemplateProcessing
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError
 
 FIELD = "text.tokenizer"
@@ -294,7 +294,7 @@ def _from_folder(folder: Path, source: str, field: str) -> Tokenizer:
 def _settings(path: Path, field: str) -> dict[str, Any]:
     """The values of a JSON file; empty where there is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): {_override(field)}.") from None
     if not isinstance(values, dict):

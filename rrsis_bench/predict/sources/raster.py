@@ -56,19 +56,24 @@ class RasterSource(Source):
             opened.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, **ENVIRONMENT))
             with self._named_errors("opened as a raster"):
                 self._file = opened.enter_context(_open(path))
-            self._bands = self._choose(bands)
-            self.height, self.width = self._file.height, self._file.width
-            shown = "uint8" if self._colours is not None else self._file.dtypes[self._bands[0] - 1]
-            self.dtype = check_dtype(np.dtype(shown), self.name)
-            self.georef = _georef(self._file)
-            flags = self._file.mask_flag_enums
-            # GDAL takes the last of two or four bands for opacity. Others are found by their meaning.
-            self._alpha = [
-                band for band, meaning in enumerate(self._file.colorinterp, 1) if meaning == ColorInterp.alpha
-            ]
-            self._complete = not self._alpha and all(MaskFlags.all_valid in each for each in flags)
-            self._masked = bool(self._alpha) or any(MaskFlags.per_dataset in each for each in flags)  # or a mask band
-            self.nodata = tuple(self._file.nodatavals[band - 1] if nodata is None else nodata for band in self._bands)
+            with self._named_errors("read as a raster"):  # GDAL reads some of these when they are asked for
+                self._bands = self._choose(bands)
+                self.height, self.width = self._file.height, self._file.width
+                shown = "uint8" if self._colours is not None else self._file.dtypes[self._bands[0] - 1]
+                self.dtype = check_dtype(np.dtype(shown), self.name)
+                self.georef = _georef(self._file)
+                flags = self._file.mask_flag_enums
+                # GDAL takes the last of two or four bands for opacity. Others are found by their meaning.
+                self._alpha = [
+                    band for band, meaning in enumerate(self._file.colorinterp, 1) if meaning == ColorInterp.alpha
+                ]
+                self._complete = not self._alpha and all(MaskFlags.all_valid in each for each in flags)
+                self._masked = bool(self._alpha) or any(
+                    MaskFlags.per_dataset in each for each in flags
+                )  # or a mask band
+                self.nodata = tuple(
+                    self._file.nodatavals[band - 1] if nodata is None else nodata for band in self._bands
+                )
             self._opened = opened.pop_all()
         if self.georef is not None and self.georef.transform is None:
             self.notes.append(
@@ -133,11 +138,11 @@ class RasterSource(Source):
 
     @contextmanager
     def _named_errors(self, action: str) -> Iterator[None]:
-        from rasterio.errors import RasterioError
-
         try:
             yield
-        except RasterioError as error:
+        except Exception as error:
+            if not type(error).__module__.startswith("rasterio."):  # GDAL's own errors have no public base class
+                raise
             # On a failed read, rasterio's own message only points to GDAL's, the first in the chain of causes.
             first: BaseException = error
             while first.__cause__ is not None:

@@ -7,7 +7,6 @@ written last and names the other file, so that the moment of its renaming replac
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -127,7 +126,7 @@ def _read(path: Path) -> Record:
 @lru_cache(maxsize=4096)  # tables are written after every run, from records that have not changed
 def _parse(path: Path, text: str) -> Record:
     try:
-        data = json.loads(text)
+        data = codec.parse_json(text)
     except ValueError as error:
         raise UserError(f"The record {path} cannot be read: {error}.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
@@ -237,7 +236,7 @@ def rescore(
 def _stored_counts(path: Path) -> CountsFile | None:
     """Return what the record at `path` says about its counts file; None if there is none, or it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["counts"]
+        found = codec.parse_json(path.read_text(encoding="utf-8"))["counts"]
         return codec.decode(CountsFile, found, str(path))
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return None

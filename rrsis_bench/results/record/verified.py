@@ -6,7 +6,6 @@ A list of ``{"attestation": ..., "by": ..., "date": ..., "statement": ...}``. Th
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def verifications(root: Path) -> dict[str, tuple[str, ...]]:
     """Return attestation -> who confirmed it; UserError if ``verified.json`` does not fit."""
     file = root / NAME
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = codec.parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from lightning.fabric import Fabric
 from PIL import Image
 
+from rrsis_bench.codec import parse_json
 from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.data.loading.loader import ViewDataset, collate
 from rrsis_bench.data.pixels import rle as masks
@@ -161,7 +161,7 @@ def stored(path: Path, dataset: ReferringDataset) -> Masks:
         try:
             with path.open(encoding="utf-8") as file:
                 for line in file:
-                    entry = json.loads(line)
+                    entry = parse_json(line)
                     if entry["sample_id"] in wanted:
                         rle = masks.parse(entry["rle"])
                         found[wanted[entry["sample_id"]]] = masks.decode(rle)
