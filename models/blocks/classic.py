@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -136,9 +137,9 @@ class ClassicSegmenter(ImageFirstSegmenter):
         self.words = build_text(text, WordEncoder)
         self.grid = -(-self.views["image"] // STRIDE)
 
+    @abstractmethod
     def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute everything that depends on the maps `taps` (B, C, G, G) of the backbone alone."""
-        raise NotImplementedError
 
     def encode_image(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the backbone and `project`."""

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.staged import StagedSegmenter
 from .fiam import FIAM, Phrase
 from .official_keys import OFFICIAL_FORMAT
 from .tmem import TMEM
@@ -24,7 +23,7 @@ NECKS = ("tmem", "cim", "none")
 MODULATION_INPUTS = ("map", "fused")
 
 
-class FIANet(Segmenter):
+class FIANet(StagedSegmenter):
     """Swin and BERT with fine-grained alignment (FIAM) in every stage and a multi-scale neck (TMEM)."""
 
     version = 1
@@ -77,7 +76,6 @@ class FIANet(Segmenter):
         Raises:
             UserError: an unknown value, `num_tmem` below 1, or a value without effect beside others.
         """
-        super().__init__()
         if stage_output not in STAGE_OUTPUTS:
             raise UserError(f"model.args.stage_output must be one of {', '.join(STAGE_OUTPUTS)}, not {stage_output!r}.")
         if neck not in NECKS:
@@ -93,13 +91,10 @@ class FIANet(Segmenter):
             )
         if num_tmem < 1:
             raise UserError(f"model.args.num_tmem must be at least 1, not {num_tmem}; neck=none leaves the TMEM out.")
-        self.views = dict(views)
-        self.max_tokens = max_tokens
+        super().__init__(views, max_tokens, vision, text)
         self.stage_output = stage_output
         objects, positions = fiam and object_branch, fiam and position_branch
         self.phrase_masks = ("object_mask",) * objects + ("position_mask",) * positions
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         self.stages = nn.ModuleList(
             FIAM(

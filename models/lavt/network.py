@@ -7,16 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.staged import StagedSegmenter
 from .official_keys import OFFICIAL_FORMAT
 
 
-class LAVT(Segmenter):
+class LAVT(StagedSegmenter):
     """Swin and BERT, with language fused between the Swin stages."""
 
     version = 1
@@ -42,11 +41,7 @@ class LAVT(Segmenter):
             text: node of a `TextEncoder`.
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
         """
-        super().__init__()
-        self.views = dict(views)
-        self.max_tokens = max_tokens
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
+        super().__init__(views, max_tokens, vision, text)
         widths = self.backbone.widths
         self.stages = nn.ModuleList(GatedPWAM(width, self.text_encoder.width) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
@@ -56,10 +51,7 @@ class LAVT(Segmenter):
         """Return foreground logits (B, S/4, S/4)."""
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(text["input_ids"], mask_BL)
-        x_BHWC, outputs = self.backbone.embed(views["image"]), []
-        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x_BHWC, r_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
-            outputs.append(norm(r_BHWC).permute(0, 3, 1, 2))
+        outputs = self.fused_stages(views["image"], words_BLD, mask_BL)
         return SegmenterOutput(self.decoder(outputs))
 
     def no_weight_decay(self, name: str) -> bool:

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
 from ..blocks.padding import check_pads, padded_ids, used_slots
+from ..blocks.staged import StagedSegmenter
 from .guidance import GuidedBlocks
 from .official_keys import OFFICIAL_FORMAT
 
@@ -21,7 +20,7 @@ DEPTHS = (1, 3)
 """Blocks over the second coarsest and over the coarsest stage."""
 
 
-class LGCE(Segmenter):
+class LGCE(StagedSegmenter):
     """LAVT with a language-guided block in front of the decoder."""
 
     version = 1
@@ -51,12 +50,8 @@ class LGCE(Segmenter):
         Raises:
             UserError: an unknown value of `pads`.
         """
-        super().__init__()
-        self.views = dict(views)
-        self.max_tokens = max_tokens
+        super().__init__(views, max_tokens, vision, text)
         self.pads = check_pads(pads)
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         last = len(widths) - 1
         self.stages = nn.ModuleList(
@@ -72,10 +67,7 @@ class LGCE(Segmenter):
         """Return foreground logits (B, S/4, S/4)."""
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(padded_ids(text), mask_BL)
-        x_BHWC, outputs = self.backbone.embed(views["image"]), []
-        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x_BHWC, r_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
-            outputs.append(norm(r_BHWC).permute(0, 3, 1, 2))
+        outputs = self.fused_stages(views["image"], words_BLD, mask_BL)
         slots_BL = used_slots(mask_BL, self.pads).to(words_BLD.dtype)
         sentence_BD = (words_BLD * slots_BL[..., None]).sum(1) / slots_BL.sum(1, keepdim=True).clamp(min=1)
         guided = [block(stage, sentence_BD) for block, stage in zip(self.guided, outputs[-2:], strict=True)]

@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.padding import check_pads, padded_ids, used_slots
+from ..blocks.staged import StagedSegmenter
 from .decoder import FrequencyDecoder
 from .fusion import StageFusion
 from .official_keys import OFFICIAL_FORMAT
@@ -20,7 +19,7 @@ from .official_keys import OFFICIAL_FORMAT
 AUTHORS_WIDTH = 384
 
 
-class LSCF(Segmenter):
+class LSCF(StagedSegmenter):
     """Swin and BERT with a fusion in every stage and a frequency-aware decoder."""
 
     version = 1
@@ -52,12 +51,8 @@ class LSCF(Segmenter):
         Raises:
             UserError: an unknown value of `pads`.
         """
-        super().__init__()
-        self.views = dict(views)
-        self.max_tokens = max_tokens
+        super().__init__(views, max_tokens, vision, text)
         self.pads = check_pads(pads)
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
         widths, sides, text_dim = self.backbone.widths, self.backbone.sides, self.text_encoder.width
         last = len(widths) - 1
         self.stages = nn.ModuleList(
@@ -75,15 +70,13 @@ class LSCF(Segmenter):
         """
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(padded_ids(text), mask_BL)
-        x_BHWC, outputs = self.backbone.embed(views["image"]), []
-        if x_BHWC.shape[1:3] != (self.backbone.sides[0], self.backbone.sides[0]):
+        image_B3SS, side = views["image"], self.views["image"]
+        if image_B3SS.shape[-2:] != (side, side):
             raise UserError(
-                f"LSCF was built for views of {self.views['image']} pixels and got {views['image'].shape[-2]} x "
-                f"{views['image'].shape[-1]}. Its agent biases are tied to one image size. Set size.image."
+                f"LSCF was built for views of {side} pixels and got {image_B3SS.shape[-2]} x {image_B3SS.shape[-1]}. "
+                "Its agent biases are tied to one image size. Set size.image."
             )
-        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x_BHWC, out_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
-            outputs.append(norm(out_BHWC).permute(0, 3, 1, 2))
+        outputs = self.fused_stages(image_B3SS, words_BLD, mask_BL)
         slots_BL = used_slots(mask_BL, self.pads).to(words_BLD.dtype)
         count_B = mask_BL.sum(1).clamp(min=1).to(words_BLD.dtype)
         return SegmenterOutput(self.decoder(outputs, words_BLD, slots_BL, count_B))

@@ -7,21 +7,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import TextEncoder
 from rrsis_bench.backbones.swin import SwinEncoder
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.staged import StagedSegmenter
 from .correlation import CorrelationStage
 from .decoder import MultiScaleConvBlock
 from .noise import AdaptiveNoise
 from .official_keys import OFFICIAL_FORMAT
 
 
-class MAFN(Segmenter):
+class MAFN(StagedSegmenter):
     """RMSIN with adaptive noise, correlation-aware fusion and multi-scale decoder blocks."""
 
     version = 1
@@ -46,12 +45,9 @@ class MAFN(Segmenter):
             text: node of a `TextEncoder`.
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
         """
-        super().__init__()
-        self.views = dict(views)
-        self.max_tokens = max_tokens
-        self.backbone = build_vision(vision, SwinEncoder, image_size=self.views["image"])
+        super().__init__(views, max_tokens, vision, text, needs=SwinEncoder)
+        assert isinstance(self.backbone, SwinEncoder)
         self.backbone.extend_attention(AdaptiveNoise)
-        self.text_encoder = build_text(text, TextEncoder)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         # The tokens of the last stage are never read: it has neither gates nor a fusion.
         self.stages = nn.ModuleList(
@@ -72,11 +68,7 @@ class MAFN(Segmenter):
         """
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(text["input_ids"], mask_BL)
-        x_BHWC, outputs = self.backbone.embed(views["image"]), []
-        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x_BHWC, r_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
-            outputs.append(norm(r_BHWC).permute(0, 3, 1, 2))
-        return SegmenterOutput(self.decoder(self.cim(outputs)))
+        return SegmenterOutput(self.decoder(self.cim(self.fused_stages(views["image"], words_BLD, mask_BL))))
 
     def no_weight_decay(self, name: str) -> bool:
         """The authors' rule, by name: norms and position tables of the encoder, but no norm of fusions and decoder."""

@@ -7,18 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.errors import UserError
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.staged import StagedSegmenter
 from .hfim import HFIM
 from .ifim import IFIM
 from .psr import SOFTMAXES
 
 
-class MRSNet(Segmenter):
+class MRSNet(StagedSegmenter):
     """Swin and BERT with IFIM in every stage and HFIM over them; the package's header lists deviations and figures."""
 
     version = 1
@@ -57,15 +56,11 @@ class MRSNet(Segmenter):
             UserError: an unknown softmax axis, one chosen without the refinement that it belongs to, or widths that
                 the heads of the neck do not divide.
         """
-        super().__init__()
         if psr_softmax not in SOFTMAXES:
             raise UserError(f"model.args.psr_softmax must be one of {', '.join(SOFTMAXES)}, not '{psr_softmax}'.")
         if not psr and psr_softmax != "channels":
             raise UserError("model.args.psr_softmax has no effect with model.args.psr=false; leave its default.")
-        self.views = dict(views)
-        self.max_tokens = max_tokens
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
+        super().__init__(views, max_tokens, vision, text)
         widths, text_dim = self.backbone.widths, self.text_encoder.width
         self.stages = nn.ModuleList(IFIM(width, text_dim, psr=psr, csr=csr, softmax=psr_softmax) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)

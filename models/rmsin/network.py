@@ -7,17 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.backbones import build_text, build_vision
-from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
-from rrsis_bench.interfaces import Contract, Segmenter, SegmenterOutput
+from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
 from ..blocks.intra_scale import IntraScaleInteraction
+from ..blocks.staged import StagedSegmenter
 from .official_keys import OFFICIAL_FORMAT
 
 
-class RMSIN(Segmenter):
+class RMSIN(StagedSegmenter):
     """Swin and BERT with intra-scale fusion in every stage, a cross-scale neck and a rotated decoder."""
 
     version = 1
@@ -43,11 +42,7 @@ class RMSIN(Segmenter):
             text: node of a `TextEncoder`.
             decoder_width: channels inside the decoder; None is half the last stage's width, as the authors have it.
         """
-        super().__init__()
-        self.views = dict(views)
-        self.max_tokens = max_tokens
-        self.backbone = build_vision(vision, StagedEncoder, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
+        super().__init__(views, max_tokens, vision, text)
         widths = self.backbone.widths
         self.stages = nn.ModuleList(IntraScaleInteraction(width, self.text_encoder.width) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
@@ -62,10 +57,7 @@ class RMSIN(Segmenter):
         """
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(text["input_ids"], mask_BL)
-        x_BHWC, outputs = self.backbone.embed(views["image"]), []
-        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x_BHWC, r_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
-            outputs.append(norm(r_BHWC).permute(0, 3, 1, 2))
+        outputs = self.fused_stages(views["image"], words_BLD, mask_BL)
         return SegmenterOutput(self.decoder(self.cim(outputs)))
 
     def no_weight_decay(self, name: str) -> bool:

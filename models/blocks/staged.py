@@ -1,0 +1,66 @@
+"""What the models of LAVT's family share: a staged image encoder with language fused after each of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
+from rrsis_bench.interfaces import Segmenter
+
+
+class StagedSegmenter(Segmenter):
+    """A model with a `StagedEncoder`, a `TextEncoder` and one fusion per stage.
+
+    A subclass sets `stages` and `norms`, one module per stage of the encoder.
+    """
+
+    stages: nn.ModuleList
+    norms: nn.ModuleList
+
+    def __init__(
+        self,
+        views: Mapping[str, int],
+        max_tokens: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        *,
+        needs: type[StagedEncoder] = StagedEncoder,
+    ) -> None:
+        """Build the encoders.
+
+        Args:
+            views: view name -> side in pixels; its one view is ``image``.
+            max_tokens: L.
+            vision: node of a `StagedEncoder`.
+            text: node of a `TextEncoder`.
+            needs: class of the image encoder, if the model changes its inside.
+
+        Raises:
+            UserError: a node that does not describe such an encoder.
+        """
+        super().__init__()
+        self.views = dict(views)
+        self.max_tokens = max_tokens
+        self.backbone = build_vision(vision, needs, image_size=self.views["image"])
+        self.text_encoder = build_text(text, TextEncoder)
+
+    def fused_stages(self, image_B3SS: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> list[Tensor]:
+        """Run the encoder with a fusion after each stage, and return the normalised fusions (B, C, H, W).
+
+        A fusion maps the tokens (B, H, W, C) of its stage, the words and their mask to the tokens of the next stage and
+        its output. This is the loop of LAVT (Yang et al., CVPR 2022, Section 3.2).
+
+        Args:
+            image_B3SS: uint8 pixels.
+            words_BLD: word features.
+            mask_BL: 1 for words.
+        """
+        x_BHWC, outputs = self.backbone.embed(image_B3SS), []
+        for index, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            x_BHWC, fused_BHWC = stage(self.backbone.stage(index, x_BHWC), words_BLD, mask_BL)
+            outputs.append(norm(fused_BHWC).permute(0, 3, 1, 2))
+        return outputs
