@@ -100,7 +100,9 @@ class Overlay:
         step = round(24 * scale)
         height = step * len(lines) + round(12 * scale)
         with rc_context({"font.family": list(letters.families)}):
-            figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+            # Inches times dpi may end just below a whole pixel, which some versions of matplotlib cut off.
+            size = ((width + 0.2) / 100, (height + 0.2) / 100)
+            figure = Figure(figsize=size, dpi=100, facecolor="white")
             canvas = FigureCanvasAgg(figure)
             axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
             axes.set_axis_off()
