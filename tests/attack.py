@@ -536,7 +536,7 @@ def _(lab: Lab) -> str:
         compose_config(["data=custom"]), leaderboards=str(lab.root), runs=str(lab.path / "runs")
     )
     table = random_table(40)
-    recording.publish(config, record_of(table, data="custom"), table, lab.shown)
+    recording.publish(config, [(record_of(table, data="custom"), table)], lab.shown)
     return said(not lab.root.exists(), "kept in runs/leaderboards; data.publish=true enters them")
 
 

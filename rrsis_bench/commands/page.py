@@ -41,6 +41,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _gallery(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from rrsis_bench.results.record import store
     from rrsis_bench.results.render import gallery
     from rrsis_bench.run.data import data_root, open_limited
     from rrsis_bench.run.folder import RunFolder
@@ -52,10 +53,15 @@ def _gallery(args: argparse.Namespace) -> int:
     against = None
     if args.against:
         second = RunFolder.open(args.runs / args.against)
-        other = second.record
+        place = second.record_paths.get(record.split)
+        if place is None:
+            raise UserError(
+                f"{args.against} was not scored on {record.split}, as {args.run} was. Evaluate it there first."
+            )
+        other = store.read(place)
         if other.dataset_fingerprint != record.dataset_fingerprint:
             raise UserError(f"{args.run} and {args.against} did not score the same data: their fingerprints differ.")
-        against = (other, second.counts, gallery.stored(second.predictions(other.split), dataset))
+        against = (other, store.read_counts(place), gallery.stored(second.predictions(other.split), dataset))
     masks = gallery.stored(run.predictions(record.split), dataset)
     path = gallery.write(run.path / gallery.NAME, record, run.counts, dataset, masks, against)
     console.print(f"Wrote {path}", soft_wrap=True)

@@ -24,8 +24,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "evaluate",
         help="score a finished run or an official checkpoint (Hydra overrides)",
         description="Score weights that exist already. For a run, its folder gives model, data, seed and recipe. "
-        "predictions=save keeps the masks in runs/<run_id>/predictions/test.jsonl, as `rrsis-bench score` reads them.",
+        "predictions=save keeps the masks in runs/<run_id>/predictions/, as `rrsis-bench score` reads them.",
         epilog="examples: rrsis-bench evaluate checkpoint=runs/<run_id> protocol=lavt | "
+        "rrsis-bench evaluate checkpoint=runs/<run_id> splits=[val] | "
         "rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth",
     )
     evaluate.add_argument("overrides", nargs="*", help="checkpoint=runs/<run_id> | checkpoint=official:/path ...")

@@ -55,6 +55,11 @@ def run_id(config: Config, trained: str) -> str:
     return f"{config.model.name}-{config.data.name}-{config.size.name}-s{config.seed}-{trained[:8]}"
 
 
+def scored_id(run: str, split: str) -> str:
+    """Return the id of a run's record on a split: that of the run for ``test``, with the split behind it for others."""
+    return run if split == "test" else f"{run}-{split}"
+
+
 def _value(config: Config, name: str) -> Any:
     value: Any = config
     for step in name.split("."):

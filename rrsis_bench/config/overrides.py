@@ -15,12 +15,12 @@ from rrsis_bench.resources import CONF
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
 _OF_EVALUATION = (
     "checkpoint", "protocol", "protocol.", "limit.test", "trainer", "trainer.", "leaderboards", "controls",
-    "predictions", "data.root", "data.cache", "data.cache_gb", "force",
+    "predictions", "splits", "data.root", "data.cache", "data.cache_gb", "force",
 )  # fmt: skip
 # Overrides that name the model and the data of weights that belong to no run.
 _OF_WEIGHTS = (
     "model", "model.", "size", "size.", "vision", "vision.", "text", "text.", "data", "data.", "phrase_matching",
-    "experiment", "runs",
+    "experiment", "runs", "limit.val",
 )  # fmt: skip
 _SELECTION = ("protocol.selection_split", "protocol.selection_metric")
 

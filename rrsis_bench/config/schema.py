@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rrsis_bench import codec
 from rrsis_bench.config.fields import Affects, check_bounds, section, setting
 from rrsis_bench.config.protocol import Protocol
+from rrsis_bench.errors import UserError
 
 NOTHING, TRAINING, EVALUATION, BOTH = Affects.NOTHING, Affects.TRAINING, Affects.EVALUATION, Affects.BOTH
 
@@ -212,6 +213,12 @@ class Config:
     force: bool = setting("Train again although the run is finished.", NOTHING)
     runs: str = setting("Folder of the runs: checkpoints, logs, predictions.", NOTHING)
     leaderboards: str = setting("Folder of the records and tables.", NOTHING)
+    splits: tuple[Split, ...] = setting(
+        "Splits that are scored after training; each gives a record and a table row of its own. Rows of different "
+        "splits are never ranked together.",
+        NOTHING,
+        default=("test",),
+    )
 
     @property
     def tokenizer(self) -> str:
@@ -231,6 +238,10 @@ class Config:
         """
         config = codec.decode(cls, composed, where, defaults=True)
         check_bounds(config)
+        if not config.splits or len(set(config.splits)) < len(config.splits):
+            raise UserError(
+                f"splits={list(config.splits)} must name each split once, and at least one: splits=[val,test]."
+            )
         return config
 
     def plain(self) -> dict[str, Any]:

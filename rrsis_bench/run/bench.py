@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
 from rrsis_bench.run.check import require_contract
@@ -40,7 +42,7 @@ from rrsis_bench.train.rng import seed_everything
 
 
 def bench(config: Config, console: Console) -> None:
-    """Train, evaluate on test with the language controls, write the record and the tables, show them.
+    """Train, evaluate on ``splits`` with the language controls, write the records and the tables, show them.
 
     Args:
         config: of the run.
@@ -59,11 +61,15 @@ def _bench(plan: RunPlan, console: Console) -> None:
     config = plan.config
     run = RunFolder(Path(config.runs) / plan.run_id)
     if run.is_finished(plan) and not config.force:
-        if run.manifest.eval_hash == plan.eval_hash:
+        done = run.record_paths if run.manifest.eval_hash == plan.eval_hash else {}
+        missing = tuple(split for split in config.splits if split not in done)
+        if len(missing) < len(config.splits):
             _publish_finished(plan, run, console)
-        else:
-            console.print(f"{plan.run_id} is trained already. It is scored again, because the evaluation differs.")
-            evaluate_run(plan, run, console, reuse=True)
+        if missing:
+            why = f"it has no score on {', '.join(missing)}" if done else "the evaluation differs"
+            console.print(f"{plan.run_id} is trained already. It is scored again, because {why}.")
+            again = dataclasses.replace(plan, config=dataclasses.replace(config, splits=missing))
+            evaluate_run(again, run, console, reuse=True)
         return
     require_contract(config.model.name)
     if config.force and run.path.exists():
@@ -84,11 +90,12 @@ def _bench(plan: RunPlan, console: Console) -> None:
             frozen.load(model, saved)
             merge_lora(model, keep_pairs=True)
             weights = frozen.weights_sha256(best)
-            save = run.predictions("test") if config.predictions == "save" else None
-            masks = ModelMasks(model, text, fabric, weights, save)
-            record, table = score_and_record(plan, masks, run, console)
+            masks = ModelMasks(model, text, fabric, weights, save=config.predictions == "save")
+            scored = score_and_record(plan, masks, run, console)
         status = "finished"
-        events.write("test", step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
+        for record, _ in scored:
+            name = record.split if record.split == "test" else f"{record.split}_scored"
+            events.write(name, step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
         run.update("finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s)
     except BaseException as error:
         status, why = status_of(error), reason(error)
@@ -98,21 +105,27 @@ def _bench(plan: RunPlan, console: Console) -> None:
             run.update(status, reason=why)
         events.write("end", status=status)
         events.close()
-    publish(config, record, table, console)
+    publish(config, scored, console)
     try:
-        _draw_gallery(plan, run, masks, record, table)
+        _draw_gallery(plan, run, masks, *scored[0])
     except Exception as error:  # noqa: BLE001 - the scores are published, and images never undo that
         console.print(
             f"[yellow]The gallery was not drawn: {escape(reason(error))}. Try again with:[/yellow] "
             f"rrsis-bench gallery {run.path}",
             soft_wrap=True,
         )
-    show_scores(console, record)
+    for record, _ in scored:
+        show_scores(console, record)
     show_paths(console, run)
 
 
 def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
-    """Enter a finished run into the leaderboards."""
+    """Enter the records of a finished run on ``splits`` into the leaderboards."""
+    scored = [
+        (store.read(path), store.read_counts(path))
+        for split, path in run.record_paths.items()
+        if split in plan.config.splits
+    ]
     console.print(f"{plan.run_id} is finished already (force=true trains it again).")
     changed = changed_sources(run.manifest.sources)
     if changed:
@@ -121,19 +134,19 @@ def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
             "earlier code. force=true trains the run with the present code.",
             soft_wrap=True,
         )
-    if plan.config.controls and not run.record.control:
+    if plan.config.controls and not all(record.control for record, _ in scored):
         console.print(
             "[yellow]Its language controls were not evaluated. To get them without training:[/yellow] "
             f"rrsis-bench evaluate checkpoint={run.path} force=true",
             soft_wrap=True,
         )
-    if plan.config.predictions == "save" and not run.predictions("test").is_file():
+    if plan.config.predictions == "save" and not all(run.predictions(record.split).is_file() for record, _ in scored):
         console.print(
             "[yellow]Its predictions were not saved, and no training is needed to get them:[/yellow] "
             f"rrsis-bench evaluate checkpoint={run.path} predictions=save",
             soft_wrap=True,
         )
-    publish(plan.config, run.record, run.counts, console)
+    publish(plan.config, scored, console)
 
 
 def _mirror(plan: RunPlan, run: RunFolder, console: Console) -> WandbMirror | None:
@@ -218,8 +231,8 @@ def _train(
 
 
 def _draw_gallery(plan: RunPlan, run: RunFolder, masks: ModelMasks, record: Record, table: CountsTable) -> None:
-    """Write the run's gallery of test samples, ``report.html``."""
-    split = plan.data.splits["test"]
+    """Write the run's gallery of the samples of a record, ``report.html``."""
+    split = plan.data.splits[record.split]
     views = ViewDataset(split, masks.model.views, masks.text, native_masks=True)
     predict = gallery.predictor(masks.model, views, masks.fabric, align_corners=plan.protocol.align_corners)
     gallery.write(run.path / gallery.NAME, record, table, split, predict)

@@ -19,13 +19,14 @@ from rrsis_bench.config.compose import compose_node, plain
 from rrsis_bench.config.label import evaluated_variant
 from rrsis_bench.config.overrides import check_evaluation, field_name
 from rrsis_bench.config.protocol import METRIC_VERSION
-from rrsis_bench.config.schema import Config
+from rrsis_bench.config.schema import Config, Split
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import load_official
+from rrsis_bench.results.record import store
 from rrsis_bench.run.folder import CONFIG, RunFolder, shortened
 from rrsis_bench.run.lock import RunLock
 from rrsis_bench.run.model import build_fabric, load_text, restore_model
@@ -61,7 +62,7 @@ class TrainedMasks(ModelMasks):
 
 
 def evaluate(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
-    """Score ``checkpoint=`` on test, with the language controls, and record the result.
+    """Score ``checkpoint=`` on ``splits``, with the language controls, and record the results.
 
     Args:
         config: composed from `overrides`.
@@ -132,7 +133,7 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool
         note += f" at commit {plan.git[0][:12]}"
     plan = dataclasses.replace(
         plan,
-        data=plan.data.with_limits(train=manifest.limit.get("train"), val=manifest.limit.get("val")),
+        data=plan.data.with_limits(**{name: manifest.limit.get(name) for name in _unscored(config)}),
         run_id=manifest.run_id if same else f"{name}-{suffix}",
         train_hash=train_hash,
         eval_hash=eval_hash,
@@ -141,9 +142,12 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool
     )
     earlier = RunFolder(Path(config.runs) / plan.run_id)
     if reuse and not same and earlier.is_finished(plan) and earlier.manifest.weights_sha256 == sha256:
-        console.print(f"{plan.run_id} is scored already (`rrsis-bench evaluate` scores it again).")
-        publish(config, earlier.record, earlier.counts, console)
-        return
+        paths = earlier.record_paths
+        if all(split in paths for split in config.splits):
+            console.print(f"{plan.run_id} is scored already (`rrsis-bench evaluate` scores it again).")
+            scored = [(store.read(paths[split]), store.read_counts(paths[split])) for split in config.splits]
+            publish(config, scored, console)
+            return
     seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
     model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
     changes = {} if selected else {"selection_split": None, "selection_metric": None}
@@ -158,6 +162,11 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool
         note,
         console,
     )
+
+
+def _unscored(config: Config) -> list[Split]:
+    """Return the splits of the training alone; how much of them was used is not known from today's copy of the data."""
+    return [split for split in ("train", "val") if split not in config.splits]
 
 
 def _evaluate_weights(config: Config, path: Path, console: Console) -> None:
@@ -179,7 +188,7 @@ def _evaluate_weights(config: Config, path: Path, console: Console) -> None:
     train_hash = hashes.digest([config.model.name, sha256, plan.data.fingerprint])
     eval_hash = hashes.eval_hash(config, train_hash, METRIC_VERSION)
     run_id = f"{config.model.name}-{config.data.name}-{config.size.name}-{config.protocol.name}-{eval_hash[:8]}"
-    data = plan.data.with_limits(train=None, val=None)
+    data = plan.data.with_limits(**dict.fromkeys(_unscored(config)))
     plan = dataclasses.replace(plan, data=data, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
     unknown = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
     text = load_text(config, model, plan.data.splits["train"].category_names, path)
@@ -196,15 +205,15 @@ def _score(
     note: str,
     console: Console,
 ) -> None:
-    """Score the test split, keep the record in `folder` and publish it."""
+    """Score the splits, keep the records in `folder` and publish them."""
     fabric = build_fabric(plan.config.trainer)
-    save = folder.predictions("test") if plan.config.predictions == "save" else None
+    save = plan.config.predictions == "save"
     masks = TrainedMasks(model.to(fabric.device), text, fabric, sha256, save, changes, note)
     with RunLock(folder.path.parent, folder.path.name, plan.config, console):
-        record, table = score_and_record(plan, masks, folder, console)
+        scored = score_and_record(plan, masks, folder, console)
     if folder.status == "running":
         folder.update("finished", weights_sha256=sha256)
-    publish(plan.config, record, table, console)
+    publish(plan.config, scored, console)
 
 
 def _doubts(run: RunFolder, saved: checkpoint.Checkpoint, sha256: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece`` or ``words``),
 ``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``, ``events.jsonl``, ``report.html`` and ``record/``,
-which has the layout of the leaderboards folder. While an evaluation is not finished, ``evaluation/`` holds its scored
-batches. Only this module reads or writes these names.
+which has the layout of the leaderboards folder, with one record per scored split. While an evaluation is not finished,
+``evaluation/`` holds its scored batches. Only this module reads or writes these names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from rrsis_bench import codec
-from rrsis_bench.config.schema import Config
+from rrsis_bench.config.schema import SPLITS, Config, Split
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.files import write_text
@@ -230,21 +230,29 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
-    def record_path(self) -> Path:
-        """The run's own copy of its record; UserError if it has none."""
+    def record_paths(self) -> dict[Split, Path]:
+        """Scored split -> the run's own copy of its record, in the order of ``splits``; empty if there is none."""
         paths = sorted((self.path / "record" / store.RECORDS).glob("*/*/*.json"))
-        if not paths:
+        found = {store.read(path).split: path for path in paths}
+        order = dict.fromkeys([*self.config.splits, *SPLITS])
+        return {split: found[split] for split in order if split in found}
+
+    @property
+    def record_path(self) -> Path:
+        """The run's own copy of its record on its first split; UserError if it has none."""
+        found = self.record_paths
+        if not found:
             raise UserError(f"{self.path} has no record: its status is '{self.status}'. Train the run to the end.")
-        return paths[0]
+        return next(iter(found.values()))
 
     @property
     def record(self) -> Record:
-        """The run's own copy of its record; UserError if it has none."""
+        """The run's own copy of its record on its first split; UserError if it has none."""
         return store.read(self.record_path)
 
     @property
     def counts(self) -> CountsTable:
-        """The integers of the record; UserError if there is no record."""
+        """The integers of `record`; UserError if there is no record."""
         return store.read_counts(self.record_path)
 
     def write_record(self, record: Record, table: CountsTable) -> None:

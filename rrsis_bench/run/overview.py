@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from rrsis_bench.codec import parse_json
+from rrsis_bench.config.schema import SPLITS, Split
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.scores import CONTROLS
+from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
 from rrsis_bench.run.folder import CONFIG, RunFolder
@@ -40,7 +42,7 @@ def summaries(runs: Path) -> list[dict[str, Any]]:
 def _summary(folder: RunFolder) -> dict[str, Any]:
     empty = dict.fromkeys(("epoch", "val_miou", "test_miou", "started_utc"))
     try:
-        manifest, record = folder.manifest, _record(folder)
+        manifest, record = folder.manifest, _records(folder).get("test")
     except UserError as error:
         return {"run_id": folder.path.name, "status": "unreadable", "variant": [], **empty, "reason": reason(error)}
     validations = _validations(folder)
@@ -85,7 +87,7 @@ def show_runs(console: Console, found: Sequence[dict[str, Any]]) -> None:
 
 def show_run(console: Console, folder: RunFolder) -> None:
     """Print a run's settings, its validations, its scores, and where its files are."""
-    manifest, record = folder.manifest, _record(folder)
+    manifest, records = folder.manifest, _records(folder)
     console.print(Text.assemble((folder.path.name, "bold"), f"  {manifest.status}"), soft_wrap=True)
     if manifest.reason:
         console.print(Text(manifest.reason), soft_wrap=True)
@@ -107,7 +109,7 @@ def show_run(console: Console, folder: RunFolder) -> None:
             cells = [f"{entry[name]:.2f}{' *' if name == names[0] and entry.get('best') else ''}" for name in names]
             table.add_row(str(entry["epoch"]), str(entry["step"]), *cells)
         print_table(console, "validation", table, "*: the best so far")
-    if record is not None:
+    for record in records.values():
         show_scores(console, record)
     show_paths(console, folder)
 
@@ -132,15 +134,20 @@ def show_paths(console: Console, folder: RunFolder) -> None:
     """Print where the files of a run are, as far as they exist."""
     paths = {"configuration": folder.path / CONFIG, "event log": folder.events, "gallery": folder.path / "report.html"}
     if folder.status == "finished":
-        paths |= {"best checkpoint": folder.best, "record": folder.record_path}
-    paths["predictions"] = folder.predictions("test")
+        paths["best checkpoint"] = folder.best
+        paths |= {_named("record", split): path for split, path in folder.record_paths.items()}
+    paths |= {_named("predictions", split): folder.predictions(split) for split in SPLITS}
     for name, path in paths.items():
         if path.exists():
             console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
-def _record(folder: RunFolder) -> Record | None:
-    return folder.record if (folder.path / "record").is_dir() else None
+def _named(kind: str, split: str) -> str:
+    return kind if split == "test" else f"{kind} on {split}"
+
+
+def _records(folder: RunFolder) -> dict[Split, Record]:
+    return {split: store.read(path) for split, path in folder.record_paths.items()}
 
 
 def _validations(folder: RunFolder) -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """From predicted masks to a record, and from the record to the leaderboards.
 
-`score_and_record` is the one sequence of `bench`, `evaluate` and `score`: score a split, its language controls and the
-costs, then write the record to the run's folder. `publish` enters the record into the leaderboards.
+`score_and_record` is the one sequence of `bench`, `evaluate` and `score`: score the splits, their language controls and
+the costs, then write the records to the run's folder. `publish` enters records into the leaderboards.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rrsis_bench import registry
+from rrsis_bench.config import hashes
 from rrsis_bench.config.label import settings
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
@@ -32,7 +34,7 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.record import store
-from rrsis_bench.results.record.schema import DatasetCard, Record, Split
+from rrsis_bench.results.record.schema import Attempt, DatasetCard, Record, Split
 from rrsis_bench.results.render.terminal import board as show
 from rrsis_bench.run.data import view_cache
 from rrsis_bench.run.folder import RunFolder
@@ -63,20 +65,21 @@ class ModelMasks:
         text: its text pipeline.
         fabric: device and precision.
         weights_sha256: of the weights.
-        save: file for the predicted masks; None: they are not kept.
+        save: whether the predicted masks are kept in the run's folder.
     """
 
     model: Segmenter
     text: TextPipeline
     fabric: Fabric
     weights_sha256: str
-    save: Path | None
+    save: bool
 
     def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
         """Predict the masks of a split and of its language controls, and count their pixels.
 
         Batches that an interrupted evaluation has scored in `run` are not predicted again.
         """
+        saved = run.predictions(split) if self.save else None
         identity = {
             "weights": self.weights_sha256,
             "data": plan.data.fingerprint,
@@ -96,13 +99,13 @@ class ModelMasks:
             num_workers=plan.config.trainer.num_workers,
             controls=plan.config.controls,
             console=console,
-            save=self.save,
+            save=saved,
             view_cache=view_cache(plan.config.data),
             loader_timeout=plan.config.trainer.loader_timeout,
             keep=Keep(run.evaluation, identity),
         )
-        if self.save:
-            console.print(f"Predictions: {self.save}", soft_wrap=True)
+        if saved:
+            console.print(f"Predictions: {saved}", soft_wrap=True)
         return scores
 
     def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
@@ -144,31 +147,42 @@ def _costs(model: Segmenter, device: torch.device, console: Console) -> Efficien
 
 
 def score_and_record(
-    plan: RunPlan, source: MaskSource, run: RunFolder, console: Console, *, split: Split = "test"
-) -> tuple[Record, CountsTable]:
-    """Score a split and write its record to the run's folder.
+    plan: RunPlan, source: MaskSource, run: RunFolder, console: Console
+) -> list[tuple[Record, CountsTable]]:
+    """Score ``splits`` and write a record of each to the run's folder.
 
     Args:
         plan: configuration, data and names.
         source: makes the masks.
         run: the folder that keeps the record.
         console: shows progress.
-        split: the split that is scored.
 
     Returns:
-        The record, and the integers of its samples.
+        The records, each with the integers of its samples, in the order of ``splits``.
     """
-    scores = source.score(plan, split, run, console)
-    provenance = source.provenance(plan, console)
-    attempts = list(run.manifest.attempts)
+    found, provenance = [], None
+    for split in plan.config.splits:
+        scores = source.score(plan, split, run, console)
+        provenance = provenance or source.provenance(plan, console)  # measures the costs, once
+        record = _record(plan, source, provenance, scores, split, run.manifest.attempts)
+        run.write_record(record, scores.table)
+        found.append((record, scores.table))
+    return found
+
+
+def _record(
+    plan: RunPlan, source: MaskSource, provenance: RunProvenance, scores: Scores, split: Split,
+    attempts_of_run: Sequence[Attempt],
+) -> Record:  # fmt: skip
+    attempts = list(attempts_of_run)
     dirty = any_dirty([provenance.git_dirty, *(attempt.git_dirty for attempt in attempts)])
     scored = compute_metrics(scores.table, plan.protocol)
     data, config = plan.data, plan.config
-    record = Record(
+    return Record(
         **{name: getattr(provenance, name) for name in RunProvenance.__dataclass_fields__ if name != "git_dirty"},
         git_dirty=dirty,
         attempts=attempts,
-        run_id=plan.run_id,
+        run_id=hashes.scored_id(plan.run_id, split),
         status="finished",
         data=config.data.name,
         dataset_fingerprint=data.fingerprint,
@@ -191,11 +205,22 @@ def score_and_record(
         per_size=scored.per_size,
         per_language=scored.per_language,
         per_target=scored.per_target,
-        notes=[*source.notes(plan), *data.notes, *attempt_notes(attempts), *config.data.notes],
+        notes=[
+            *source.notes(plan),
+            *_split_notes(provenance, split),
+            *data.notes,
+            *attempt_notes(attempts),
+            *config.data.notes,
+        ],
         dataset_card=dataset_card(plan),
     )
-    run.write_record(record, scores.table)
-    return record, scores.table
+
+
+def _split_notes(provenance: RunProvenance, split: Split) -> list[str]:
+    """Return a note if the scored split has chosen the weights, so that its score is too high."""
+    if split == "train":
+        return ["scored on the training split"]
+    return ["checkpoint selected on the scored split"] if provenance.selection_split == split else []
 
 
 def dataset_card(plan: RunPlan) -> DatasetCard | None:
@@ -213,21 +238,29 @@ def dataset_card(plan: RunPlan) -> DatasetCard | None:
     )
 
 
-def publish(config: Config, record: Record, table: CountsTable, console: Console) -> None:
-    """Enter a record into the leaderboards, write the tables and show them.
+def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], console: Console) -> None:
+    """Enter the records of a run, with their integers, into the leaderboards, write the tables and show them.
 
     A record is immutable. If the leaderboards already hold one of this run, it stays and the two scores are shown;
     ``force=true`` replaces it. If that one was trained on another kind of machine and has other integers, this record
     is a further seed of the row, under the run id with the machine's hash.
     """
     root = _published_root(config, console)
+    shown = [_enter(root, record, table, console, force=config.force) for record, table in scored]
+    rows = [row for row in leaderboards.regenerate_and_rank(root) if row.head.data == config.data.name]
+    show.leaderboard(console, rows, highlight=shown)
+    show.categories(console, rows)
+
+
+def _enter(root: Path, record: Record, table: CountsTable, console: Console, *, force: bool) -> str:
+    """Store a record, unless it is there; return its run id in the leaderboards."""
     path = store.record_path(root, record.data, record.model, record.run_id)
     if path.exists() and _is_repetition(store.read(path), record):
         place = sha256_bytes(record.machine.encode())[:8]
         record = dataclasses.replace(record, run_id=f"{record.run_id}-{place}")
         path = store.record_path(root, record.data, record.model, record.run_id)
         console.print(f"Repeated on {record.machine}: a further seed of the row, {record.run_id}.", soft_wrap=True)
-    if path.exists() and not config.force:
+    if path.exists() and not force:
         kept = store.read(path)
         if kept != record:
             console.print(
@@ -236,10 +269,8 @@ def publish(config: Config, record: Record, table: CountsTable, console: Console
                 "it."
             )
     else:
-        store.write(root, record, table, force=config.force)
-    rows = [row for row in leaderboards.regenerate_and_rank(root) if row.head.data == record.data]
-    show.leaderboard(console, rows, highlight=record.run_id)
-    show.categories(console, rows)
+        store.write(root, record, table, force=force)
+    return record.run_id
 
 
 def _published_root(config: Config, console: Console) -> Path:

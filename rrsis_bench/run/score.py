@@ -151,6 +151,7 @@ def score(
             f"{protocol.resolution}). Masks from outside come at native size. Score them under --protocol native."
         )
     check_name(name, config)
+    config = dataclasses.replace(config, splits=(split,))
     plan = RunPlan(config, OpenData.open(config, console, names=[split]), "", "", "", (), git_state(CHECKOUT))
     dataset = plan.data.splits[split]
     with Progress(console=console) as progress:
@@ -163,7 +164,7 @@ def score(
     plan = dataclasses.replace(plan, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
     run = RunFolder.create(plan)
     masks = OutsideMasks(name, Scores(table), sha256, selected_on)
-    record, _ = score_and_record(plan, masks, run, console, split=split)
+    scored = score_and_record(plan, masks, run, console)
     run.update("finished")
-    publish(config, record, table, console)
-    return record
+    publish(config, scored, console)
+    return scored[0][0]

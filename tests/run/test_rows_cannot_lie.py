@@ -396,7 +396,7 @@ def test_a_repetition_on_another_machine_is_a_further_seed(tmp_path):
         table = random_table(40, seed=number)
         attempt = dataclasses.replace(ATTEMPT, git_dirty=False, device_name=name)
         record = record_of(table, attempts=[attempt], weights_sha256=str(number) * 64)
-        publish(config, record, table, Console(file=io.StringIO()))
+        publish(config, [(record, table)], Console(file=io.StringIO()))
     (row,) = board.rank(store.read_all(tmp_path), tmp_path)
     assert [record.machine for record in row.records] == ["EPYC", "Xeon"]
     assert row.deviation("miou") > 0
@@ -414,15 +414,15 @@ def test_private_results_do_not_enter_tracked_tables_unless_asked(tmp_path, monk
     config = dataclasses.replace(parsed("data=custom"), leaderboards=str(tracked), runs=str(tmp_path / "runs"))
     record, table = record_of(random_table(40), data="custom"), random_table(40)
     shown = Console(file=io.StringIO(), width=200)
-    publish(config, record, table, shown)
+    publish(config, [(record, table)], shown)
     assert not tracked.exists()
     assert "data.publish=true" in shown.file.getvalue()
     assert len(store.read_all(tmp_path / "runs" / "leaderboards")) == 1
-    publish(dataclasses.replace(config, leaderboards=str(tmp_path / "own")), record, table, shown)
+    publish(dataclasses.replace(config, leaderboards=str(tmp_path / "own")), [(record, table)], shown)
     assert len(store.read_all(tmp_path / "own")) == 1
     assert not tracked.exists()
     asked = dataclasses.replace(config, data=dataclasses.replace(config.data, publish=True))
-    publish(asked, record, table, shown)
+    publish(asked, [(record, table)], shown)
     assert len(store.read_all(tracked)) == 1
 
 

@@ -129,7 +129,11 @@ def _per_threshold(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
 def _efficiency(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
     """One line per model and conditions; figures of several seeds under the same conditions are averaged."""
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in (record for row in rows for record in row.records):
+    measured: dict[tuple[Any, ...], Record] = {}
+    for record in (record for row in rows for record in row.records):  # one measurement for all splits of a run
+        figures = cell(dataclasses.asdict(record.efficiency))
+        measured[record.data, record.model, record.train_hash, record.seed, record.machine, figures] = record
+    for record in measured.values():
         cost = record.efficiency
         if any(value is not None for value in dataclasses.asdict(cost).values()):
             conditions = (cost.device, cost.precision, cost.batch, cost.gflops_batch, cost.input_size)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rrsis_bench import codec
+from rrsis_bench.config.hashes import scored_id
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.files import sha256_bytes
 from rrsis_bench.results.record.schema import Record
@@ -70,10 +71,14 @@ def _names(record: Record) -> list[str]:
     start = f"{record.model}-{record.data}-{record.size}-"
     if record.seed is not None:
         expected = f"{start}s{record.seed}-{record.train_hash[:8]}"
-        fits = re.fullmatch(rf"{re.escape(expected)}(-[A-Za-z0-9]+)?", record.run_id) is not None
+        # behind it: another scoring, a split other than test, another machine
+        fits = re.fullmatch(rf"{re.escape(expected)}(-[A-Za-z0-9]+){{0,3}}", record.run_id) is not None
     else:
         expected = f"{start}[{record.protocol.name}-]{record.eval_hash[:8]}"
-        names = {f"{start}{middle}{record.eval_hash[:8]}" for middle in ("", f"{record.protocol.name}-")}
+        ends = {"", scored_id("", record.split)}
+        names = {
+            f"{start}{middle}{record.eval_hash[:8]}{end}" for middle in ("", f"{record.protocol.name}-") for end in ends
+        }
         fits = record.run_id in names or record.rescored_from is not None
     broken = [] if fits else [f"run_id is {record.run_id}, but its fields give {expected}"]
     counts = record.counts

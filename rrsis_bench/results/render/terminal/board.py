@@ -49,17 +49,21 @@ Column = tuple[str, tuple[str, ...]]
 
 
 def leaderboard(
-    console: Console, rows: Sequence[BoardRow], highlight: str | None = None, published: Sequence[PublishedRow] = ()
+    console: Console, rows: Sequence[BoardRow], highlight: Sequence[str] = (), published: Sequence[PublishedRow] = ()
 ) -> None:
-    """Print the leaderboard of a dataset: one table per comparable group, then the unranked rows, then printed numbers.
+    """Print the leaderboard of a dataset: one table per comparable group, the unranked rows, and printed numbers.
+
+    Printed numbers of a split follow the last group of that split; those of other splits are at the end.
 
     Args:
         console: where to print; columns are left out until the table fits its width.
         rows: from `board.rows.rank`.
-        highlight: a run id whose row is set in bold.
+        highlight: run ids whose rows are set in bold.
         published: rows of papers, for a table of their own.
     """
-    for title, members in groups(rows):
+    ranked = list(groups(rows))
+    last = {members[0].head.split: title for title, members in ranked}
+    for title, members in ranked:
         dropped: set[str] = set()
         table = _board(members, dropped, highlight)
         for names in _OPTIONAL_COLUMNS:
@@ -72,9 +76,16 @@ def leaderboard(
             )
             table = _board(members, dropped, highlight)
         print_table(console, title, table, "\n".join([_CAPTION, *footnotes(members)]))
+        split = members[0].head.split
+        if title == last[split]:
+            _show_printed(console, [row for row in published if row.split == split])
     unranked = [row for row in rows if row.rank is None]
     if unranked:
         print_table(console, "not ranked", _unranked(unranked, highlight, narrow=console.width < 80))
+    _show_printed(console, [row for row in published if row.split not in last])
+
+
+def _show_printed(console: Console, published: Sequence[PublishedRow]) -> None:
     if published:
         notes = dict.fromkeys(f"{row.source}: {note}" for row in published for note in row.notes.split("; ") if note)
         print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
@@ -197,7 +208,7 @@ def _n(rows: Sequence[BoardRow], *path: str) -> str:
     return "/".join(map(str, sorted({n for row in rows for n in row.values(*path, "n") if n is not None})))
 
 
-def _board(rows: Sequence[BoardRow], dropped: Set[str], highlight: str | None) -> Table:
+def _board(rows: Sequence[BoardRow], dropped: Set[str], highlight: Sequence[str]) -> Table:
     columns = {"rank": "#", "model": "model", "size": "size", "seeds": "seeds", "epochs": "epochs"}
     columns |= {metric.name: metric.heading for metric in shown_metrics(rows)}
     columns |= {"shuffled_text": "shuffled", "category_only": "category", "params": "params"}
@@ -239,7 +250,7 @@ def _board_cells(row: BoardRow) -> dict[str, str | Text]:
     }
 
 
-def _unranked(rows: Sequence[BoardRow], highlight: str | None, *, narrow: bool) -> Table:
+def _unranked(rows: Sequence[BoardRow], highlight: Sequence[str], *, narrow: bool) -> Table:
     table = plain_table()
     for name in ("model", "size", "split", "protocol"):
         table.add_column(name, overflow="fold")
@@ -288,8 +299,8 @@ def print_table(console: Console, title: str, table: Table, caption: str = "") -
         console.print()
 
 
-def _row_style(row: BoardRow, highlight: str | None) -> str:
-    return "bold" if highlight is not None and any(record.run_id == highlight for record in row.records) else ""
+def _row_style(row: BoardRow, highlight: Sequence[str]) -> str:
+    return "bold" if any(record.run_id in highlight for record in row.records) else ""
 
 
 def _best_bold(metric: str, values: Sequence[float | None]) -> list[str]:
