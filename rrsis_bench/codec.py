@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from rrsis_bench.errors import UserError, suggestion
 
 T = TypeVar("T")
+_PLAIN = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
 
 
 def dumps(value: Any) -> str:
@@ -65,6 +66,18 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def parse_yaml(text: str) -> Any:
+    """Parse YAML that somebody else may have written; ValueError as `parse_json`."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def decode(cls: type[T], data: Any, where: str, *, path: str = "", defaults: bool = False) -> T:
     """Build a dataclass from parsed JSON or YAML.
 
@@ -80,6 +93,8 @@ def decode(cls: type[T], data: Any, where: str, *, path: str = "", defaults: boo
     """
     problems: list[str] = []
     value = _Decoder(problems, defaults).decode(cls, data, path)
+    if len(problems) == 1:
+        raise UserError(f"{where} does not fit its fields: {problems[0].rstrip('.')}.")
     if problems:
         raise UserError(f"{where} does not fit its fields:\n  " + "\n  ".join(problems))
     assert isinstance(value, cls)
@@ -170,6 +185,8 @@ def _names(values: tuple[Any, ...]) -> str:
 
 
 def _type_name(hint: Any, origin: Any) -> str:
+    if hint in _PLAIN:
+        return _PLAIN[hint]
     return hint.__name__ if isinstance(hint, type) and origin is None else str(hint).replace("typing.", "")
 
 

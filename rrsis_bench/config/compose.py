@@ -106,11 +106,14 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in typed:
         check_grammar(argument)
     parsed = OverridesParser.create().parse_overrides(typed)
-    if not {"-m", "--multirun"} & set(arguments):
+    multirun = bool({"-m", "--multirun"} & set(arguments))
+    if not multirun:
         for override in parsed:
             if override.is_sweep_override():
                 raise quoting(str(override.input_line))
-    compose_node([str(override.input_line) for override in parsed if not override.is_sweep_override()])
+    composed = compose_node([str(override.input_line) for override in parsed if not override.is_sweep_override()])
+    if not multirun:  # a value that does not fit is refused before torch is imported
+        parse(composed)
 
 
 def parse(composed: DictConfig) -> Config:

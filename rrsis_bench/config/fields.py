@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag
 from typing import Any, get_type_hints
@@ -11,6 +12,8 @@ from typing import Any, get_type_hints
 from rrsis_bench.errors import UserError
 
 _KEY = "rrsis_bench"
+LARGEST = 2**31 - 1
+"""Upper bound of a number that declares none: beyond it, libraries overflow or wait for ever."""
 
 
 class Affects(Flag):
@@ -32,7 +35,7 @@ class Meaning:
         unit: ``"pixels"``, ``"GB"``, ...; empty for names and switches.
         at_least: smallest value, included.
         above: largest value that is too small, excluded.
-        at_most: largest value, included.
+        at_most: largest value, included; `LARGEST` if no upper bound is given.
         below: smallest value that is too large, excluded.
     """
 
@@ -102,7 +105,7 @@ def leaves(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.F
 
 
 def check_bounds(node: Any, prefix: str = "") -> None:
-    """Check every number of a decoded configuration against its declared bounds.
+    """Check every number of a decoded configuration against its declared bounds; numbers in lists and mappings too.
 
     Raises:
         UserError: naming the first field that is out of bounds.
@@ -112,15 +115,33 @@ def check_bounds(node: Any, prefix: str = "") -> None:
         name = f"{prefix}.{field.name}" if prefix else field.name
         if known.affects is None:
             check_bounds(value, name)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            if known.at_least is not None and value < known.at_least:
-                raise UserError(f"{name}={value} must be at least {known.at_least:g}{_unit(known)}.")
-            if known.above is not None and value <= known.above:
-                raise UserError(f"{name}={value} must be above {known.above:g}{_unit(known)}.")
-            if known.at_most is not None and value > known.at_most:
-                raise UserError(f"{name}={value} must be at most {known.at_most:g}{_unit(known)}.")
-            if known.below is not None and value >= known.below:
-                raise UserError(f"{name}={value} must be below {known.below:g}{_unit(known)}.")
+        else:
+            _check_value(value, known, name)
+
+
+def _check_value(value: Any, known: Meaning, name: str) -> None:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_value(entry, known, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            _check_value(entry, known, f"{name}[{index}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _check_number(value, known, name)
+
+
+def _check_number(value: float, known: Meaning, name: str) -> None:
+    if not math.isfinite(value):
+        raise UserError(f"{name}={value} must be a finite number.")
+    if known.at_least is not None and value < known.at_least:
+        raise UserError(f"{name}={value} must be at least {known.at_least:g}{_unit(known)}.")
+    if known.above is not None and value <= known.above:
+        raise UserError(f"{name}={value} must be above {known.above:g}{_unit(known)}.")
+    if known.below is not None and value >= known.below:
+        raise UserError(f"{name}={value} must be below {known.below:g}{_unit(known)}.")
+    most = LARGEST if known.at_most is None else known.at_most
+    if value > most:
+        raise UserError(f"{name}={value} must be at most {most:.10g}{_unit(known)}.")
 
 
 def _unit(known: Meaning) -> str:

@@ -87,7 +87,7 @@ class SizeConfig:
     name: str = setting("``paper``: the published set-up. ``tiny``: the same modules at toy width.", NOTHING)
     image: int = setting("Side of the main view.", NOTHING, unit="pixels", at_least=1)
     decoder_width: int | None = setting(
-        "Channels inside the decoder; null: half of the last stage's, as in the authors' code.", NOTHING
+        "Channels inside the decoder; null: half of the last stage's, as in the authors' code.", NOTHING, at_least=1
     )
     max_tokens: int = setting("Text tokens per expression, special tokens included.", NOTHING, at_least=2)
 
@@ -100,7 +100,7 @@ class DataConfig:
     format: str = setting("On-disk format; `rrsis-bench data info` shows its files.", TRAINING)
     root: str = setting("Folder of the dataset. Its content counts, not its place.", NOTHING)
     counts: dict[str, int] | None = setting(
-        "Samples per split of a complete copy; null: unknown, or given by the synthetic scenes.", NOTHING
+        "Samples per split of a complete copy; null: unknown, or given by the synthetic scenes.", NOTHING, at_least=0
     )
     synthetic: dict[str, Any] | None = setting(
         "Options of the synthetic scenes, which are written on first use; null for a real dataset.", TRAINING
@@ -193,15 +193,19 @@ class Config:
     model: ModelConfig = section("The model and its arguments.")
     size: SizeConfig = section("How large the model is built.")
     backbones: str = setting("Pair of backbones that a size picks; a model's file chooses it.", NOTHING)
-    vision: dict[str, Any] = setting("The vision backbone; reaches the model through ``model.args``.", NOTHING)
-    text: dict[str, Any] = setting("The text backbone and its tokenizer.", TRAINING)
+    vision: dict[str, Any] = setting(
+        "The vision backbone; reaches the model through ``model.args``.", NOTHING, at_least=0
+    )
+    text: dict[str, Any] = setting("The text backbone and its tokenizer.", TRAINING, at_least=0)
     data: DataConfig = section("The dataset.")
     train: TrainConfig = section("The recipe.")
     trainer: TrainerConfig = section("Device, precision, loading and checkpoints.")
     protocol: Protocol = section("How predictions are scored.")
     limit: LimitConfig = section("Sample limits per split.")
     logger: LoggerConfig = section("Mirror of the event log.")
-    seed: int = setting("Seed of every random generator; a table row averages over seeds.", NOTHING, at_least=0)
+    seed: int = setting(
+        "Seed of every random generator; a table row averages over seeds.", NOTHING, at_least=0, at_most=2**32 - 1
+    )
     phrase_matching: Literal["nltk", "word_index"] = setting(
         "How noun phrases are found; word_index: the authors' behaviour, for parity.", TRAINING
     )

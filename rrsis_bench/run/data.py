@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from rrsis_bench import codec
 from rrsis_bench.config.schema import SPLITS, Config, DataConfig, LimitConfig
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import require_verified
@@ -142,11 +143,7 @@ def _limited(splits: Mapping[str, ReferringDataset], limit: LimitConfig) -> dict
 
 def scene_spec(data: DataConfig) -> SceneSpec:
     """Return the node ``data.synthetic`` as a spec; UserError names a field that does not fit."""
-    values = data.synthetic or {}
-    try:
-        return SceneSpec(**{**values, "languages": tuple(values["languages"])})
-    except (TypeError, KeyError) as error:
-        raise UserError(f"data.synthetic does not fit the scene generator: {error}.") from error
+    return codec.decode(SceneSpec, data.synthetic or {}, "data.synthetic", path="data.synthetic", defaults=True)
 
 
 def data_root(data: DataConfig, console: Console) -> Path:

@@ -21,13 +21,14 @@ import yaml
 
 from rrsis_bench import codec
 from rrsis_bench.config.schema import SPLITS, Config, Split
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, reason
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.files import write_text
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Attempt, Record
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.sources import changed_sources
+from rrsis_bench.train import checkpoint
 
 CONFIG, MANIFEST, CHECKPOINTS = "config.yaml", "manifest.json", "checkpoints"
 
@@ -133,9 +134,9 @@ class RunFolder:
         """The configuration of the run; UserError if the file does not fit."""
         file = self.path / CONFIG
         try:
-            composed = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{file} cannot be read: {error}.") from error
+            composed = codec.parse_yaml(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read: {reason(error)}.") from error
         return Config.parse(composed, str(file))
 
     @property
@@ -159,7 +160,7 @@ class RunFolder:
         Raises:
             UserError: a source that an earlier attempt executed has changed since.
         """
-        if self.status == "missing" or not any((self.path / CHECKPOINTS).glob("step-*")):
+        if self.status == "missing" or not checkpoint.paths(self.path / CHECKPOINTS):
             return ()
         manifest = self.manifest
         changed = changed_sources(manifest.sources)
@@ -208,7 +209,7 @@ class RunFolder:
         file = self.path / "categories.json"
         try:
             return tuple(codec.parse_json(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{file} cannot be read: {error}. Restore it, or train the run again.") from error
 
     def write_categories(self, names: Sequence[str]) -> None:

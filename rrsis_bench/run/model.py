@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from rrsis_bench.data.text.tokenizers import (
     load_vocabulary,
     save_vocabulary,
 )
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, is_out_of_memory, reason
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.train import checkpoint, frozen
 
@@ -91,14 +93,30 @@ def load_text(config: Config, model: Segmenter, categories: tuple[str, ...], voc
 
 
 def build_model(config: ModelConfig) -> Segmenter:
-    """Construct the model with ``model.args``; UserError if an argument does not fit its constructor."""
+    """Construct the model with ``model.args``; UserError if an argument does not fit, which names the line."""
     cls = registry.load_class(config.name)
     try:
-        return cls(**config.args)
-    except TypeError as error:
-        if "__init__" not in str(error):
+        model = cls(**config.args)
+    except Exception as error:
+        if isinstance(error, UserError) or is_out_of_memory(error):
             raise
-        raise UserError(f"model.args does not fit {cls.__name__}: {error}.") from error
+        raise UserError(
+            f"model={config.name} cannot be built: {type(error).__name__}: {reason(error).rstrip('.')} (in "
+            f"{_place(error)}). Check the values of model.args, vision, text and size."
+        ) from error
+    sizes = {f"views.{name}": side for name, side in getattr(model, "views", {}).items()}
+    for name, value in {**sizes, "max_tokens": getattr(model, "max_tokens", 1)}.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"model.args.{name}={value} must be an integer of at least 1.")
+    return model
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line of the innermost frame of the suite or of a model."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}torch{os.sep}" not in frame.filename
+    ]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def restore_model(config: ModelConfig, saved: checkpoint.Checkpoint, hint: str) -> Segmenter:

@@ -16,6 +16,7 @@ A checkpoint is a folder ``step-00001234`` with these files. None of them can ex
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from rrsis_bench.errors import UserError, reason
 from rrsis_bench.files import replacing_folder, sha256_file
 
 PREFIX = "step-"
+_NAME = re.compile(rf"{PREFIX}([0-9]{{1,18}})")
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
@@ -92,52 +94,82 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def paths(root: Path) -> list[Path]:
+    """Return the checkpoint folders below `root` by step; entries with other names are no checkpoints."""
+    steps = {path: int(match[1]) for path in root.glob(f"{PREFIX}*") if (match := _NAME.fullmatch(path.name))}
+    return sorted(steps, key=lambda path: (steps[path], path.name))
+
+
 def check(path: Path) -> str | None:
     """Return how the checkpoint in `path` is damaged, or None if every file matches its manifest."""
     try:
-        hashes = parse_json((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = parse_json((path / MANIFEST).read_text(encoding="utf-8"))
+        hashes = manifest["sha256"]
+        sound = type(manifest["step"]) is int and {STATE, "model.safetensors"} <= hashes.keys()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
         return "its manifest is missing or unreadable"
     for name, expected in hashes.items():
-        if not (path / name).is_file():
+        if Path(name).name != name or not (path / name).is_file():
             return f"{name} is missing"
         if sha256_file(path / name) != expected:
             return f"{name} does not match its sha256"
     return None
 
 
+class _Damaged(Exception):
+    """A checkpoint cannot be read; the message says how."""
+
+
+def _read(path: Path) -> Checkpoint:
+    problem = check(path)
+    if problem:
+        raise _Damaged(problem)
+    try:
+        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        state = parse_json((path / STATE).read_text(encoding="utf-8"))
+        step = parse_json((path / MANIFEST).read_text(encoding="utf-8"))["step"]
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _Damaged(reason(error)) from error
+    if not isinstance(state, dict):
+        raise _Damaged(f"{STATE} holds no object")
+    return Checkpoint(step, tensors, state, path)
+
+
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint.
+    """Read one checkpoint, whatever the name of its folder.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     if not path.is_dir():
         raise UserError(f"There is no checkpoint folder {path}. Name one of runs/<run id>/checkpoints/{PREFIX}*.")
-    problem = check(path)
-    if problem:
-        raise UserError(f"The checkpoint {path} is damaged: {problem}. Delete the folder and run the command again.")
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    state = parse_json((path / STATE).read_text(encoding="utf-8"))
-    return Checkpoint(int(path.name.removeprefix(PREFIX)), tensors, state, path)
+    try:
+        return _read(path)
+    except _Damaged as problem:
+        raise UserError(
+            f"The checkpoint {path} is damaged: {problem}. Delete the folder and run the command again."
+        ) from problem
 
 
 def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest undamaged checkpoint below `root`, and a line for every newer one, which is damaged."""
     notes: list[str] = []
-    for path in sorted(root.glob(f"{PREFIX}*"), reverse=True):
-        problem = check(path)
-        if problem is None:
-            return load(path), notes
-        notes.append(f"{path.name} is damaged ({problem}); falling back to the one before")
+    for path in reversed(paths(root)):
+        try:
+            return _read(path), notes
+        except _Damaged as problem:
+            notes.append(f"{path.name} is damaged ({problem}); falling back to the one before")
     return None, notes
 
 
 def prune(root: Path, keep: set[int], newest: int = 2) -> None:
     """Delete all checkpoints but the `newest` ones and the steps in `keep`, and what killed writers left."""
-    paths = sorted(root.glob(f"{PREFIX}*"))
-    for path in paths[:-newest] if newest else paths:
-        if int(path.name.removeprefix(PREFIX)) not in keep:
+    found = paths(root)
+    kept = {folder(root, step) for step in keep}
+    for path in found[:-newest] if newest else found:
+        if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
     for path in root.glob(f".{PREFIX}*.tmp"):
         shutil.rmtree(path, ignore_errors=True)

@@ -39,7 +39,7 @@ def weighted_cross_entropy(
     target_BHW: Tensor,
     *,
     class_weights: Annotated[
-        tuple[float, float], option("Weights of background and foreground; the LAVT family uses 0.9 and 1.1.")
+        tuple[float, float], option("Weights of background and foreground; the LAVT family uses 0.9 and 1.1.", above=0)
     ] = (1.0, 1.0),
 ) -> Tensor:
     """Two-class cross-entropy, averaged by the weights of the pixels' classes (torch's weighted mean)."""

@@ -44,7 +44,10 @@ def adamw(
     groups: Groups,
     lr: float,
     *,
-    betas: Annotated[tuple[float, float], option("Decay rates of the two moments.")] = (0.9, 0.999),
+    betas: Annotated[tuple[float, float], option("Decay rates of the two moments.", at_least=0, below=1)] = (
+        0.9,
+        0.999,
+    ),
     eps: Annotated[
         float, option("Added to the root of the second moment; smaller for a loss with smaller gradients.", above=0)
     ] = 1e-8,

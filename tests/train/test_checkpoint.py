@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.files import sha256_file
+from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.train import checkpoint
+from rrsis_bench.weight_files import read_content
 from tests.fakes.toy import Toy
 
 
@@ -185,3 +188,95 @@ def test_the_optimizer_comes_back_exactly(tmp_path):
         step(model, optimizer)
         step(other, restored)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def rewrite(path: Path, name: str, data: bytes) -> None:
+    """Replace a file of a checkpoint and its sha256, as somebody who edits checkpoints would."""
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"][name] = sha256_file(path / name)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["step-old", "step-", "best", "step-00000009 (copy)", "step-1e3", "step-٣"])
+def test_a_folder_of_another_name_is_read_when_it_is_named_and_never_continued_or_deleted(tmp_path, name):
+    for step in (2, 4, 6):
+        save(tmp_path, step)
+    os.rename(save(tmp_path, 9), tmp_path / name)
+    assert checkpoint.load(tmp_path / name).step == 9
+    assert checkpoint.latest(tmp_path)[0].step == 6
+    checkpoint.prune(tmp_path, keep=set())
+    assert visible(tmp_path) == sorted([name, "step-00000004", "step-00000006"])
+
+
+def test_steps_are_compared_as_numbers(tmp_path):
+    save(tmp_path, 99_999_999)
+    save(tmp_path, 100_000_000)
+    assert checkpoint.latest(tmp_path)[0].step == 100_000_000
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("state.json", DEEP),
+        ("state.json", b"[]"),
+        ("state.json", b"\xff"),
+        ("model.safetensors", b"\xff" * 7 + b"\x7f{}"),
+        ("model.safetensors", (2**40).to_bytes(8, "little") + b"{}"),
+        ("model.safetensors", len(DEEP).to_bytes(8, "little") + DEEP),
+        ("model.safetensors", b""),
+    ],
+    ids=["deep", "list", "text", "header of 9 EB", "header of 1 TB", "deep header", "empty"],
+)
+def test_odd_content_with_a_matching_sha256_is_damage(tmp_path, name, data):
+    save(tmp_path, 5)
+    path = save(tmp_path, 10)
+    rewrite(path, name, data)
+    with pytest.raises(UserError, match="step-00000010 is damaged") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+    found, notes = checkpoint.latest(tmp_path)
+    assert found.step == 5
+    assert "step-00000010 is damaged" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"step": 1, "sha256": []}', '{"step": "1", "sha256": {}}', DEEP.decode(), "null", '{"step": 10}'],
+)
+def test_an_odd_manifest_is_damage(tmp_path, text):
+    path = save(tmp_path, 10)
+    (path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="manifest is missing or unreadable"):
+        checkpoint.load(path)
+
+
+def test_a_manifest_names_no_file_elsewhere(tmp_path):
+    path = save(tmp_path, 10)
+    (tmp_path / "other").write_bytes(b"x")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"]["../other"] = sha256_file(tmp_path / "other")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint.check(path) == "../other is missing"
+
+
+@pytest.mark.parametrize("data", [(2**62).to_bytes(8, "little") + b"{}", len(DEEP).to_bytes(8, "little") + b"{" + DEEP])
+def test_odd_headers_of_weight_files_are_a_sentence(tmp_path, data):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="weights.safetensors is damaged") as caught:
+        read_content(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "categories.json"])
+def test_deep_files_of_a_run_are_a_sentence(tmp_path, name):
+    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / name).write_bytes(DEEP)
+    run = RunFolder.open(tmp_path)
+    with pytest.raises(UserError, match=f"{name}.*deep") as caught:
+        getattr(run, name.partition(".")[0])
+    assert "\n" not in str(caught.value)

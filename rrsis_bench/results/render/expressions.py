@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rrsis_bench.codec import parse_yaml
 from rrsis_bench.config.cards import data_config
 from rrsis_bench.config.schema import Config, DataConfig
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, reason
 from rrsis_bench.results.record.schema import Record
 
 
@@ -54,7 +53,11 @@ def _folders(record: Record, root: Path | None, runs: Path) -> Iterator[tuple[st
     configs: list[DataConfig] = []
     own = runs / record.run_id / "config.yaml"
     if own.is_file():
-        configs.append(Config.parse(yaml.safe_load(own.read_text(encoding="utf-8")), str(own)).data)
+        try:
+            composed = parse_yaml(own.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{own} cannot be read: {reason(error)}.") from error
+        configs.append(Config.parse(composed, str(own)).data)
     try:
         configs.append(data_config(record.data))
     except UserError:
