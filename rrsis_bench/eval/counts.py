@@ -6,7 +6,6 @@ under another rule or a corrected metric, without the model.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import zlib
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rrsis_bench.csv_files import records, write_rows
 from rrsis_bench.data.pixels.rle import Spans, overlap
 from rrsis_bench.errors import UserError
 
@@ -119,6 +119,9 @@ class SampleCounts:
         )
 
 
+MAX_UNPACKED = 64 * 2**20
+"""Bytes of a counts file as text: about 700,000 samples."""
+
 COLUMNS = tuple(entry.name for entry in fields(SampleCounts))
 _VALUES = attrgetter(*COLUMNS)
 _OPTIONAL_TEXT = frozenset({"category"})
@@ -202,13 +205,10 @@ class CountsTable:
 
     def to_csv_gz(self) -> bytes:
         """Return the table as gzip-compressed CSV (UTF-8); the same rows give the same bytes."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(["" if value is None else value for value in _VALUES(row)] for row in self.rows)
+        text = write_rows([COLUMNS, *map(_VALUES, self.rows)])
         packed = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
-            file.write(text.getvalue().encode("utf-8"))
+            file.write(text.encode("utf-8"))
         return packed.getvalue()
 
     @classmethod
@@ -224,21 +224,47 @@ class CountsTable:
                 contradicting counts.
         """
         try:
-            lines = csv.reader(io.StringIO(gzip.decompress(data).decode("utf-8"), newline=""), strict=True)
-            header, *body = list(lines)
-        except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:  # torn gzip, not UTF-8, no line
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                lines = records(io.TextIOWrapper(io.BufferedReader(_Bounded(file, where)), "utf-8", newline=""), where)
+                _, header = next(lines)
+                if tuple(header) != COLUMNS:
+                    raise UserError(f"{where} has the columns {', '.join(header)}; expected: {', '.join(COLUMNS)}.")
+                return cls([_row(where, line, cells) for line, cells in lines])
+        except StopIteration:
+            raise UserError(f"{where} is damaged: it has no line. Restore it, or evaluate the run again.") from None
+        except (OSError, EOFError, zlib.error, ValueError) as error:  # torn gzip, not UTF-8
             raise UserError(f"{where} is damaged: {error}. Restore it, or evaluate the run again.") from error
-        if tuple(header) != COLUMNS:
-            raise UserError(f"{where} has the columns {', '.join(header)}; expected: {', '.join(COLUMNS)}.")
-        rows = []
-        for number, values in enumerate(body, start=2):
-            if len(values) != len(COLUMNS):
-                raise UserError(f"{where}, line {number}: {len(values)} values instead of {len(COLUMNS)}.")
-            try:
-                rows.append(SampleCounts(*map(_parse, COLUMNS, values)))
-            except ValueError as error:
-                raise UserError(f"{where}, line {number}: {error}.") from error
-        return cls(rows)
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked file of at most `MAX_UNPACKED` bytes. One megabyte of gzip can hold a thousand."""
+
+    def __init__(self, file: gzip.GzipFile, where: str):
+        self._file, self._where, self._left = file, where, MAX_UNPACKED
+
+    def readable(self) -> bool:
+        """As `io.RawIOBase.readable`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As `io.RawIOBase.readinto`; UserError after the last byte that is allowed."""
+        read = self._file.readinto(buffer)
+        self._left -= read
+        if self._left < 0:
+            raise UserError(
+                f"{self._where} unpacks to more than {MAX_UNPACKED // 2**20} MB, which none needs. Restore it, or "
+                "evaluate the run again."
+            )
+        return read
+
+
+def _row(where: str, line: int, cells: list[str]) -> SampleCounts:
+    if len(cells) != len(COLUMNS):
+        raise UserError(f"{where}, line {line}: {len(cells)} values instead of {len(COLUMNS)}.")
+    try:
+        return SampleCounts(*map(_parse, COLUMNS, cells))
+    except ValueError as error:
+        raise UserError(f"{where}, line {line}: {error}.") from error
 
 
 def _parse(name: str, value: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import math
@@ -17,6 +16,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from rrsis_bench.codec import parse_json
+from rrsis_bench.csv_files import read_csv, read_text
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.files import replacing_all, sha256_file
 from rrsis_bench.predict import pipeline
@@ -227,20 +227,21 @@ def read_expressions(path: Path) -> list[str]:
     """Read expressions: the column ``expression`` of a CSV file with a header, or one per line of another file.
 
     Raises:
-        UserError: no such file, not UTF-8, no such column, or no expression.
+        UserError: no such file, not UTF-8, no such column, a damaged row, or no expression.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {reason(error)}. Check --expressions.") from error
-    if path.suffix.lower() == ".csv":
-        rows = csv.DictReader(text.splitlines(keepends=True))
-        if "expression" not in (rows.fieldnames or []):
-            raise UserError(f"{path} has no column expression. Its columns are: {', '.join(rows.fieldnames or [])}.")
-        found = [row["expression"] for row in rows]
+    if path.suffix.lower() in (".csv", ".tsv"):
+        table = read_csv(path, ["expression"])
+        found = []
+        for row in table.rows:
+            expression = row.cells["expression"]
+            if not expression:
+                raise table.error(row, "no expression, but other cells. Write one, or remove the row")
+            if "\n" in expression or "\r" in expression:
+                raise table.error(row, "a line break inside the expression. Close its quote, or write a space instead")
+            found.append(expression)
     else:
-        found = text.split("\n")
-    found = [expression.strip() for expression in found if expression and expression.strip()]
+        lines = re.split(r"\r\n|\r|\n", read_text(path))
+        found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise UserError(f"{path} contains no expression.")
     return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from types import SimpleNamespace
 
@@ -96,3 +97,20 @@ def test_a_wrong_line_is_named(old, new, message):
     assert old in text
     with pytest.raises(UserError, match=message):
         CountsTable.from_csv_gz(gzip.compress(text.replace(old, new, 1).encode()))
+
+
+def test_ids_and_categories_travel_exactly():
+    rows = [
+        dataclasses.replace(random_table(1).rows[0], sample_id=name, category=name)
+        for name in ("a\rb", "a\r\nb", 'a"b', "a,b", "=a", " a ", "a\nb")
+    ]
+    assert CountsTable.from_csv_gz(CountsTable(rows).to_csv_gz()).rows == rows
+
+
+def test_a_counts_file_that_unpacks_to_gigabytes_is_refused_early(monkeypatch):
+    monkeypatch.setattr("rrsis_bench.eval.counts.MAX_UNPACKED", 2**20)
+    head = gzip.decompress(random_table(1).to_csv_gz())
+    line = head.splitlines(keepends=True)[1]
+    for unpacked in (line * (2**22 // len(line)), b'"' + b" " * 2**22, b"\n" * 2**22):
+        with pytest.raises(UserError, match=r"x\.csv\.gz(,| unpacks to more than 1 MB)"):
+            CountsTable.from_csv_gz(gzip.compress(head + unpacked), "x.csv.gz")

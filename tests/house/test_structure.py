@@ -22,6 +22,7 @@ FLOORS = (
         "errors",
         "files",
         "codec",
+        "csv_files",
         "interfaces",
         "registry",
         "official",

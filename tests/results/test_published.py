@@ -165,7 +165,7 @@ def test_a_dataset_without_published_numbers_has_none_and_a_folder_without_them_
         (HEADER + LINE.replace("refsegrs", "rrsisd"), r"line 2: a number of 'rrsisd' belongs in rrsisd_overall.csv"),
         (HEADER + LINE.replace("57.30,,", "57.30,LGCE,"), r"line 2: copied_from 'LGCE' is neither"),
         (HEADER + LINE + LINE.replace("57.30", "57.40"), r"line 3: the same number as in line 2"),
-        (HEADER + LINE.replace("LAVT", '"LAVT" x'), r"line 2: not a CSV file"),
+        (HEADER + LINE.replace("LAVT", '"LAVT" x'), r"line 2: not CSV"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_name_and_line(tmp_path, text, message):

@@ -5,13 +5,12 @@ An empty cell means "not measured", never 0. Percentages have two decimals, as i
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rrsis_bench.csv_files import write_csv
 from rrsis_bench.eval.metrics import METRICS, PRECISIONS, grouped_metrics
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow, cell
@@ -170,8 +169,4 @@ def _figure(value: float | None) -> str:
 
 
 def _csv(columns: Sequence[str], lines: Iterable[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: cell(line.get(name)) for name in columns} for line in lines)
-    return text.getvalue().encode("utf-8")
+    return write_csv(columns, ({name: cell(line.get(name)) for name in columns} for line in lines)).encode("utf-8")

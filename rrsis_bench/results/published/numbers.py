@@ -7,8 +7,8 @@ papers' numbers for one method are two results. The folder's README.md describes
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, overload
 
+from rrsis_bench.csv_files import read_text, records
 from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.eval.metrics import grouped_metrics
 
@@ -292,27 +293,22 @@ def _read(path: Path, kind: str, row_type: type[F]) -> Iterator[F]:
     columns = _COLUMNS[kind]
     known = {column.name for column in dataclasses.fields(row_type)}
     seen: dict[tuple[str, ...], int] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, [])
-            if tuple(header) != columns:
-                raise _error(path, 1, _header_message(header, columns))
-            for cells in reader:
-                line = reader.line_num
-                if len(cells) != len(columns):
-                    raise _error(path, line, f"{len(cells)} cells, but there are {len(columns)} columns")
-                entry = dict(zip(columns, cells, strict=True))
-                _check(path, line, kind, entry)
-                identity = tuple(cell for name, cell in entry.items() if name not in ("value", "copied_from", "notes"))
-                if identity in seen:
-                    raise _error(path, line, f"the same number as in line {seen[identity]}. Remove one of them")
-                seen[identity] = line
-                # An ablation is about the paper's own method, which its table does not repeat.
-                method = {} if "method" in entry else {"method": PAPERS[entry["paper"]]}
-                yield row_type(**{name: cell for name, cell in (entry | method).items() if name in known})
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise _error(path, reader.line_num, f"not a CSV file in UTF-8 ({error})") from error
+    found = records(io.StringIO(read_text(path), newline=""), str(path))
+    _, header = next(found, (1, []))
+    if tuple(header) != columns:
+        raise _error(path, 1, _header_message(header, columns))
+    for line, cells in found:
+        if len(cells) != len(columns):
+            raise _error(path, line, f"{len(cells)} cells, but there are {len(columns)} columns")
+        entry = dict(zip(columns, cells, strict=True))
+        _check(path, line, kind, entry)
+        identity = tuple(cell for name, cell in entry.items() if name not in ("value", "copied_from", "notes"))
+        if identity in seen:
+            raise _error(path, line, f"the same number as in line {seen[identity]}. Remove one of them")
+        seen[identity] = line
+        # An ablation is about the paper's own method, which its table does not repeat.
+        method = {} if "method" in entry else {"method": PAPERS[entry["paper"]]}
+        yield row_type(**{name: cell for name, cell in (entry | method).items() if name in known})
 
 
 def _check(path: Path, line: int, kind: str, entry: dict[str, str]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rrsis_bench.csv_files import write_csv
 from rrsis_bench.eval.metrics import METRICS, Metric
 from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board import tables
@@ -163,15 +162,6 @@ def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) 
             "reason": "as printed", **scores,
         })  # fmt: skip
     return write_csv(columns, lines)
-
-
-def write_csv(columns: Sequence[str], lines: Iterable[dict[str, object]]) -> str:
-    """Return lines of text cells as CSV; None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def encoders(row: PublishedRow) -> str:

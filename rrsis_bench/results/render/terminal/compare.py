@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from rrsis_bench.csv_files import write_csv
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.paired import Wins
 from rrsis_bench.eval.seeds import MIN_SEEDS
@@ -17,7 +18,7 @@ from rrsis_bench.results.compare.files import FileComparison
 from rrsis_bench.results.compare.integers import IntegerComparison
 from rrsis_bench.results.compare.rows import Comparison, Difference, GroupDifference
 from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
-from rrsis_bench.results.render.text import markdown_table, number, write_csv
+from rrsis_bench.results.render.text import markdown_table, number
 
 COLUMNS = ("family", "group", "n", "metric", "a", "b", "gap", "low", "high", "p", "p_holm", "wins_a", "wins_b", "ties")
 """Columns of the CSV form of a comparison."""
