@@ -45,9 +45,8 @@ from torch import Tensor, nn
 
 from rrsis_bench.interfaces import Contract, SegmenterOutput
 
-from .blocks.classic import COORDINATES, ClassicSegmenter, glorot, l2, spread
+from .blocks.classic import COORDINATES, LEVELS, ClassicSegmenter, glorot, spread
 
-LEVELS = ("c5", "c4", "c3")
 DILATIONS = (1, 3, 5, 7)
 DILATED_STD = 0.01
 RELATION_WIDTH = 500
@@ -83,9 +82,7 @@ class BRINet(ClassicSegmenter):
         super().__init__(views, max_tokens, vision, text)
         width = self.words.width
         self.slots = slots
-        self.laterals = nn.ModuleDict(
-            {level: nn.Conv2d(self.backbone.widths[level], visual_width, 1) for level in LEVELS}
-        )
+        self.laterals = self.convs_of_levels(visual_width)
         self.attentions = nn.ModuleDict(
             {level: CrossAttention(visual_width, width, dilated_width, self.grid) for level in LEVELS}
         )
@@ -93,12 +90,7 @@ class BRINet(ClassicSegmenter):
         self.gates = nn.ModuleDict({name: Gate(width) for name in ("l_45", "l_34", "left", "r_34", "r_45", "right")})
         self.out = nn.Conv2d(width, width, 3, padding=1)
         self.score = nn.Conv2d(width, 1, 1)
-        for part in (self.laterals, self.scores, self.gates, self.out, self.score):
-            part.apply(glorot)
-
-    def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the visual map (B, C, G, G) of every level."""
-        return {level: l2(lateral(maps[level])) for level, lateral in self.laterals.items()}
+        self.start_head(besides=("attentions",))
 
     def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
         """Return foreground logits (B, S/8, S/8); in training with the side maps ``c5``, ``c4`` and ``c3``."""

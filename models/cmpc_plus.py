@@ -8,8 +8,8 @@ published. Tests hold logits, side maps, gradients and three training steps to t
 
 Deviations from the authors' code:
     - ResNet-101 of ImageNet classification in place of DeepLab-v2's on Caffe, as in `rrn`.
-    - The vocabulary consists of the training expressions, with random vectors of GloVe's scale; `text.weights` can name
-      a file of vectors. The authors start from GloVe 840B and train it too.
+    - The vocabulary consists of the training expressions, with random vectors of GloVe's scale;
+      ``text.weights=glove:FILE`` reads GloVe's. The authors start from GloVe 840B and train it too.
     - Loss: the mean over pixels instead of the sum, with Adam's eps smaller by the same factor: with 1e-8 the
       attention of the exchange would get a small part of the authors' step. Batches of 8 instead of 1, no weight decay.
     - The norm of the exchange's context is taken per sample; the authors' batch has one.

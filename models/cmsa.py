@@ -46,9 +46,8 @@ from torch import Tensor, nn
 
 from rrsis_bench.interfaces import SegmenterOutput
 
-from .blocks.classic import COORDINATES, ClassicSegmenter, glorot, l2
+from .blocks.classic import COORDINATES, LEVELS, ClassicSegmenter, l2
 
-LEVELS = ("c5", "c4", "c3")
 OTHERS = {"c5": ("c4", "c3"), "c4": ("c5", "c3"), "c3": ("c5", "c4")}
 
 
@@ -94,8 +93,7 @@ class CMSA(ClassicSegmenter):
         self.outs = nn.ModuleDict({level: nn.Conv2d(volumes[level], width, 1) for level in LEVELS})
         self.gates = nn.ModuleDict({level: LevelGate(width) for level in LEVELS})
         self.score = nn.Conv2d(width, 1, 3, padding=1)
-        for part in (self.visual, self.volumes, self.attentions, self.outs, self.gates, self.score):
-            part.apply(glorot)
+        self.start_head()
 
     def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the visual map (B, C, G, G) of every level."""

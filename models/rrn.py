@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.interfaces import SegmenterOutput
 
-from .blocks.classic import COORDINATES, ClassicSegmenter, ConvLSTM, glorot, l2, spread
+from .blocks.classic import COORDINATES, ClassicSegmenter, ConvLSTM, l2, spread
 
 
 class RRN(ClassicSegmenter):
@@ -70,14 +70,12 @@ class RRN(ClassicSegmenter):
             width: channels of the ConvLSTM.
         """
         super().__init__(views, max_tokens, vision, text)
-        channels = self.backbone.widths
-        self.visual = nn.Conv2d(channels["c5"], visual_width, 1)
+        self.visual = nn.Conv2d(self.backbone.widths["c5"], visual_width, 1)
         self.fusion = nn.Conv2d(visual_width + self.words.width + COORDINATES, width, 1)
-        self.laterals = nn.ModuleDict({tap: nn.Conv2d(channels[tap], width, 1) for tap in ("c5", "c4", "c3")})
+        self.laterals = self.convs_of_levels(width)
         self.refinement = ConvLSTM(width, self.grid)
         self.score = nn.Conv2d(width, 1, 3, padding=1)
-        for part in (self.visual, self.fusion, self.laterals, self.refinement, self.score):
-            part.apply(glorot)
+        self.start_head()
 
     def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the map ``visual`` for the fusion, and the maps ``c5``, ``c4`` and ``c3`` for the refinement."""

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +18,7 @@ from rrsis_bench.backbones.words import WordEncoder
 from rrsis_bench.interfaces import ImageFirstSegmenter
 
 COORDINATES = 8  # channels of the coordinate map
+LEVELS = ("c5", "c4", "c3")  # of the backbone, from deep to shallow
 NORM_EPS = 1e-12  # of the joint norm and of the squared length that `l2` divides by, in the authors' code
 
 
@@ -114,11 +114,12 @@ class BilinearFusion(nn.Module):
 class ClassicSegmenter(ImageFirstSegmenter):
     """What the CNN and LSTM systems share: a ResNet at stride 8, a word encoder and the coordinate map.
 
-    A subclass writes `project` (everything after the backbone that does not depend on the text) and `decode`.
+    A subclass sets `laterals` and writes `decode`, and `project` if its maps are not those of the laterals alone.
     """
 
-    phrase_masks = ("word_mask",)
-    taps: ClassVar[tuple[str, ...]] = ("c3", "c4", "c5")
+    phrase_masks: tuple[str, ...] = ("word_mask",)
+    taps: ClassVar[tuple[str, ...]] = LEVELS
+    laterals: nn.ModuleDict
 
     def __init__(
         self, views: Mapping[str, int], max_tokens: int, vision: Mapping[str, Any], text: Mapping[str, Any]
@@ -137,9 +138,22 @@ class ClassicSegmenter(ImageFirstSegmenter):
         self.words = build_text(text, WordEncoder)
         self.grid = -(-self.views["image"] // STRIDE)
 
-    @abstractmethod
+    def convs_of_levels(self, width: int) -> nn.ModuleDict:
+        """Return one 1x1 convolution from each of `LEVELS` to `width` channels."""
+        return nn.ModuleDict({level: nn.Conv2d(self.backbone.widths[level], width, 1) for level in LEVELS})
+
+    def start_head(self, besides: Collection[str] = ()) -> None:
+        """Give everything but the encoders and the parts `besides` Glorot's start, in the order of registration."""
+        for name, part in self.named_children():
+            if name not in {"backbone", "words", *besides}:
+                part.apply(glorot)
+
     def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compute everything that depends on the maps `taps` (B, C, G, G) of the backbone alone."""
+        """Compute everything that depends on the maps `taps` (B, C, G, G) of the backbone alone.
+
+        By default this is the visual map of every level, of length 1 per position.
+        """
+        return {level: l2(lateral(maps[level])) for level, lateral in self.laterals.items()}
 
     def encode_image(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the backbone and `project`."""

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from rrsis_bench.backbones.words import Words
 from rrsis_bench.interfaces import Contract, SegmenterOutput
 
-from .classic import COORDINATES, BilinearFusion, ClassicSegmenter, ConvLSTM, JointNorm, glorot, l2, spread
+from .classic import COORDINATES, LEVELS, BilinearFusion, ClassicSegmenter, ConvLSTM, JointNorm, l2, spread
 
 HEADS = 5
 PARSER_WIDTH = 500
 MAIN_WEIGHT, SIDE_WEIGHT = 0.7, 0.1
-LEVELS = ("c5", "c4", "c3")
 PARTNERS = {"c3": ("c4", "c5"), "c4": ("c3", "c5"), "c5": ("c3", "c4")}
 ROUNDS = 2
 
@@ -56,7 +55,7 @@ class CMPCSegmenter(ClassicSegmenter):
         """
         super().__init__(views, max_tokens, vision, text)
         inner = self.words.width
-        self.laterals = nn.ModuleDict({level: nn.Conv2d(self.backbone.widths[level], inner, 1) for level in LEVELS})
+        self.laterals = self.convs_of_levels(inner)
         self.parser = nn.Sequential(nn.Linear(inner, PARSER_WIDTH), nn.ReLU(), nn.Linear(PARSER_WIDTH, 4))
         self.perceptions = nn.ModuleDict({level: BilinearFusion(inner, HEADS) for level in LEVELS})
         self.relations = nn.ModuleDict({level: RelationGraph(inner) for level in LEVELS})
@@ -67,13 +66,7 @@ class CMPCSegmenter(ClassicSegmenter):
         )
         self.refinement = ConvLSTM(width, self.grid)
         self.score = nn.Conv2d(width, 1, 3, padding=1)
-        for name, part in self.named_children():
-            if name not in ("backbone", "words"):
-                part.apply(glorot)
-
-    def project(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the visual map (B, C, G, G) of every level."""
-        return {level: l2(lateral(maps[level])) for level, lateral in self.laterals.items()}
+        self.start_head()
 
     def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
         """Return foreground logits (B, S/8, S/8); in training with the side maps ``c5``, ``c4`` and ``c3``."""

@@ -117,10 +117,10 @@ class ResNetEncoder(Backbone):
         """Return the maps of a normalised image; see `forward`."""
         net = self.resnet
         if self.config.layout == "deeplab":
-            image_BCHW = _pad_same(image_BCHW, 7)
+            image_BCHW = pad_same(image_BCHW, 7)
         x_BCHW = net.act1(net.bn1(net.conv1(image_BCHW)))
         if self.config.layout == "deeplab":
-            x_BCHW = _pad_same(x_BCHW, 3)
+            x_BCHW = pad_same(x_BCHW, 3)
         x_BCHW = net.maxpool(x_BCHW)
         found = {}
         for tap, stage in zip(TAPS, (net.layer1, net.layer2, net.layer3, net.layer4), strict=True):
@@ -133,13 +133,13 @@ def _as_deeplab(net: Any) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = DEEPLAB_EPS
-    net.conv1.padding, net.maxpool.padding = (0, 0), 0  # `_pad_same` pads
+    net.conv1.padding, net.maxpool.padding = (0, 0), 0  # `pad_same` pads
     net.layer2[0].conv1.stride, net.layer2[0].conv2.stride = (2, 2), (1, 1)
     for stage, dilation in ((net.layer3, 2), (net.layer4, 4)):
         stage[0].conv2.dilation = stage[0].conv2.padding = (dilation, dilation)
 
 
-def _pad_same(x_BCHW: Tensor, kernel: int) -> Tensor:
+def pad_same(x_BCHW: Tensor, kernel: int) -> Tensor:
     """Pad with zeros for a stride of 2 as TensorFlow's ``SAME``: on an even side one more behind than before."""
     pads = []
     for side in (x_BCHW.shape[3], x_BCHW.shape[2]):

@@ -27,7 +27,7 @@ from rrsis_bench.run.data import expressions_of, view_cache
 from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
 from rrsis_bench.run.lock import RunLock, refuse_if_running
-from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text
+from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text, start_words
 from rrsis_bench.run.overview import show_paths, show_scores
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import device_name
@@ -164,6 +164,9 @@ def _build(plan: RunPlan, run: RunFolder, console: Console) -> tuple[Segmenter, 
     build_vocabulary(config, expressions_of(train), run.vocabulary)
     run.write_categories(train.category_names)
     text = load_text(config, model, train.category_names, run.vocabulary)
+    if found := start_words(model, text):
+        size = text.tokenizer.get_vocab_size()
+        console.print(f"{found:,} of {size:,} words start from {config.text['weights']}.", soft_wrap=True)
     for split, dataset in plan.data.splits.items():  # all splits now: a refusal must not wait until after training
         report = text.report(expressions_of(dataset))
         if report.truncated:

@@ -85,7 +85,8 @@ def make_inputs(samples: int, views: Mapping[str, int], tokens: int, seed: int =
         masks[2, row, 5 : 6 + row % 4] = 1
         masks[3, row, 1 : length - 1] = 1  # without the special tokens around the words
     text = dict(zip(("attention_mask", "object_mask", "position_mask", "word_mask"), masks, strict=True))
-    return images, {"input_ids": ids, **text}
+    heads = torch.randint(0, tokens, (samples, tokens), generator=generator)
+    return images, {"input_ids": ids, **text, "head_ids": heads}
 
 
 def check_attributes(subject: Subject) -> None:

@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 
 from rrsis_bench import official, registry
 from rrsis_bench.backbones.lora import merge_lora
+from rrsis_bench.backbones.words import WordEncoder
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config, ModelConfig, TrainerConfig
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -89,7 +90,18 @@ def load_text(config: Config, model: Segmenter, categories: tuple[str, ...], voc
         phrase_masks=model.phrase_masks,
         phrase_matching=config.phrase_matching,
         categories=categories,
+        parser=model.head_parser,
     )
+
+
+def start_words(model: Segmenter, text: TextPipeline) -> int:
+    """Give the model's words their vectors from the file that ``text.weights=glove:/path`` names.
+
+    Returns:
+        The number of words with a vector; 0 without such a file.
+    """
+    ids = text.tokenizer.get_vocab()
+    return sum(part.start_from_vectors(ids) for part in model.modules() if isinstance(part, WordEncoder))
 
 
 def build_model(config: ModelConfig) -> Segmenter:

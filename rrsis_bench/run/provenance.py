@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import rrsis_bench
+from rrsis_bench.backbones.words import GLOVE
 from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.files import sha256_file
 from rrsis_bench.results.record.schema import Attempt, Split
@@ -156,7 +157,7 @@ def initial_weights(args: Mapping[str, Any]) -> dict[str, str]:
     for part, value in args.items():
         source = value.get("weights") if isinstance(value, Mapping) else None
         if source:
-            path = Path(source)
+            path = Path(str(source).removeprefix(GLOVE))
             if source == "random" or str(source).startswith("hub:"):
                 found[part] = str(source)
             elif path.is_file():

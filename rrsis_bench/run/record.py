@@ -132,9 +132,10 @@ class ModelMasks:
         )
 
     def notes(self, plan: RunPlan) -> list[str]:  # noqa: ARG002 - part of the protocol
-        """Name the tagger of noun phrases if it is not the suite's own: another tagger marks other words."""
-        tagger = self.text.tagger
-        return [] if tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {tagger} tagger"]
+        """Name the tagger of noun phrases if it is not the suite's own, and the parser: others find other words."""
+        tagger, heads = self.text.tagger, self.text.heads
+        notes = [] if tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {tagger} tagger"]
+        return notes if heads is None else [*notes, f"heads of words by {heads.name}"]
 
 
 def _costs(model: Segmenter, device: torch.device, console: Console) -> Efficiency:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -79,3 +81,64 @@ def test_vectors_are_read_from_a_file_and_must_fit(tmp_path) -> None:
 def test_sizes_below_one_are_an_error() -> None:
     with pytest.raises(UserError, match=r"text\.width"):
         build_text(node("text/words_tiny", width=0), WordEncoder)
+
+
+GLOVE_LINES = """\
+, 0.1 0.2 0.3 0.4 -0.5
+the 1 2 3 4 5
+. . . 9 9 9 9 9
+at name@domain.com 8 8 8 8 8
+ship -1.5 2e-1 3 4 0.25
+Ship 7 7 7 7 7
+ship 6 6 6 6 6
+ångström\u0085 5 5 5 5 5
+"""
+"""In the layout of glove.840B.300d.txt: blanks between word and numbers, words with blanks, capitals, odd line ends."""
+
+
+def vectors_file(tmp_path, text=GLOVE_LINES):
+    path = tmp_path / "glove.840B.5d.txt"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_glove_gives_words_their_vectors_by_name(tmp_path) -> None:
+    encoder = build(weights=f"glove:{vectors_file(tmp_path)}")
+    random = build().embedding.weight
+    ids = {"[PAD]": 0, "[UNK]": 1, "ship": 2, "lake": 3, "the": 4, ". . .": 5, "at name@domain.com": 6}
+    assert encoder.embedding.weight.equal(random)  # until the vocabulary is known
+    assert encoder.start_from_vectors(ids) == 4
+    table = encoder.embedding.weight.detach()
+    for row, wanted in {2: [-1.5, 0.2, 3, 4, 0.25], 4: [1, 2, 3, 4, 5], 5: [9] * 5, 6: [8] * 5}.items():
+        assert table[row].tolist() == pytest.approx(wanted, abs=1e-7)
+    others = [row for row in range(20) if row not in (2, 4, 5, 6)]
+    assert table[others].equal(random[others])
+    assert encoder.embedding.weight.requires_grad
+    assert build().start_from_vectors(ids) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("the 1 2 3 4\n", r"line 1 has 4 numbers, but text\.width=5"),
+        ("the 1 2 3 4 5 6\n", r"line 1 has 6 numbers, but text\.width=5"),
+        ("the 1 2 3 4 5\nship 1 2\n", "line 2 has 2 numbers"),
+        ("the 1 2 3 4 x\n", "line 1.*'x'"),
+        ("the 1 2 3 4 nan\n", "line 1.*not finite"),
+        ("lake 1 2 3 4 5\n", "no word of the training expressions"),
+        ("", "no word of the training expressions"),
+    ],
+)
+def test_a_wrong_file_of_vectors_is_an_error(tmp_path, text, said) -> None:
+    encoder = build(weights=f"glove:{vectors_file(tmp_path, text)}")
+    with pytest.raises(UserError, match=rf"text\.weights|{said}") as caught:
+        encoder.start_from_vectors({"the": 2, "ship": 3})
+    assert re.search(said, str(caught.value), re.DOTALL)
+
+
+def test_a_missing_file_of_vectors_and_one_that_is_no_text_are_errors(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.txt.*\n.*text\.weights"):
+        build(weights=f"glove:{tmp_path / 'nowhere.txt'}")
+    (tmp_path / "glove.zip").write_bytes(b"PK\x03\x04\xff\xfe\x00\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        build(weights=f"glove:{tmp_path / 'glove.zip'}").start_from_vectors({"the": 2})

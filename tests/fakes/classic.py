@@ -156,9 +156,13 @@ class Case:
         return found
 
     def text(self, index: int) -> dict[str, Tensor]:
-        """Ids and word mask (1, L) of sentence `index`; padded on the left, as in the authors' graphs."""
+        """Ids, word mask and heads (1, L) of sentence `index`; padded on the left, as in the authors' graphs."""
         ids = torch.from_numpy(self.expected["word_ids"][[index]])
-        return {"input_ids": ids, "word_mask": (ids != 0).long(), "attention_mask": (ids != 0).long()}
+        text = {"input_ids": ids, "word_mask": (ids != 0).long(), "attention_mask": (ids != 0).long()}
+        if "head_of_word" in self.expected:  # counted from the first word, at the front
+            heads, pads = torch.from_numpy(self.expected["head_of_word"][[index]]), int((ids == 0).sum())
+            text["head_ids"] = (heads.roll(pads, dims=1) + pads).where(ids != 0, torch.arange(ids.shape[1]))
+        return text
 
     def inputs(self, *indices: int, taps: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Maps and text of several sentences as one batch."""
@@ -250,6 +254,30 @@ _CMPC = [
         )
     ),
 ]
+_LSCM = [
+    *TABLE,
+    *LSTM,
+    *CONV_LSTM,
+    *layer(r"(c[2345])_lateral", r"laterals.\1"),
+    *(
+        pair
+        for head in range(5)
+        for pair in (
+            *layer(rf"vis_trans_(c[2345])_head{head + 1}", rf"fusions.\1.visual.{head}"),
+            *layer(rf"lang_trans_(c[2345])_head{head + 1}", rf"fusions.\1.language.{head}"),
+        )
+    ),
+    *layer(r"vis_key_(c[2345])", r"trees.\1.key"),
+    *layer(r"words_query_(c[2345])", r"trees.\1.query"),
+    *layer(r"vagr_query_(c[2345])", r"trees.\1.asking"),
+    *layer(r"vagr_key_(c[2345])", r"trees.\1.answering"),
+    *layer(r"gconv_update_g1_(c[2345])", r"trees.\1.update"),
+    *norm(r"gconv_feat_ln_g1_(c[2345])", r"trees.\1.gathered_norm"),
+    *norm(r"gconv_update_ln_g1_(c[2345])", r"trees.\1.update_norm"),
+    *layer(r"fusion_(c[2345])", r"joins.\1"),
+    *layer(r"score_(c[2345])", r"scores.\1"),
+    *layer("score", "score"),
+]
 NAMES: Mapping[str, list[tuple[str, str]]] = {
     "rrn": [
         *TABLE,
@@ -309,6 +337,7 @@ NAMES: Mapping[str, list[tuple[str, str]]] = {
     ],
     "cmpc": _CMPC,
     "cmpc_plus": _CMPC,
+    "lscm": _LSCM,
 }
 """Model -> (pattern of a TensorFlow name, our name)."""
 
@@ -318,5 +347,6 @@ ARGS: Mapping[str, dict[str, str]] = {
     "cmsa": {"visual_width": "v_emb_dim", "width": "mlp_dim"},
     "cmpc": {"width": "mlp_dim"},
     "cmpc_plus": {"width": "mlp_dim"},
+    "lscm": {"width": "mlp_dim"},
 }
 """Model -> its argument -> the graph's argument."""

@@ -25,8 +25,9 @@ SMALL = {
     "cmpc_visual_small": "cmpc",
     "brinet_small": "brinet",
     "cmsa_small": "cmsa",
+    "lscm_small": "lscm",
 }
-PAPER = {"rrn": "rrn", "cmpc_plus": "cmpc_plus", "brinet": "brinet", "cmsa": "cmsa"}
+PAPER = {"rrn": "rrn", "cmpc_plus": "cmpc_plus", "brinet": "brinet", "cmsa": "cmsa", "lscm": "lscm"}
 SIZES = {"cmsa_small": {"volume_widths": {"c4": 18, "c3": 15}, "attention_widths": {"c5": 14, "c4": 10, "c3": 6}}}
 """File -> arguments that the graph's own do not name."""
 LEARNING_RATE, FLOOR, POWER = 2.5e-4, 1e-5, 0.9
@@ -173,6 +174,7 @@ PARAMETERS = {
     "cmpc_plus": 118_555_768,
     "brinet": 241_180_308,
     "cmsa": 83_113_528,
+    "lscm": 127_911_265,
 }
 
 

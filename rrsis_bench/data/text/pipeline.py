@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from rrsis_bench.data.text.heads import HEAD_KEY, make_head_finder, token_heads
 from rrsis_bench.data.text.phrases import PHRASE_KEYS, make_phrase_finder
 from rrsis_bench.errors import UserError
 
@@ -52,13 +53,15 @@ class TextPipeline:
     Args:
         tokenizer: from `load_tokenizer` or `build_wordpiece`.
         max_tokens: L; special tokens and padding included. Longer expressions lose their end, never the closing token.
-        phrase_masks: which of ``("object_mask", "position_mask", "word_mask")`` to add. The first two mark phrases
-            (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
+        phrase_masks: which of ``("object_mask", "position_mask", "word_mask", "head_ids")`` to add. The first two mark
+            phrases (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
+            ``head_ids`` is the place of every token's syntactic head (LSCM); see `heads.py`.
         phrase_matching: ``"nltk"`` or ``"word_index"``, the authors' behaviour; see `phrases.py`.
         categories: the dataset's category names, which the object phrases are looked up in.
+        parser: finds the heads; see `heads.make_head_finder`.
 
     Raises:
-        UserError: an unknown phrase key or behaviour, or L too small for any word.
+        UserError: an unknown phrase key or behaviour, L too small for any word, or a parser that is not installed.
     """
 
     def __init__(
@@ -68,11 +71,12 @@ class TextPipeline:
         phrase_masks: Sequence[str] = (),
         phrase_matching: str = "nltk",
         categories: Sequence[str] = (),
+        parser: str | None = None,
     ):
         special = tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_tokens <= special:
             raise UserError(f"max_tokens={max_tokens} leaves no room for a word beside {special} special tokens.")
-        known = (*PHRASE_KEYS, WORD_KEY)
+        known = (*PHRASE_KEYS, WORD_KEY, HEAD_KEY)
         unknown = set(phrase_masks) - set(known)
         if unknown:
             raise UserError(f"Unknown phrase masks {sorted(unknown)}; there are {', '.join(known)}.")
@@ -83,6 +87,11 @@ class TextPipeline:
         self.phrase_masks = tuple(phrase_masks)
         finds = any(key in PHRASE_KEYS for key in self.phrase_masks)
         self.finder = make_phrase_finder(phrase_matching, categories) if finds else None
+        self.heads = None
+        if HEAD_KEY in self.phrase_masks:
+            if parser is None:
+                raise UserError(f"The text key {HEAD_KEY} needs a parser. Set `head_parser` on the model.")
+            self.heads = make_head_finder(parser)
         padding = tokenizer.padding
         self.pad_id = int(padding["pad_id"]) if padding else 0
         token = getattr(tokenizer.model, "unk_token", None)
@@ -108,6 +117,9 @@ class TextPipeline:
         ids_BL = np.full(shape, self.pad_id, dtype=np.int64)
         attention_BL = np.zeros(shape, dtype=np.int64)
         masks = {key: np.zeros(shape, dtype=np.int64) for key in self.phrase_masks}
+        if self.heads is not None:
+            masks[HEAD_KEY] += np.arange(self.max_tokens)
+            heads = self.heads([_words_of(*pair) for pair in zip(unique, encodings, strict=True)])
         for row, (expression, encoding) in enumerate(zip(unique, encodings, strict=True)):
             kept = self._kept(encoding)
             ids_BL[row, : len(kept)] = np.array(encoding.ids)[kept]
@@ -116,6 +128,8 @@ class TextPipeline:
                 found = self.finder(expression, [encoding.offsets[i] for i in kept])
                 for key in found.keys() & masks.keys():
                     masks[key][row, : len(kept)] = found[key]
+            if self.heads is not None:
+                masks[HEAD_KEY][row, : len(kept)] = token_heads(heads[row], encoding.word_ids, kept)
             if WORD_KEY in masks:
                 masks[WORD_KEY][row, : len(kept)] = 1 - np.array(encoding.special_tokens_mask)[kept]
         row_of = {expression: row for row, expression in enumerate(unique)}
@@ -179,3 +193,12 @@ class TextPipeline:
 
     def _words(self, encoding: Encoding) -> int:
         return len(encoding.ids) - sum(encoding.special_tokens_mask)
+
+
+def _words_of(expression: str, encoding: Encoding) -> list[str]:
+    """Return the lower-case words of an expression that its tokens belong to, in order."""
+    spans: dict[int, tuple[int, int]] = {}
+    for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None:
+            spans[word] = (spans.get(word, (start, end))[0], end)
+    return [expression[start:end].lower() for start, end in spans.values()]
