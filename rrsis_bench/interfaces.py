@@ -91,7 +91,7 @@ class Batch:
     Attributes:
         views: view name -> uint8 (B, 3, S, S), RGB; the first view is the main one.
         text: ``input_ids``, ``attention_mask`` and, if the model reads them, ``object_mask``,
-            ``position_mask``, ``word_mask``, ``head_ids``: int64 (B, L).
+            ``position_mask``, ``word_mask``, ``noun_mask``, ``head_ids``: int64 (B, L).
         target_BSS: uint8 0/1 at the main view's size, resized NEAREST, for the training loss.
         masks: one bool (H, W) array per sample at native size; empty if they were not requested.
         samples: the samples themselves, in batch order.
@@ -151,8 +151,8 @@ class Segmenter(nn.Module, ABC):
     and may set on the class:
         version: raised when a change of the code moves the model's numbers. It is part of the train hash, so that runs
             of two versions never share a row.
-        phrase_masks: extra text keys that it reads, from ``("object_mask", "position_mask", "word_mask", "head_ids")``;
-            see `rrsis_bench.data.text.pipeline.TextPipeline`.
+        phrase_masks: extra text keys that it reads, such as ``("object_mask", "position_mask")``; all are listed in
+            `rrsis_bench.data.text.pipeline.TextPipeline`.
         head_parser: parser of ``head_ids``, such as ``"spacy:en_core_web_sm"``; see `rrsis_bench.data.text.heads`.
         contract: exceptions of the model in the contract tests; see `Contract`.
 

@@ -91,5 +91,10 @@ class TopDownDecoder(nn.Module):
         Args:
             stages: (B, C_i, H_i, W_i), fine to coarse.
         """
-        background_Bhw, foreground_Bhw = self.head(self.features(stages)).unbind(1)
-        return foreground_Bhw - background_Bhw
+        return self.classify(self.features(stages))
+
+    def classify(self, features_BChw: Tensor) -> Tensor:
+        """Return (B, h, w) foreground minus background logits of the last step's map."""
+        background_Bhw, foreground_Bhw = self.head(features_BChw).unbind(1)
+        logits_Bhw: Tensor = foreground_Bhw - background_Bhw
+        return logits_Bhw

@@ -77,14 +77,16 @@ def make_inputs(samples: int, views: Mapping[str, int], tokens: int, seed: int =
         for name, side in views.items()
     }
     ids = torch.randint(1, WORDS, (samples, tokens), generator=generator)
-    masks = torch.zeros(4, samples, tokens, dtype=torch.int64)
+    masks = torch.zeros(5, samples, tokens, dtype=torch.int64)
     for row in range(samples):
         length = tokens - row % 4
         masks[0, row, :length] = 1
         masks[1, row, 1 + row % 3 : 3 + row % 3] = 1
         masks[2, row, 5 : 6 + row % 4] = 1
         masks[3, row, 1 : length - 1] = 1  # without the special tokens around the words
-    text = dict(zip(("attention_mask", "object_mask", "position_mask", "word_mask"), masks, strict=True))
+        masks[4, row, 2 : 2 + row % 3] = 1  # an expression may be without nouns
+    keys = ("attention_mask", "object_mask", "position_mask", "word_mask", "noun_mask")
+    text = dict(zip(keys, masks, strict=True))
     heads = torch.randint(0, tokens, (samples, tokens), generator=generator)
     return images, {"input_ids": ids, **text, "head_ids": heads}
 

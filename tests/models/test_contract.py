@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from tests.fakes.config import compose
 
 from .conftest import build_tiny, make_inputs
 
-MASKS = ("attention_mask", "object_mask", "position_mask", "word_mask")
+MASKS = ("attention_mask", "object_mask", "position_mask", "word_mask", "noun_mask")
 Inputs = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
@@ -125,12 +126,21 @@ def test_unknown_text_keys_are_ignored(model, inputs) -> None:
 
 
 def test_every_declared_phrase_mask_matters(model, inputs) -> None:
-    model.eval()
+    """To the logits or, in training, to a loss of the model."""
     views, text = inputs(2)
+
+    def outputs(text: dict[str, Tensor]) -> list[Tensor]:
+        kept = copy.deepcopy(model.state_dict())
+        torch.manual_seed(0)
+        losses = model.train()(views, text).aux_losses
+        model.load_state_dict(kept)  # training moves the running statistics
+        return [model.eval()(views, text).logits, *losses.values()]
+
     with torch.no_grad():
-        before = model(views, text).logits
+        before = outputs(text)
         for mask in model.phrase_masks:
-            assert not before.equal(model(views, {**text, mask: text[mask].roll(1, dims=1)}).logits), mask
+            after = outputs({**text, mask: text[mask].roll(1, dims=1)})
+            assert not all(one.equal(two) for one, two in zip(before, after, strict=True)), mask
 
 
 def test_rows_without_any_word_stay_finite(model, inputs) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from rrsis_bench import registry
 from rrsis_bench.interfaces import Segmenter
@@ -21,6 +22,7 @@ from tests.fakes.zoo import errors, expected_outputs, full_logits, load_zoo, zoo
 COUNTS = {
     "mafn": (350_056_899, 54_122_140),
     "lgce": (276_257_786, 22_142_592),
+    "dmmi": (340_578_160, 25_730_816),
     "lscf": (248_212_224, 2_234_948),
 }
 ALIGNED = {"lscf": False}
@@ -37,6 +39,12 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("one block less", lambda model: model.guided[1].blocks.__setitem__(2, torch.nn.Identity())),
         ("no gate in stage 2", lambda model: setattr(model.stages[2], "gate", None)),
     ),
+    "dmmi": (
+        ("the decoder leaves out the pads", lambda model: setattr(model, "pads", "masked")),
+        ("the words stay as they are", lambda model: setattr(model.stages[1], "word_update", torch.nn.Identity())),
+        ("no gate in stage 2", lambda model: setattr(model.stages[2], "gate", None)),
+        ("a language layer less", lambda model: model.decoder.language.__setitem__(1, PassedOn())),
+    ),
     "lscf": (
         ("the sentence leaves out the pads", lambda model: setattr(model, "pads", "masked")),
         ("no gate in stage 0", lambda model: setattr(model.stages[0], "gate", None)),
@@ -44,6 +52,13 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("no norm before the decoder", lambda model: model.norms.__setitem__(1, torch.nn.Identity())),
     ),
 }
+
+
+class PassedOn(torch.nn.Module):
+    """A language layer that changes nothing."""
+
+    def forward(self, pixels: Tensor, words: Tensor, **masks: Tensor) -> Tensor:  # noqa: ARG002
+        return pixels
 
 
 @pytest.fixture(scope="module", params=sorted(COUNTS))

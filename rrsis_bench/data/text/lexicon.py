@@ -73,6 +73,11 @@ def perceptron_present() -> bool:
     return _tagger() is None
 
 
+def tagger_name() -> str:
+    """Which tagger `tag` uses, ``"perceptron"`` or ``"lexicon"``."""
+    return "perceptron" if perceptron_present() else "lexicon"
+
+
 def tag(words: Sequence[str]) -> list[tuple[str, str]]:
     """Part of speech (Penn Treebank) of each word, by the perceptron tagger where present, else by the lexicon."""
     tagger = _tagger()

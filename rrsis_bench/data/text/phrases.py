@@ -66,7 +66,7 @@ class PhraseFinder(ABC):
     """
 
     def __init__(self) -> None:
-        self.tagger = "perceptron" if lexicon.perceptron_present() else "lexicon"
+        self.tagger = lexicon.tagger_name()
 
     @abstractmethod
     def __call__(self, expression: str, offsets: Sequence[Span]) -> dict[str, list[int]]:
@@ -98,7 +98,7 @@ class OffsetPhraseFinder(PhraseFinder):
 
     def object_spans(self, expression: str) -> list[Span]:
         """Character spans of the category mentions."""
-        words = _word_spans(expression)
+        words = word_spans(expression)
         spans, start = [], 0
         for merged in self._names.tokenize([expression[a:b].lower() for a, b in words]):
             count = merged.count(_JOIN) + 1
@@ -109,7 +109,7 @@ class OffsetPhraseFinder(PhraseFinder):
 
     def position_spans(self, expression: str) -> list[Span]:
         """Character spans of the prepositional phrases, those with the word "of" left out."""
-        words = _word_spans(expression)
+        words = word_spans(expression)
         texts = [expression[a:b] for a, b in words]
         return [
             (words[start][0], words[end - 1][1])
@@ -159,7 +159,7 @@ def make_phrase_finder(matching: str, categories: Iterable[str]) -> PhraseFinder
     return _FINDERS[matching](categories)
 
 
-def _word_spans(expression: str) -> list[Span]:
+def word_spans(expression: str) -> list[Span]:
     """Character spans of words; hyphenated words are taken apart, so that "tennis-court" is two."""
     text = expression.replace('"', "'")  # the tokenizer rewrites double quotes and then fails to find them again
     spans: list[Span] = []

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from rrsis_bench.data.text import lexicon
 from rrsis_bench.data.text.heads import HEAD_KEY, make_head_finder, token_heads
+from rrsis_bench.data.text.nouns import NOUN_KEY, mark_nouns
 from rrsis_bench.data.text.phrases import PHRASE_KEYS, make_phrase_finder
 from rrsis_bench.errors import UserError
 
@@ -53,9 +55,10 @@ class TextPipeline:
     Args:
         tokenizer: from `load_tokenizer` or `build_wordpiece`.
         max_tokens: L; special tokens and padding included. Longer expressions lose their end, never the closing token.
-        phrase_masks: which of ``("object_mask", "position_mask", "word_mask", "head_ids")`` to add. The first two mark
-            phrases (FIANet), ``word_mask`` every token of the expression itself, so no special token and no padding.
-            ``head_ids`` is the place of every token's syntactic head (LSCM); see `heads.py`.
+        phrase_masks: which of ``("object_mask", "position_mask", "word_mask", "noun_mask", "head_ids")`` to add. The
+            first two mark phrases (FIANet), ``word_mask`` every token of the expression itself, so no special token and
+            no padding, ``noun_mask`` one run of nouns (RIS-DMMI). ``head_ids`` is the place of every token's syntactic
+            head (LSCM); see `heads.py`.
         phrase_matching: ``"nltk"`` or ``"word_index"``, the authors' behaviour; see `phrases.py`.
         categories: the dataset's category names, which the object phrases are looked up in.
         parser: finds the heads; see `heads.make_head_finder`.
@@ -76,7 +79,7 @@ class TextPipeline:
         special = tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_tokens <= special:
             raise UserError(f"max_tokens={max_tokens} leaves no room for a word beside {special} special tokens.")
-        known = (*PHRASE_KEYS, WORD_KEY, HEAD_KEY)
+        known = (*PHRASE_KEYS, WORD_KEY, NOUN_KEY, HEAD_KEY)
         unknown = set(phrase_masks) - set(known)
         if unknown:
             raise UserError(f"Unknown phrase masks {sorted(unknown)}; there are {', '.join(known)}.")
@@ -99,8 +102,9 @@ class TextPipeline:
 
     @property
     def tagger(self) -> str | None:
-        """What tags parts of speech for the phrases, ``"perceptron"`` or ``"lexicon"``; None without phrases."""
-        return None if self.finder is None else self.finder.tagger
+        """What tags parts of speech for phrases and nouns, ``"perceptron"`` or ``"lexicon"``; None without them."""
+        tags = self.finder is not None or NOUN_KEY in self.phrase_masks
+        return lexicon.tagger_name() if tags else None
 
     def __call__(self, expressions: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenise expressions.
@@ -130,6 +134,8 @@ class TextPipeline:
                     masks[key][row, : len(kept)] = found[key]
             if self.heads is not None:
                 masks[HEAD_KEY][row, : len(kept)] = token_heads(heads[row], encoding.word_ids, kept)
+            if NOUN_KEY in masks:
+                masks[NOUN_KEY][row, : len(kept)] = mark_nouns(expression, [encoding.offsets[i] for i in kept])
             if WORD_KEY in masks:
                 masks[WORD_KEY][row, : len(kept)] = 1 - np.array(encoding.special_tokens_mask)[kept]
         row_of = {expression: row for row, expression in enumerate(unique)}
