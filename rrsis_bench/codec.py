@@ -36,13 +36,14 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def loads(cls: type[T], text: str, where: str) -> T:
+def loads(cls: type[T], text: str, where: str, *, defaults: bool = False) -> T:
     """Read what `dumps` wrote.
 
     Args:
         cls: the dataclass.
         text: JSON.
         where: how an error message names the source, such as ``"The record <path>"``.
+        defaults: a field with a default may be missing.
 
     Raises:
         UserError: no JSON, a missing or unknown field, or a value of another type; all of them in one message.
@@ -51,7 +52,7 @@ def loads(cls: type[T], text: str, where: str) -> T:
         data = parse_json(text)
     except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}.") from error
-    return decode(cls, data, where)
+    return decode(cls, data, where, defaults=defaults)
 
 
 def parse_json(text: str | bytes) -> Any:

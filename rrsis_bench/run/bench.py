@@ -76,7 +76,9 @@ def _bench(plan: RunPlan, console: Console) -> None:
         shutil.rmtree(run.path)
     fabric = build_fabric(config.trainer)
     attempt = plan.attempt(fabric.device.type, device_name(fabric.device))
-    run = RunFolder.create(plan, attempts=(*run.attempts_to_continue(plan), attempt))
+    attempts = (*run.attempts_to_continue(plan), attempt)
+    plan = dataclasses.replace(plan, earlier_s=run.spent_s(plan.train_hash))
+    run = RunFolder.create(plan, attempts=attempts)
     events = EventLog(run.events, _mirror(plan, run, console), console)
     status, why = "failed", ""
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
@@ -96,13 +98,15 @@ def _bench(plan: RunPlan, console: Console) -> None:
         for record, _ in scored:
             name = record.split if record.split == "test" else f"{record.split}_scored"
             events.write(name, step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
-        run.update("finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s)
+        run.update(
+            "finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s, wall_s=plan.elapsed()
+        )
     except BaseException as error:
         status, why = status_of(error), reason(error)
         raise
     finally:
         if status != "finished":
-            run.update(status, reason=why)
+            run.update(status, reason=why, wall_s=plan.elapsed())
         events.write("end", status=status)
         events.close()
     publish(config, scored, console)

@@ -148,6 +148,9 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool
             scored = [(store.read(paths[split]), store.read_counts(paths[split])) for split in config.splits]
             publish(config, scored, console)
             return
+    killed = not same and earlier.status == "running"
+    spent = earlier.spent_s(train_hash) if killed else 0.0
+    plan = dataclasses.replace(plan, earlier_s=spent or manifest.train_s or manifest.wall_s)
     seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
     model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
     changes = {} if selected else {"selection_split": None, "selection_metric": None}
@@ -212,7 +215,7 @@ def _score(
     with RunLock(folder.path.parent, folder.path.name, plan.config, console):
         scored = score_and_record(plan, masks, folder, console)
     if folder.status == "running":
-        folder.update("finished", weights_sha256=sha256)
+        folder.update("finished", weights_sha256=sha256, wall_s=plan.elapsed())
     publish(plan.config, scored, console)
 
 

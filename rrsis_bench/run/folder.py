@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ class Manifest:
         git_dirty: whether it had local changes.
         best: folder name of the selected checkpoint; None before the end.
         weights_sha256: of that checkpoint.
-        train_s: seconds of training.
+        train_s: seconds of training, all attempts.
+        wall_s: seconds of all processes that worked on the run; while it runs, of the earlier ones.
+        started_utc: start of the last process.
         reason: why the run is not finished; None while it runs or if it is.
         attempts: every start of the training whose work is in the weights.
         sources: module -> sha256 of its file, as loaded by the training.
@@ -73,6 +76,8 @@ class Manifest:
     best: str | None = None
     weights_sha256: str | None = None
     train_s: float | None = None
+    wall_s: float = 0.0
+    started_utc: str | None = None
     reason: str | None = None
     attempts: tuple[Attempt, ...] = ()
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -102,7 +107,8 @@ class RunFolder:
         run._write(
             Manifest(
                 plan.run_id, "running", plan.train_hash, plan.eval_hash, plan.data.fingerprint, plan.data.limit,
-                plan.variant, *plan.git, attempts=tuple(attempts), sources=plan.sources,
+                plan.variant, *plan.git, wall_s=plan.earlier_s, started_utc=plan.started.isoformat(timespec="seconds"),
+                attempts=tuple(attempts), sources=plan.sources,
             )
         )  # fmt: skip
         return run
@@ -147,7 +153,7 @@ class RunFolder:
             text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
-        return codec.loads(Manifest, text, str(file))
+        return codec.loads(Manifest, text, str(file), defaults=True)
 
     @property
     def status(self) -> str:
@@ -170,6 +176,19 @@ class RunFolder:
                 "Restore these files, or start again with force=true."
             )
         return manifest.attempts
+
+    def spent_s(self, train_hash: str) -> float:
+        """Return the seconds that earlier processes spent on the run; 0 if the folder belongs to another training.
+
+        A killed process counts until it last wrote a file.
+        """
+        if self.status == "missing" or (manifest := self.manifest).train_hash != train_hash:
+            return 0.0
+        if manifest.status != "running" or manifest.started_utc is None:
+            return manifest.wall_s
+        files = [self.path, *self.path.glob("*"), *self.path.glob("checkpoints/*"), *self.path.glob("evaluation/*")]
+        last = max(path.stat().st_mtime for path in files if path.exists())
+        return manifest.wall_s + max(0.0, last - datetime.fromisoformat(manifest.started_utc).timestamp())
 
     def is_finished(self, plan: RunPlan) -> bool:
         """Return whether the planned run was trained and recorded here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def show_run(console: Console, folder: RunFolder) -> None:
             Text(f"start {number}: {attempt.started_utc}, commit {commit}{dirty}, {attempt.device_name}"),
             soft_wrap=True,
         )
+    if manifest.wall_s and manifest.status != "running":
+        console.print(f"time of all starts: {timedelta(seconds=round(manifest.wall_s))}", highlight=False)
     validations = _validations(folder)
     if validations:
         table = plain_table()

@@ -39,6 +39,7 @@ class RunPlan:
         git: commit SHA and dirty flag at start-up. Later edits were not executed.
         sources: loaded module -> sha256 of its file at start-up.
         started: wall-clock time at start-up.
+        earlier_s: seconds that earlier processes spent on the run.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class RunPlan:
     sources: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.perf_counter)
+    earlier_s: float = 0.0
 
     @classmethod
     def prepare(cls, config: Config, console: Console) -> RunPlan:
@@ -96,8 +98,8 @@ class RunPlan:
         )
 
     def elapsed(self) -> float:
-        """Return the seconds since start-up."""
-        return time.perf_counter() - self._clock
+        """Return the seconds since start-up, with those of earlier processes."""
+        return self.earlier_s + time.perf_counter() - self._clock
 
 
 def check_places(config: Config) -> None:

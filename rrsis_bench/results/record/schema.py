@@ -94,7 +94,7 @@ class Record:
     world_size: int
     precision: str
     started_utc: str  # ISO 8601
-    wall_s: float | None  # training and evaluation, all attempts
+    wall_s: float | None  # training and this evaluation, all attempts
 
     # Results
     overall: ScoreSet | None = None  # the whole split; None if nothing was scored

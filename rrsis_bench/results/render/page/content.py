@@ -224,12 +224,19 @@ def _run(record: Record, row: BoardRow) -> Run:
         "first weights": ", ".join(f"{part} {source}" for part, source in record.init_weights.items()),
         "FPS at": "" if cost.fps is None else f"batch {cost.batch}, {cost.device}, {cost.precision}",
         "started": record.started_utc,
-        "took": "" if record.wall_s is None else f"{record.wall_s:.0f} s",
+        "took": _duration(record),
         "source": record.model_source,
         "rescored from": "" if record.rescored_from is None else f"metric version {record.rescored_from}",
     }
     counts = f"{where}/{record.counts.file}" if record.counts else ""
     return Run(row.label, f"{where}/{record.run_id}.json", counts, tuple((k, v) for k, v in facts.items() if v))
+
+
+def _duration(record: Record) -> str:
+    if record.wall_s is None:
+        return ""
+    starts = len(record.attempts)
+    return f"{record.wall_s:.0f} s" + (f" in {starts} starts" if starts > 1 else "")
 
 
 def _score_cell(row: BoardRow, metric: Metric) -> Cell:
