@@ -53,8 +53,8 @@ mutants: $(STAMP)  ## wrong wirings of the models, each of which a test must not
 fuzz: $(STAMP)  ## damaged input files, 10 minutes: make fuzz FUZZ_SECONDS=60 FUZZ_SEED=7
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
-test-reliability: $(STAMP)  ## SIGKILL at random moments of training and evaluation (some minutes)
-	@$(BIN)/python -m pytest tests/reliability -m slow -n 2
+test-reliability: $(STAMP)  ## SIGKILL at random moments, and every model continued bit for bit (some minutes)
+	@$(BIN)/python -m pytest tests/reliability -n 2
 
 perf: $(STAMP)  ## timings, each compared with the plain way in the same run
 	@$(BIN)/python -m pytest tests/perf -m slow -s
