@@ -13,12 +13,14 @@ from rrsis_bench.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rrsis_bench.predict.predictor import Predictor
-
 _DESCRIPTION = """\
 Predict the masks of referring expressions on your own image.
 
   rrsis-bench predict scene.png "the ship on the left" --run runs/<run_id> -o out/
+
+A folder or a list of images is predicted image by image; finished ones are kept when the same command is given again.
+
+  rrsis-bench predict scenes/ "the ship on the left" --run runs/<run_id> -o out/
 
 GeoTIFFs and other rasters keep their georeference and need pip install 'rrsis-bench[geo]'. PNG and JPEG files need no
 extra. OUT receives <image>.mask.tif (or .png), .gpkg, .overlay.png and .predict.json, either all of them or none."""
@@ -32,7 +34,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    predict.add_argument("image", type=Path, help="PNG, JPEG, GeoTIFF, VRT, ...")
+    predict.add_argument("image", type=Path, help="PNG, JPEG, GeoTIFF, VRT, ...; a folder; a .txt or .csv list")
     predict.add_argument("expression", nargs="?", help="a referring expression")
     predict.add_argument("-e", dest="more", metavar="EXPRESSION", action="append", default=[], help="a further one")
     predict.add_argument(
@@ -101,8 +103,9 @@ def _predict(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.progress import Progress
 
-    from rrsis_bench.predict import job
+    from rrsis_bench.predict import batch, job
 
+    source = batch.ModelSource(args.run, args.weights, args.model, tuple(args.overrides), args.device)
     request = job.Request(
         image=args.image.expanduser(),
         expressions=tuple(_expressions(args)),
@@ -121,6 +124,10 @@ def _predict(args: argparse.Namespace) -> int:
         to_crs=args.to_crs,
         overwrite=args.overwrite,
     )
+    if batch.is_batch(request.image):
+        from rrsis_bench.commands import predict_batch
+
+        return predict_batch.predict(request, source, as_json=args.json)
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
 
@@ -131,22 +138,12 @@ def _predict(args: argparse.Namespace) -> int:
         def warn(line: str) -> None:
             console.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True, highlight=False)
 
-        content = job.run(request, lambda: _load(args), warn, begin)
+        content = job.run(request, source.load, warn, begin)
     if args.json:
         print(json.dumps(content, ensure_ascii=False, indent=1))
     else:
         _show(Console(), content, request.out)
     return 0
-
-
-def _load(args: argparse.Namespace) -> Predictor:
-    from rrsis_bench.predict.predictor import Predictor
-
-    if args.run is not None:
-        if args.model or args.overrides:
-            raise UserError("--model and --set apply to --weights only. A run records its model: remove them.")
-        return Predictor.from_run(args.run, device=args.device)
-    return Predictor.from_weights(args.weights, args.model, args.overrides, device=args.device)
 
 
 def _show(console: Console, content: dict[str, Any], out: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from rrsis_bench.codec import parse_json
 from rrsis_bench.csv_files import read_csv, read_text
 from rrsis_bench.errors import UserError, reason, unknown
-from rrsis_bench.files import replacing_all, sha256_file
+from rrsis_bench.files import replacing_all, sha256_bytes, sha256_file
 from rrsis_bench.predict import pipeline
 from rrsis_bench.predict.frame_words import frame_words
 from rrsis_bench.predict.outputs import sinks, vectors
@@ -93,7 +93,7 @@ def run(
         UserError: the request does not fit, or the prediction failed. No file was written or replaced.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    _check(request)
+    check(request)
     with _open(request) as source:
         files = _files(request, source)
         stale = _written_before(files["json"][0], request.image.stem)
@@ -213,6 +213,21 @@ def _write(
     ]
 
 
+def settings_sha256(request: Request, weights_sha256: str) -> str:
+    """Return a sha256 over everything that decides the files of an image, beside the image itself.
+
+    Args:
+        request: its image and its folder do not count.
+        weights_sha256: of the model.
+    """
+    values = asdict(request) | {"weights": weights_sha256, "aoi": None}
+    if request.aoi is not None and request.aoi.is_file():
+        values["aoi"] = sha256_file(request.aoi)
+    for name in ("image", "out", "overwrite"):
+        del values[name]
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
+
+
 def _written_before(path: Path, stem: str) -> set[Path]:
     """Return the files of an earlier call, as its JSON lists them. Those with other numbers must not remain."""
     try:
@@ -255,7 +270,7 @@ def parse_area(text: str) -> tuple[float, str]:
     return float(match[1]), match[2] or "px"
 
 
-def _check(request: Request) -> None:
+def check(request: Request) -> None:
     """Refuse what can be refused without opening the image."""
     if not request.expressions:
         raise UserError("There is no expression to predict. Give one after the image, with -e or --expressions.")
@@ -326,10 +341,13 @@ def _provenance(
     crs = None if georef is None or georef.crs is None else georef.crs.to_wkt()
     transform = None if georef is None or georef.transform is None else list(georef.transform)[:6]
     applied = {"view": options.view, "threshold": options.threshold}
+    state = request.image.stat()
     return {
         "image": {
             "file": str(request.image),
             "sha256": sha256_file(request.image),
+            "bytes": state.st_size,
+            "modified_ns": state.st_mtime_ns,
             "width": source.width,
             "height": source.height,
             "window": None if request.window is None else list(request.window),
@@ -354,6 +372,7 @@ def _provenance(
             "simplify_px": request.simplify,
             "to_crs": request.to_crs,
         },
+        "settings_sha256": settings_sha256(request, origin.weights_sha256),
         "suite": {"git_sha": origin.git_sha, "versions": versions()},
         "started_utc": started.isoformat(timespec="seconds"),
     }

@@ -133,6 +133,40 @@ def write(table: Any, path: Path, *, to_crs: str | None = None) -> None:
         raise unwritten(path, error) from error
 
 
+def read(path: Path) -> Any:
+    """Read a table that `write` wrote; UserError if it cannot be read."""
+    import geopandas
+
+    try:
+        return geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+    except Exception as error:  # GDAL, PyArrow and PROJ raise unrelated types for a damaged file
+        raise UserError(f"{path} cannot be read: {reason(error)}. Predict its image again with --overwrite.") from error
+
+
+def append(files: Sequence[tuple[str, Path]], path: Path, crs: Any) -> None:
+    """Write the rows of several tables into one layer of a new GeoPackage, one table at a time.
+
+    Args:
+        files: the image that a row is labelled with, and the file of its polygons.
+        path: the GeoPackage.
+        crs: of the layer.
+
+    Raises:
+        UserError: a file cannot be read, transformed or written.
+    """
+    from pyogrio.errors import DataSourceError, FieldError
+
+    for number, (image, file) in enumerate(files):
+        table = reproject(read(file), crs, str(file)).assign(image=image)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mode = "a" if number else "w"
+                table.to_file(path, layer=LAYER, driver="GPKG", geometry_type="Unknown", mode=mode)
+        except (DataSourceError, FieldError, OSError) as error:
+            raise unwritten(path, error) from error
+
+
 def check_crs(text: str) -> None:
     """Raise UserError if `text` names no coordinate system."""
     from pyproj import CRS

@@ -24,6 +24,9 @@ _OF_SUFFIX = {
     ".asc": "AAIGrid", ".ntf": "NITF", ".pix": "PCIDSK", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP",
 }  # fmt: skip
 
+SUFFIXES = (".tif", ".tiff", *(suffix for suffix in _OF_SUFFIX if suffix not in (".asc", ".gif")))
+"""Suffixes of the rasters that a folder is searched for."""
+
 ENVIRONMENT = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file over the network

@@ -46,7 +46,7 @@ def _open_path(path: Path, bands: Sequence[int] | None, nodata: float | None) ->
     if not path.exists():
         raise UserError(f"There is no image {path}.")
     if path.is_dir():
-        raise UserError(f"{path} is a folder. Give one image; `for f in {path}/*.tif` predicts on all of them.")
+        raise UserError(f"{path} is a folder. Give one image; `rrsis-bench predict {path}` predicts on all of them.")
     suffix = path.suffix.lower()
     if suffix not in PLAIN or bands is not None or nodata is not None:
         raster.require(f"Reading {path.name}")

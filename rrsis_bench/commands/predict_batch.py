@@ -1,0 +1,111 @@
+"""``predict`` over a folder or a list: progress, the closing table, the files over all images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from rrsis_bench.predict import batch, job
+from rrsis_bench.results.render.terminal.board import plain_table, print_table
+
+SHOWN = 40
+"""Images in the closing table; of more, only those that failed are shown."""
+
+
+def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool) -> int:
+    """Predict on every image of ``base.image``, write the table and the GeoPackage, and show them.
+
+    Args:
+        base: the settings of every image; its image is the folder or list.
+        source: the model.
+        as_json: print the outcomes as JSON instead of a table.
+
+    Returns:
+        The exit code: 1 if an image failed.
+
+    Raises:
+        UserError: there are no images, the weights are damaged, or the settings cannot fit any image.
+        Interrupted: a signal. Finished images are kept.
+    """
+    console = Console(stderr=True)
+    requests = batch.requests(batch.find_images(base.image), base)
+    job.check(base)
+    weights = source.sha256()
+    outcomes = _all(requests, weights, source, console)
+    summary = batch.write_summary(outcomes, base.out)
+    merged, notes = batch.merge_polygons(outcomes, base.out)
+    for note in notes:
+        console.print(Text(note), style="yellow", soft_wrap=True)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], ensure_ascii=False, indent=1))
+    else:
+        _show(Console(), outcomes)
+        paths = ", ".join(str(path) for path in (summary, merged) if path is not None)
+        Console().print(f"Wrote {paths}", soft_wrap=True, highlight=False, markup=False)
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _all(
+    requests: Sequence[job.Request], weights: str, source: batch.ModelSource, console: Console
+) -> list[batch.Outcome]:
+    """Predict on one image after the other; the model is loaded once, when it is needed first."""
+    load = cache(source.load)
+    outcomes = []
+    with Progress(console=console, transient=True) as progress:
+        bar, inner = progress.add_task("images", total=len(requests)), progress.add_task("this image")
+
+        def begin(steps: int) -> Callable[[int], None]:
+            progress.reset(inner, total=steps)
+            return lambda done: progress.advance(inner, done)
+
+        for number, request in enumerate(requests, start=1):
+
+            def warn(line: str, name: str = request.image.name) -> None:
+                console.print(Text(f"{name}: {line}", style="yellow"), soft_wrap=True)
+
+            started = time.monotonic()
+            outcome = batch.kept(request, weights)
+            if outcome is None:
+                load()  # an error of the model is no error of the image
+                outcome = batch.predict_one(request, load, warn, begin)
+            outcomes.append(outcome)
+            progress.advance(bar)
+            line = f"{number}/{len(requests)}  {outcome.image}  {outcome.status}  {time.monotonic() - started:.1f} s"
+            console.print(Text(f"{line}  {_first(outcome.reason)}".rstrip()), soft_wrap=True)
+    return outcomes
+
+
+def _show(console: Console, outcomes: Sequence[batch.Outcome]) -> None:
+    counts = {name: sum(outcome.status == name for outcome in outcomes) for name in ("predicted", "kept", "failed")}
+    shown = [outcome for outcome in outcomes if len(outcomes) <= SHOWN or outcome.status == "failed"]
+    table = plain_table()
+    table.add_column("image", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for name in ("pixels", "objects"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for outcome in shown:
+        rows = outcome.content.get("expressions", [])
+        objects = [row["objects"] for row in rows if row["objects"] is not None]
+        table.add_row(
+            Text(outcome.image),
+            Text(outcome.status, "red" if outcome.status == "failed" else ""),
+            f"{sum(row['area_px'] for row in rows):,}" if rows else "",
+            f"{sum(objects):,}" if objects else "",
+            Text(_first(outcome.reason)),
+        )
+    caption = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    if counts["failed"]:
+        caption += ". The same command predicts the failed images again."
+    print_table(console, f"{len(outcomes):,} images", table, caption)
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0] if text else ""
