@@ -4,16 +4,8 @@ Si Liu, Tianrui Hui, Shaofei Huang, Yunchao Wei, Bo Li, Guanbin Li. TPAMI 2021, 
 https://github.com/spyflying/CMPC-Refseg (TensorFlow 1, MIT; none of it is copied here).
 
 `cmpc` with another join: per level, the multimodal map in place of the visual one. This is the code that the authors
-published. Tests hold logits, side maps, gradients and three training steps to their graph.
-
-Deviations from the authors' code:
-    - ResNet-101 of ImageNet classification in place of DeepLab-v2's on Caffe, as in `rrn`.
-    - The vocabulary consists of the training expressions, with random vectors of GloVe's scale;
-      ``text.weights=glove:FILE`` reads GloVe's. The authors start from GloVe 840B and train it too.
-    - Loss: the mean over pixels instead of the sum, with Adam's eps smaller by the same factor: with 1e-8 the
-      attention of the exchange would get a small part of the authors' step. Batches of 8 instead of 1, no weight decay.
-    - The norm of the exchange's context is taken per sample; the authors' batch has one.
-    - DenseCRF is left out. The protocol resizes and thresholds the logits.
+published. Tests hold logits, side maps, gradients and three training steps to their graph. The deviations from it are
+those of `cmpc`.
 
 Printed numbers on remote sensing images, test (CSINet Tables I to III):
 

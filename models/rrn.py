@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.interfaces import SegmenterOutput
 
-from .blocks.classic import COORDINATES, ClassicSegmenter, ConvLSTM, l2, spread
+from .blocks.classic import COORDINATES, ClassicSegmenter, ConvLSTM, l2
 
 
 class RRN(ClassicSegmenter):
@@ -84,8 +84,6 @@ class RRN(ClassicSegmenter):
 
     def decode(self, encoded: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
         """Return foreground logits (B, S/8, S/8)."""
-        visual_BCGG = encoded["visual"]
-        sentence_BD = l2(self.words.read(text["input_ids"], text["word_mask"]).last_BD)
-        joined = torch.cat([visual_BCGG, spread(sentence_BD, visual_BCGG), self.places(visual_BCGG)], dim=1)
+        joined = self.with_sentence(encoded["visual"], text)
         steps = [torch.relu(self.fusion(joined)), *(encoded[tap] for tap in self.laterals)]
         return SegmenterOutput(self.score(self.refinement(steps))[:, 0])

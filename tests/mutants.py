@@ -31,6 +31,7 @@ class Mutant:
 
 
 SGSRF, CSINET = "models/sgsrf/network.py", "models/csinet/network.py"
+LSCM = "models/lscm.py"
 MUTANTS = (
     Mutant(
         "GPG reads raw words",
@@ -171,6 +172,48 @@ MUTANTS = (
         "TMEM(widths, text_dim, num_tmem)",
         "TMEM(widths, text_dim, 1)",
         f"{WIRING}::test_fianet",
+    ),
+    Mutant(
+        "LSCM's context left out of the join",
+        LSCM,
+        "torch.cat([fused, context, spread",
+        "torch.cat([fused, fused, spread",
+        "tests/models/test_classic_parity.py -k lscm_small",
+    ),
+    Mutant(
+        "LSCM's tree left out",
+        LSCM,
+        "weights_BLL = weights_BLL * ties_BLL",
+        "pass",
+        "tests/models/test_lscm.py",
+    ),
+    Mutant(
+        "LSCM's heads stay where the words were",
+        LSCM,
+        "words.moved(text[HEAD_KEY])",
+        "text[HEAD_KEY]",
+        "tests/models/test_lscm.py",
+    ),
+    Mutant(
+        "the sentence vector is not scaled",
+        "models/blocks/classic.py",
+        'l2(self.words.read(text["input_ids"], text["word_mask"]).last_BD)',
+        'self.words.read(text["input_ids"], text["word_mask"]).last_BD',
+        "tests/models/test_lstm_cnn.py",
+    ),
+    Mutant(
+        "LSTM-CNN's visual map is not scaled",
+        "models/lstm_cnn.py",
+        'l2(self.visual(maps["c5"]))',
+        'self.visual(maps["c5"])',
+        "tests/models/test_lstm_cnn.py",
+    ),
+    Mutant(
+        "LSTM-CNN without ReLU",
+        "models/lstm_cnn.py",
+        "torch.relu(self.fusion(joined))",
+        "self.fusion(joined)",
+        "tests/models/test_lstm_cnn.py",
     ),
 )
 

@@ -160,6 +160,11 @@ class ClassicSegmenter(ImageFirstSegmenter):
         maps = self.backbone(views["image"])
         return self.project({tap: maps[tap] for tap in self.taps})
 
+    def with_sentence(self, visual_BCGG: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        """Join vision, the sentence vector of length 1 and the coordinates: (B, C + D + 8, G, G)."""
+        sentence_BD = l2(self.words.read(text["input_ids"], text["word_mask"]).last_BD)
+        return torch.cat([visual_BCGG, spread(sentence_BD, visual_BCGG), self.places(visual_BCGG)], dim=1)
+
     def places(self, like_BCGG: Tensor) -> Tensor:
         """Return the coordinate map (B, 8, G, G) for the batch of another map."""
         return coordinate_map(self.grid, self.grid).to(like_BCGG).expand(len(like_BCGG), -1, -1, -1)

@@ -24,6 +24,7 @@ from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import charts, figures, gallery, page
 from rrsis_bench.results.render.board_charts import label_of
+from rrsis_bench.results.render.page import content
 from tests.fakes.config import compose, tiny_overrides
 from tests.fakes.records import LAVT, NATIVE, put, random_table, record_of, row, table_of
 
@@ -149,6 +150,15 @@ def test_a_record_without_controls_costs_or_categories_is_shown():
     assert "status nan" in found.text
     assert "75.00" in found.text
     assert "None" not in found.text
+
+
+def test_the_time_of_a_run_stands_beside_its_costs():
+    record = record_of(None, wall_s=459.0)
+    table = content.boards([BoardRow((record,), "", 1)])[0].ranked
+    assert table.columns[-1].label == "Run (min)"
+    assert table.rows[0][-1].text == "7.7"
+    without = content.boards([BoardRow((dataclasses.replace(record, wall_s=None),), "", 1)])[0].ranked
+    assert without.rows[0][-1].text == ""
 
 
 def test_published_numbers_stand_apart_from_measured_ones(root):

@@ -181,14 +181,15 @@ def test_only_comparable_rows_are_ranked_together(tmp_path):
 
 def test_costs_are_averaged_under_equal_conditions_only(tmp_path):
     cost = Efficiency(params_total=10**6, latency_ms=40.0, batch=1, device="cpu", precision="32-true")
-    put(tmp_path, seed=0, efficiency=cost)
-    put(tmp_path, seed=1, efficiency=dataclasses.replace(cost, latency_ms=60.0))
+    put(tmp_path, seed=0, efficiency=cost, wall_s=300.0)
+    put(tmp_path, seed=1, efficiency=dataclasses.replace(cost, latency_ms=60.0), wall_s=500.0)
     put(tmp_path, seed=2, efficiency=dataclasses.replace(cost, latency_ms=5.0, device="NVIDIA H200"))
     put(tmp_path, model="unmeasured", efficiency=Efficiency())
     leaderboards.regenerate(tmp_path)
     found = [(row["model"], row["device"], row["n_runs"], row["latency_ms"], row["gflops"], row["params_total"])
              for row in lines(tmp_path, "efficiency.csv")]  # fmt: skip
     assert found == [("lavt", "NVIDIA H200", "1", "5.000", "", "1000000"), ("lavt", "cpu", "2", "50.00", "", "1000000")]
+    assert lines(tmp_path, "efficiency.csv")[1]["wall_s"] == "400.0"
 
 
 def test_controls_average_over_the_seeds_that_have_them(tmp_path):

@@ -35,7 +35,7 @@ _RENAMED: dict[str, tuple[str, ...]] = {  # column -> field of the record
 }  # fmt: skip
 _EFFICIENCY_COLUMNS = (
     "model", "variant", "size", "data", "params_total", "params_trainable", "gflops", "gflops_batch", "input_size",
-    "latency_ms", "fps", "batch", "device", "precision", "peak_mem_gb", "n_runs", "train_hash",
+    "latency_ms", "fps", "batch", "device", "precision", "peak_mem_gb", "wall_s", "n_runs", "train_hash",
 )  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def _efficiency(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
             cells[name] = _figure(members.mean("efficiency", name))
         for name in ("params_total", "params_trainable", "gflops_batch", "input_size", "batch", "device", "precision"):
             cells[name] = members.text("efficiency", name)
+        cells["wall_s"] = _figure(members.mean("wall_s"))
         yield cells
 
 

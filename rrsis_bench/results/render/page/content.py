@@ -150,6 +150,9 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
         TableColumn("Params (M)", "all parameters, millions"),
         TableColumn("GFLOPs", "one forward pass"),
         TableColumn("FPS", "expressions per second, at the batch size and on the device under Provenance"),
+        TableColumn(
+            "Run (min)", "wall time of training and evaluation on the machine under Provenance, mean over seeds"
+        ),
     ]
     lines = []
     for row in rows:
@@ -160,7 +163,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             score = scores["miou"]
             forest = _with_forest(str(score.text), row.score("miou"), min(ends), max(ends))
             scores["miou"] = Cell(forest, score.sort, score.sub)
-        params = row.mean("efficiency", "params_total")
+        params, wall = row.mean("efficiency", "params_total"), row.mean("wall_s")
         lines.append(
             (
                 *first, Cell(row.head.size, row.head.size), Cell(seeds(row), str(len(row.records))),
@@ -169,6 +172,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
                 *(_number(row.score("miou", "control", name).value) for name in shown_controls),
                 _number(None if params is None else params / 1e6),
                 _number(row.mean("efficiency", "gflops")), _number(row.mean("efficiency", "fps"), 1),
+                _number(None if wall is None else wall / 60, 1),
             )
         )  # fmt: skip
     return Table(ident, caption, tuple(columns), tuple(lines))
