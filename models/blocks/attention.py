@@ -21,7 +21,7 @@ class PixelWordAttention(nn.Module):
     """Every position of the map attends to the words (LAVT, Equations 1 to 5).
 
     `out` has a bias because the authors' files have one. The normalisation after it cancels the bias, which therefore
-    has no effect and gets no gradient.
+    has no effect and is frozen.
     """
 
     def __init__(self, dim: int, text_dim: int, heads: int = 1) -> None:
@@ -38,6 +38,7 @@ class PixelWordAttention(nn.Module):
         self.key = nn.Linear(text_dim, dim)
         self.value = nn.Linear(text_dim, dim)
         self.out = nn.Linear(dim, dim)
+        self.out.bias.requires_grad_(False)
 
     def forward(self, x_BNC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """Return (B, N, C).

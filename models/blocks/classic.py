@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rrsis_bench.backbones import build_text, build_vision
+from rrsis_bench.backbones.constants import on_device
 from rrsis_bench.backbones.resnet import STRIDE, ResNetEncoder
 from rrsis_bench.backbones.words import WordEncoder
 from rrsis_bench.interfaces import ImageFirstSegmenter
@@ -32,6 +33,9 @@ def coordinate_map(height: int, width: int) -> Tensor:
     dx, dy = 2 / width, 2 / height
     places = [x_HW, y_HW, x_HW + dx, y_HW + dy, x_HW + dx / 2, y_HW + dy / 2]
     return torch.stack([*places, torch.full_like(x_HW, 1 / width), torch.full_like(x_HW, 1 / height)])
+
+
+_coordinates_on = on_device(coordinate_map)
 
 
 def l2(x: Tensor, dim: int = 1) -> Tensor:
@@ -167,7 +171,8 @@ class ClassicSegmenter(ImageFirstSegmenter):
 
     def places(self, like_BCGG: Tensor) -> Tensor:
         """Return the coordinate map (B, 8, G, G) for the batch of another map."""
-        return coordinate_map(self.grid, self.grid).to(like_BCGG).expand(len(like_BCGG), -1, -1, -1)
+        map_8GG = _coordinates_on(self.grid, self.grid, like_BCGG.device, like_BCGG.dtype)
+        return map_8GG.expand(len(like_BCGG), -1, -1, -1)
 
     def frozen_parts(self) -> dict[str, str]:
         """Return the source of the backbone's weights; empty if they are random."""

@@ -12,6 +12,16 @@ from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
 from rrsis_bench.interfaces import Segmenter
 
 
+def freeze_unread(*modules: nn.Module | None) -> None:
+    """Stop the training of modules whose output nothing reads, so that no gradient reaches them.
+
+    They are built all the same: the authors' files hold them, and the random numbers of later modules follow theirs.
+    """
+    for module in modules:
+        if module is not None:
+            module.requires_grad_(False)
+
+
 class StagedSegmenter(Segmenter):
     """A model with a `StagedEncoder`, a `TextEncoder` and one fusion per stage.
 

@@ -5,28 +5,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rrsis_bench.backbones.constants import on_device
+
 from .cda import CollaborativeDilatedAttention
 from .views import Views, assemble, resize
 
 
-@lru_cache(maxsize=32)
-def _taps(size: int, new_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+@on_device
+def _taps(size: int, new_size: int) -> Tensor:
     """Linear resize followed by the three taps of a zero-padded convolution along one axis, (new size, size, 3).
 
-    Row y, tap t holds the weights with which a resized line (no aligned corners) gives its value at y + t - 1. The
-    result is kept on the device, so that a pass copies nothing from the host.
+    Row y, tap t holds the weights with which a resized line (no aligned corners) gives its value at y + t - 1.
     """
-    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training later
-        eye_PP = torch.eye(size, dtype=torch.float64, device="cpu")  # whatever the default device is
-        padded_QP = F.pad(F.interpolate(eye_PP[None], size=new_size, mode="linear")[0].T, (0, 0, 1, 1))
-        taps = torch.stack([padded_QP[tap : tap + new_size] for tap in range(3)], dim=2)
-        return taps.to(device, dtype)
+    eye_PP = torch.eye(size, dtype=torch.float64)
+    padded_QP = F.pad(F.interpolate(eye_PP[None], size=new_size, mode="linear")[0].T, (0, 0, 1, 1))
+    return torch.stack([padded_QP[tap : tap + new_size] for tap in range(3)], dim=2)
 
 
 def conv_of_resized(x_BCHW: Tensor, weight_OC33: Tensor, height: int, width: int) -> Tensor:

@@ -96,7 +96,7 @@ class CSINet(Segmenter):
             slice_size: columns of a slice in the dilated attention (Table IX).
             mask_padding: keep the dilated attention off the rows beyond the map.
             cmp_width: channels inside the decoder, C_cmp; None is half the last stage's width. One decoder stage has no
-                such part, and ignores the width, which the size gives to every model.
+                such part, and takes None only.
 
         Raises:
             UserError: unknown values, values without effect beside others, or sides that do not divide.
@@ -110,7 +110,7 @@ class CSINet(Segmenter):
             integration_start=(integration_start, STARTS),
         )
         _check_combination(interaction, fusion, share_language, gate=gate)
-        _check_decoder(decoder, cda, skip, decoder_stages, slice_size, mask_padding)
+        _check_decoder(decoder, cda, skip, decoder_stages, slice_size, mask_padding, cmp_width)
         has = {"remote": interaction != "only_close", "close": interaction != "only_remote"}
         self.has, self.n_view, self.max_tokens = has, n_view, max_tokens
         if n_view < 1:
@@ -238,7 +238,13 @@ def _check_combination(interaction: str, fusion: str, share_language: str, *, ga
 
 
 def _check_decoder(
-    decoder: str, cda: bool, skip: bool, decoder_stages: int, slice_size: int, mask_padding: bool
+    decoder: str,
+    cda: bool,
+    skip: bool,
+    decoder_stages: int,
+    slice_size: int,
+    mask_padding: bool,
+    cmp_width: int | None,
 ) -> None:
     if not 1 <= decoder_stages <= 4:
         raise UserError(f"model.args.decoder_stages must be 1, 2, 3 or 4, not {decoder_stages}.")
@@ -257,3 +263,8 @@ def _check_decoder(
     for field, is_changed in changed.items():
         if is_changed:
             raise UserError(f"model.args.{field} has no effect with model.args.{reason}; leave its default.")
+    if decoder == "cdad" and decoder_stages == 1 and cmp_width is not None:
+        raise UserError(
+            f"model.args.cmp_width={cmp_width} has no effect with model.args.decoder_stages=1, whose map is the last "
+            "stage's; set model.args.cmp_width=null (experiment=csinet_table8/d1 does)."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
-from ..blocks.staged import StagedSegmenter
+from ..blocks.staged import StagedSegmenter, freeze_unread
 from .fiam import FIAM, Phrase
 from .official_keys import OFFICIAL_FORMAT
 from .tmem import TMEM
@@ -28,8 +28,7 @@ class FIANet(StagedSegmenter):
 
     version = 1
     official_format = OFFICIAL_FORMAT
-    # With stage_output="pwam", only the last stage's PWAM reaches the neck. A normalisation cancels the bias of the
-    # attention's output.
+    # The frozen parts of the last stage. A normalisation cancels the bias of the attention's output.
     contract = Contract(
         dead_parameters=r"stages\.3\.(context_gate|object|position|modulation)\.|.*attention\.out\.bias$"
     )
@@ -108,6 +107,9 @@ class FIANet(StagedSegmenter):
             )
             for width in widths
         )
+        if stage_output == "pwam":  # of the last stage, only the context's PWAM reaches neck and decoder
+            last = cast(FIAM, self.stages[-1])
+            freeze_unread(last.context_gate, last.object, last.position, last.modulation)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.tmem = TMEM(widths, text_dim, num_tmem) if neck == "tmem" else None
         self.cim = CIM(widths, self.backbone.sides[-1]) if neck == "cim" else None

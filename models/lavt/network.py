@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
-from ..blocks.staged import StagedSegmenter
+from ..blocks.staged import StagedSegmenter, freeze_unread
 from .official_keys import OFFICIAL_FORMAT
 
 
@@ -44,6 +44,7 @@ class LAVT(StagedSegmenter):
         super().__init__(views, max_tokens, vision, text)
         widths = self.backbone.widths
         self.stages = nn.ModuleList(GatedPWAM(width, self.text_encoder.width) for width in widths)
+        freeze_unread(cast(GatedPWAM, self.stages[-1]).gate)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.decoder = TopDownDecoder(widths, decoder_width)
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rrsis_bench.backbones.constants import on_device
+
 LOW, HIGH = 5, 3
 """Sides of the smoothing and the sharpening kernel."""
 
@@ -24,10 +26,13 @@ def hamming(side: int) -> Tensor:
     return torch.outer(window, window)
 
 
+_hamming_on = on_device(hamming)
+
+
 def normalise(scores_BKHW: Tensor) -> Tensor:
     """Turn scores of taps into kernels that sum to 1: softmax, times a Hamming window, divided by the sum."""
     side = math.isqrt(scores_BKHW.shape[1])
-    kernel_BKHW = scores_BKHW.softmax(1) * hamming(side).to(scores_BKHW).view(1, -1, 1, 1)
+    kernel_BKHW = scores_BKHW.softmax(1) * _hamming_on(side, scores_BKHW.device, scores_BKHW.dtype).view(1, -1, 1, 1)
     return kernel_BKHW / kernel_BKHW.sum(1, keepdim=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from rrsis_bench.interfaces import Contract, SegmenterOutput
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
 from ..blocks.intra_scale import IntraScaleInteraction
-from ..blocks.staged import StagedSegmenter
+from ..blocks.staged import StagedSegmenter, freeze_unread
 from .official_keys import OFFICIAL_FORMAT
 
 
@@ -45,6 +45,8 @@ class RMSIN(StagedSegmenter):
         super().__init__(views, max_tokens, vision, text)
         widths = self.backbone.widths
         self.stages = nn.ModuleList(IntraScaleInteraction(width, self.text_encoder.width) for width in widths)
+        last = cast(IntraScaleInteraction, self.stages[-1])
+        freeze_unread(last.gate, last.visual_gate, last.repblock)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.cim = CIM(widths, self.backbone.sides[-1])
         self.decoder = TopDownDecoder(widths, decoder_width, rotated=True)

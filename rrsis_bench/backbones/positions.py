@@ -6,22 +6,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from rrsis_bench.backbones.constants import on_device
 from rrsis_bench.errors import UserError
 
 
-@lru_cache(maxsize=8)
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
     """Return 2-D positions, float32 (H, W, C): sines and cosines of the row in the first half, then of the column.
 
     The map's side spans one period of the first frequency; the others fall by powers of 10,000, as in Carion et al.,
     "End-to-End Object Detection with Transformers", ECCV 2020.
     """
-    # Always on the CPU, whatever the default device is, because the tensor is cached for later callers.
+    # Always on the CPU, whatever the default device is: the tables of encoders are filled from it.
     frequency_K = 10000 ** -(torch.arange(dim // 4, device="cpu") / (dim // 4))
 
     def axis(n: int) -> Tensor:
@@ -33,11 +32,7 @@ def sine_positions(height: int, width: int, dim: int) -> Tensor:
     return torch.cat([rows_HWC, columns_HWC], dim=2)
 
 
-@lru_cache(maxsize=32)
-def sine_positions_on(height: int, width: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return `sine_positions` on a device and in a dtype, kept there for later passes."""
-    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training later
-        return sine_positions(height, width, dim).to(device, dtype)
+sine_positions_on = on_device(sine_positions)
 
 
 def check_positions(field: str, positions: str, choices: Sequence[str], weights: str, **width: int) -> None:

@@ -20,7 +20,7 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from torch import Tensor, nn
 
 from rrsis_bench.backbones.interfaces import BackboneConfig, StagedEncoder
-from rrsis_bench.backbones.positions import check_positions, sine_positions
+from rrsis_bench.backbones.positions import check_positions, sine_positions_on
 from rrsis_bench.backbones.weights import load_strict, locate_weights, read_tensors
 from rrsis_bench.errors import UserError
 
@@ -197,7 +197,7 @@ class SwinEncoder(StagedEncoder):
         if self.config.positions == "none":
             return x_BHWC
         _, height, width, dim = x_BHWC.shape
-        return x_BHWC + sine_positions(height, width, dim).to(x_BHWC)
+        return x_BHWC + sine_positions_on(height, width, dim, x_BHWC.device, x_BHWC.dtype)
 
     def stage(self, index: int, x_BHWC: Tensor) -> Tensor:
         """Run stage `index`: patch merging (except in stage 0), then its blocks. Merging pads odd maps."""

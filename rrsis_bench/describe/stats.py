@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from rrsis_bench.data.checks.fingerprint import hash_files
 from rrsis_bench.data.pixels import rle as masks
-from rrsis_bench.data.text.language import words_of
+from rrsis_bench.data.text.language import names_place, words_of
+from rrsis_bench.data.text.pipeline import lost_text
 from rrsis_bench.eval.counts import Counts, SampleCounts
 from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
@@ -60,6 +61,7 @@ class SplitStats:
     share: np.ndarray = field(default_factory=lambda: np.zeros(len(SHARE_EDGES) - 1, dtype=np.int64))
     words: Counter[int] = field(default_factory=Counter)
     pieces: Counter[int] = field(default_factory=Counter)  # special tokens included; empty without a tokenizer
+    lost_places: int = 0  # expressions that lose a place word at the token limit
     language: Counter[str] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
     shared: tuple[int, int] | None = None  # samples and images (by content) that are also in train
@@ -133,6 +135,10 @@ def _split(dataset: ReferringDataset, limit: TextLimit | None, advance: Callable
         if limit is not None:
             encodings = limit.tokenizer.encode_batch([sample.expression for sample in chunk])
             stats.pieces.update(len(encoding.ids) for encoding in encodings)
+            stats.lost_places += sum(
+                names_place(lost_text(sample.expression, encoding, limit.max_tokens))
+                for sample, encoding in zip(chunk, encodings, strict=True)
+            )
     stats.images, stats.distinct = len(images), len(expressions)
     return stats
 
@@ -216,6 +222,7 @@ def _splits(stats: DatasetStats) -> Table:
     if limit is not None:
         row("word-pieces, median / 95% / most", lambda s: _lengths(s.pieces))
         row(f"cut at {limit.max_tokens} word-pieces", lambda s: _part(s.truncated(limit.max_tokens), s.n))
+        row("  that lose a place word", lambda s: _part(s.lost_places, s.n))
         table.caption = escape(f"word-pieces, special tokens included: {limit.label}")
         table.caption_justify = "left"
     for language in sorted({name for split in stats.splits.values() for name in split.language}):

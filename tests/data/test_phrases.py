@@ -4,7 +4,7 @@ import pytest
 
 from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES
 from rrsis_bench.data.text import lexicon
-from rrsis_bench.data.text.categories import RISBENCH, CategoryParser
+from rrsis_bench.data.text.categories import REFSEGRS, RISBENCH, RRSISD, CategoryParser, table_of
 from rrsis_bench.data.text.phrases import OffsetPhraseFinder, WordIndexPhraseFinder, make_phrase_finder
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.errors import UserError
@@ -49,6 +49,13 @@ TABLE = [
     ("the ship in front of the harbor", ["ship", "harbor"], ["in front"]),
     ("a vehicle driving along the road", ["vehicle"], ["along the road"]),
     ('the "airplane" on the left', ["airplane"], ["on the left"]),
+    ("the train station in the image features a roof", ["train station"], ["in the image"]),
+    (
+        "the ship next to the expressway serves as a bridge",
+        ["ship", "bridge"],
+        ["next to the expressway", "as a bridge"],
+    ),
+    ("a ship as the right-most moored vehicle", ["ship", "vehicle"], ["as the right-most moored vehicle"]),
     ("the damaged shipyard and its shipping lane", [], []),
     ("something strange", [], []),
 ]
@@ -214,3 +221,20 @@ def test_another_datasets_names_take_no_aliases_from_the_table():
 @pytest.mark.usefixtures("lexicon_tagger")
 def test_position_phrases_of_real_sentences(expression, phrases):
     assert [expression[a:b] for a, b in OffsetPhraseFinder(RISBENCH).position_spans(expression)] == phrases
+
+
+@pytest.mark.parametrize("table", [RRSISD, REFSEGRS, RISBENCH], ids=["rrsisd", "refsegrs", "risbench"])
+def test_parser_and_finder_know_the_same_names(table):
+    """Bug: the finder had names without the aliases of the parser, so that "the wind turbine" had no object phrase."""
+    assert table_of(tuple(table)) is table
+    parser, finder = CategoryParser(table), OffsetPhraseFinder(tuple(table))
+    for name, aliases in table.items():
+        for spelling in (" ".join(lexicon.spelt_out(name)), *aliases):
+            expression = f"the {spelling} here"
+            assert parser(expression) == name
+            assert [expression[a:b] for a, b in finder.object_spans(expression)] == [spelling]
+
+
+def test_names_of_a_dataset_without_a_table_have_the_common_aliases():
+    table = table_of(("storage tank", "glider"))
+    assert table == {"storage tank": RRSISD["storagetank"], "glider": ()}

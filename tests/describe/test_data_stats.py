@@ -10,6 +10,7 @@ from PIL import Image
 from rrsis_bench import cli
 from rrsis_bench.data.formats import SPLITS, format_module, known_formats, open_split
 from rrsis_bench.data.text.language import words_of
+from rrsis_bench.data.text.pipeline import lost_text
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.describe import stats, stats_setup
 from rrsis_bench.errors import UserError
@@ -63,6 +64,33 @@ def test_word_pieces_and_the_share_that_is_cut(tmp_path):
     found = collected("custom", tmp_path, limit).splits
     assert found["val"].pieces == Counter({22: 1, 5: 3})
     assert (found["val"].truncated(20), found["val"].truncated(22), found["train"].truncated(20)) == (1, 0, 0)
+    assert found["val"].lost_places == 0
+
+
+def test_place_words_that_are_cut_are_counted(tmp_path):
+    """Bug: a limit of 20 tokens cuts a quarter of RISBench's sentences, and nothing said what that costs."""
+    tree = write_fake_custom(tmp_path)
+    texts = ["the small white ship that is at the bottom-right", "the ship on the left of a big ship with a big roof"]
+    for row, text in zip(tree.rows["val"], texts, strict=False):
+        row["expression"] = text
+    tree.write()
+    tokenizer = build_wordpiece([*texts, "unrelated"], 300)
+    limit = stats.TextLimit(tokenizer, 10, "test")
+    found = collected("custom", tmp_path, limit).splits["val"]
+    assert (found.truncated(10), found.lost_places) == (2, 1)
+
+
+def test_words_that_do_not_fit_as_a_whole():
+    """A vocabulary of characters would cut inside of words: such a word counts as lost."""
+    text = "ship at the right"
+    tokenizer = build_wordpiece(["a"], 5 + 2 * 36)
+    encoding = tokenizer.encode(text)
+    whole = len(encoding.ids)
+    assert lost_text(text, encoding, whole) == ""
+    for cut in range(1, whole - 2):
+        first = encoding.offsets[1 + whole - 2 - cut][0]
+        word = text.rfind(" ", 0, first + 1) + 1
+        assert lost_text(text, encoding, whole - cut) == text[word:]
 
 
 def test_uncounted_targets_are_unknown(tmp_path):

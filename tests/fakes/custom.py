@@ -48,6 +48,8 @@ def write_fake_custom(root: Path, n: int = 4, *, defects: Collection[str] = ()) 
             Image.fromarray(rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)).save(root / "images" / name)
             mask_HW = np.zeros((SIZE, SIZE), dtype=bool)
             mask_HW[3 : 3 + number % 9 + 1, 5:15] = True
+            if number % 4 == 1:  # a file; no two of them are equal
+                mask_HW[-1, number] = mask_HW[-2, len(tree.rows)] = True
             Image.fromarray(mask_HW.astype(np.uint8) * 255).save(root / "masks" / name)
             row = {"image": f"images/{name}", "expression": f"the ship {number}", "mask": _mask(mask_HW, name, number)}
             tree.rows[split].append(row | ({"category": "ship"} if number % 2 else {}))

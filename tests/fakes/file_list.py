@@ -24,7 +24,7 @@ DEFECTS = {
     "missing_mask": True, "unreadable_mask": True, "grey_levels": False, "empty_mask": False, "size_differs": False,
     "empty_expression": True, "undecodable_text": True, "blank_line": False, "duplicate_line": False,
     "id_in_two_splits": True, "long_expression": False, "non_ascii_expression": False, "unused_file": False,
-    "shared_image": False, "unmatched_category": False,
+    "shared_image": False, "shared_mask": False, "unmatched_category": False,
 }  # fmt: skip
 NAME_DEFECTS = ("unusual_name", "image_differs")  # RISBench's names say more
 
@@ -95,6 +95,7 @@ def write_fake_file_list(
             mask_HW = np.zeros((36, 32), dtype=bool)
             y, x = rng.integers(0, 20, size=2)
             mask_HW[y : y + 9, x : x + 6] = True
+            mask_HW[32, :9] = (len(tree.masks) >> np.arange(9)) & 1 == 1  # no two masks are equal
             tree.images[name], tree.masks[name] = image_HWC, mask_HW
             Image.fromarray(image_HWC).save(tree.image(name))
             Image.fromarray(mask_HW.astype(np.uint8) * 255).save(tree.mask(name))
@@ -172,6 +173,9 @@ def _spoil(tree: FakeFileList, defect: str, place: int) -> str:
         if tree.form.fmt == "risbench":  # the whole image
             shutil.copyfile(image, tree.image(tree.lines["test"][-2][0]))
         return "test"
+    elif defect == "shared_mask":
+        shutil.copyfile(mask, tree.mask(tree.lines["test"][-1][0]))
+        return tree.form.stem(tree.lines["test"][-1][0])
     elif defect == "unmatched_category":
         lines[place] = (name, "the thing on the left")
         where = "train"

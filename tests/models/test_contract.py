@@ -79,6 +79,21 @@ def test_every_parameter_learns_but_the_declared_ones(model, inputs) -> None:
     assert without_gradient(model) == {name for name in names if re.match(model.contract.dead_parameters, name)}
 
 
+@pytest.mark.parametrize("family", ["lavt", "rmsin", "fianet"])
+def test_parameters_that_nothing_reads_are_frozen(family) -> None:
+    """Their optimiser would hold parameters that never learn, and the trainable ones would be counted too high."""
+    model = build_tiny(family)
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if re.match(model.contract.dead_parameters, name)}
+    assert any(name.startswith("stages.3.") and "attention" not in name for name in frozen)
+
+
+def test_the_last_stage_of_fianet_is_trained_where_it_is_read() -> None:
+    model = build_tiny("fianet", stage_output="fused")
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert all(name.endswith("attention.out.bias") for name in frozen)
+
+
 def test_a_sample_does_not_see_its_neighbours(model, name) -> None:
     check.check_batch(check.Subject(model, name))
 

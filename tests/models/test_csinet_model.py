@@ -257,6 +257,7 @@ def test_positions_of_the_close_view_span_the_scene() -> None:
         ({"cda": False, "slice_size": 3}, "slice_size"),
         ({"cda": False, "mask_padding": True}, "mask_padding"),
         ({"decoder_stages": 1, "skip": False}, "skip"),
+        ({"decoder_stages": 1, "cmp_width": 24}, "cmp_width"),
     ],
     ids=str,
 )

@@ -66,7 +66,7 @@ CSINET: dict[str, dict[str, Any]] = {
     "iim": {"fusion": "iim"},
     "sum": {"fusion": "sum"},
     "arc": {"decoder": "arc"},
-    "one_map": {"decoder_stages": 1},
+    "one_map": {"decoder_stages": 1, "cmp_width": None},
     "two_maps": {"decoder_stages": 2},
     "only_remote": {"interaction": "only_remote", "slice_size": 3},
     "only_close": {"interaction": "only_close", "slice_size": 3},

@@ -86,12 +86,15 @@ def verify(
     images = {str(path): image for path, image in checked.items()}
     _check_images(report, rows, images)
     masks = _decode_masks([row for _, row in rows], console)
+    first_of_mask: dict[bytes, Row] = {}
     sizes: set[tuple[str, tuple[int, int] | None]] = set()  # image and mask size, each compared once
     for split, row in rows:
         mask = masks.pop(_mask_key(row), None)
         _check_expression(report, split, row)
         if mask is not None:
             _check_mask(report, split, row, mask)
+            if mask.digest is not None:
+                _compare_masks(report, split, row, first_of_mask.setdefault(mask.digest, row), images)
             if (row.image, mask.size) not in sizes:
                 sizes.add((row.image, mask.size))
                 _compare_sizes(report, split, row, images[row.image], mask)
@@ -152,6 +155,14 @@ def _check_mask(report: VerifyReport, split: str, row: Row, mask: MaskCheck) -> 
         report.add(WARNING, "empty_mask", row.where, "the mask has no pixel", split)
     if mask.area and row.n_targets == 0:
         report.add(ERROR, "target_mismatch", row.where, "'n_targets' is 0, but the mask is not empty", split)
+
+
+def _compare_masks(report: VerifyReport, split: str, row: Row, first: Row, images: Mapping[str, ImageCheck]) -> None:
+    """Warn of two mask files with the same pixels; lines that name one file share it on purpose."""
+    if first.mask.identity() != row.mask.identity():
+        same = images[row.image].sha256 == images[first.image].sha256
+        message = f"its mask has the same pixels as that of {first.where}, on {'the same' if same else 'another'} image"
+        report.add(WARNING, "shared_mask", row.where, message, split)
 
 
 def _compare_sizes(report: VerifyReport, split: str, row: Row, image: ImageCheck, mask: MaskCheck) -> None:

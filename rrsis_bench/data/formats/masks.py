@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +23,14 @@ class MaskCheck:
         area: foreground pixels.
         error: (kind, message) of a defect that makes the mask unusable, or None.
         warnings: the same for defects that do not.
+        digest: of the pixels of a mask in a file of its own; None for other masks, and without foreground.
     """
 
     size: tuple[int, int] | None = None
     area: int = 0
     error: tuple[str, str] | None = None
     warnings: tuple[tuple[str, str], ...] = ()
+    digest: bytes | None = None
 
 
 class StoredMask(Protocol):
@@ -143,9 +146,11 @@ class FileMask:
         except UserError as error:
             return MaskCheck(error=("unreadable_mask", str(error)))
         size = (level_HW.shape[0], level_HW.shape[1])
-        area = int((level_HW > (self.above or 0)).sum())
+        mask_HW = level_HW > (self.above or 0)
+        area = int(mask_HW.sum())
+        digest = blake2b(np.packbits(mask_HW).tobytes(), digest_size=16, key=str(size).encode()).digest()
         problem = mask_files.level_problem(level_HW, self.above)
         found = ("grey_levels", f"The mask {self.path} {problem}")
         if problem and self.above is not None and area:  # such as a mask that was a JPEG: `read` takes the threshold
-            return MaskCheck(size, area, warnings=(found,))
-        return MaskCheck(size, area, error=found if problem else None)
+            return MaskCheck(size, area, warnings=(found,), digest=digest)
+        return MaskCheck(size, area, error=found if problem else None, digest=digest if area else None)

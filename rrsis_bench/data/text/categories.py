@@ -1,6 +1,7 @@
-"""Categories read from the words of an expression, for datasets whose files name none (RefSegRS, RISBench).
+"""Names of categories and what sentences call them, one table per dataset, and the parser that reads them.
 
-The rule, the same for every dataset:
+`table_of` gives the table of a dataset to the category parser and to FIANet's phrase finder. The parser is for datasets
+whose files name no category (RefSegRS, RISBench). Its rule, the same for every dataset:
 
 - a category's name or one of its aliases is found as whole words, in any letter case, its words apart by spaces,
   hyphens or underscores ("small-vehicle"), the last one also as a plural;
@@ -17,6 +18,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+
+from rrsis_bench.data.text.lexicon import spelt_out
+
+RRSISD: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "Expressway-Service-area": ("service area",),
+    "Expressway-toll-station": ("toll station",),
+    "airplane": ("plane", "aircraft", "aeroplane"),
+    "airport": (),
+    "baseballfield": ("baseball diamond",),
+    "basketballcourt": (),
+    "bridge": (),
+    "chimney": (),
+    "dam": (),
+    "golffield": ("golf course",),
+    "groundtrackfield": ("track field",),
+    "harbor": ("harbour",),
+    "overpass": (),
+    "ship": (),
+    "stadium": (),
+    "storagetank": ("oil tank",),
+    "tenniscourt": (),
+    "trainstation": ("railway station",),
+    "vehicle": (),
+    "windmill": (),
+})  # fmt: skip
+"""RRSIS-D: its twenty names as its instances.json spells them, in the order of their ids.
+
+Its sentences use these names alone, written apart ("baseball field"). The aliases are plain English.
+"""
 
 REFSEGRS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "road": (),
@@ -64,16 +94,23 @@ RISBENCH: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "airplane": ("plane", "aircraft", "aeroplane", "air plane"),
     "helicopter": (),
     "tennis court": (),
-    "storage tank": ("tank",),
+    "storage tank": ("tank", "oil tank"),
     "swimming pool": ("pool",),
 })  # fmt: skip
 """RISBench: its 26 names, each with the other words that its sentences (or plain English) have for it."""
 
 
 def table_of(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the table of names and aliases with exactly these names; an empty one for another dataset's."""
-    wanted = set(names)
-    return next((table for table in (REFSEGRS, RISBENCH) if set(table) == wanted), MappingProxyType({}))
+    """Return the dataset's table of names and aliases.
+
+    Names of a dataset without a table have the aliases of RRSIS-D's category of the same words, if there is one.
+    """
+    wanted = tuple(names)
+    own = next((table for table in (RRSISD, REFSEGRS, RISBENCH) if set(table) == set(wanted)), None)
+    if own is not None:
+        return own
+    common = {spelt_out(name): aliases for name, aliases in RRSISD.items()}
+    return {name: common.get(spelt_out(name), ()) for name in wanted}
 
 
 class CategoryParser:
@@ -90,16 +127,17 @@ class CategoryParser:
         self.names = tuple(table)
         self._category: dict[tuple[str, ...], str] = {}
         for name, aliases in table.items():
-            for spelling in (name, *aliases):
-                words = tuple(spelling.lower().split())
+            spellings = {text: tuple(text.lower().split()) for text in (name, *aliases)}
+            spellings[" ".join(spelt_out(name))] = spelt_out(name)  # "baseballfield", also written apart
+            for spelling, words in spellings.items():
                 if self._category.setdefault(words, name) != name:
                     raise ValueError(f"'{spelling}' stands for both '{self._category[words]}' and '{name}'")
         # Whatever begins at one place and ends with a word holds the shorter ones as its first words: most words first.
-        spellings = sorted(self._category, key=len, reverse=True)
-        self._owner = [self._category[words] for words in spellings]
-        alternatives = "|".join(f"({_pattern(words)})" for words in spellings)
+        longest_first = sorted(self._category, key=len, reverse=True)
+        self._owner = [self._category[words] for words in longest_first]
+        alternatives = "|".join(f"({_pattern(words)})" for words in longest_first)
         # The letters that some name begins with, looked at before the names: most words begin with none of them.
-        initials = "".join(sorted({words[0][0] for words in spellings}))
+        initials = "".join(sorted({words[0][0] for words in longest_first}))
         self._regex = re.compile(f"(?<![a-z0-9])(?=[{initials}])(?:{alternatives})(?![a-z0-9])", re.ASCII)
 
     def __call__(self, expression: str) -> str | None:

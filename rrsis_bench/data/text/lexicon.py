@@ -25,6 +25,7 @@ JJS biggest smallest largest longest shortest nearest closest farthest furthest
 NN left right top bottom middle center centre side corner edge part half image picture front back roof grass north south
 NN east west bus bed field building crossing parking swimming landing
 VBZ is has lies stands extends sits runs appears occupies spans remains stretches covers crosses leads faces points
+VBZ features serves connects includes contains shows forms
 VBP are have
 VBD was were
 WDT which
@@ -53,19 +54,6 @@ _NAME_WORDS = (
 )  # fmt: skip
 # Names that are one word in English although parts of them are words.
 _WHOLE_NAMES = ("airplane", "windmill")
-
-# How expressions also call a category.
-_ALIASES = {
-    "airplane": ("plane", "aircraft", "aeroplane"),
-    "harbor": ("harbour",),
-    "baseball field": ("baseball diamond",),
-    "golf field": ("golf course",),
-    "storage tank": ("oil tank",),
-    "train station": ("railway station",),
-    "ground track field": ("track field",),
-    "expressway toll station": ("toll station",),
-    "expressway service area": ("service area",),
-}
 
 
 def perceptron_present() -> bool:
@@ -110,11 +98,10 @@ def category_forms(category: str, aliases: Sequence[str] = ()) -> list[tuple[str
 
     Args:
         category: the name.
-        aliases: other names that the dataset's own table has for it.
+        aliases: other names for it, see `categories.table_of`.
     """
     words = spelt_out(category)
     forms = {words, ("".join(words),), *(tuple(alias.split()) for alias in aliases)}
-    forms.update(tuple(alias.split()) for alias in _ALIASES.get(" ".join(words), ()))
     return sorted(forms | {(*form[:-1], _plural(form[-1])) for form in forms})
 
 

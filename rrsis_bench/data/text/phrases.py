@@ -46,8 +46,8 @@ _WORD_INDEX_GRAMMAR = r"""
 # Beside the authors' rules: "to", also after the word that it belongs to ("next to"), plurals, several words before the
 # noun and in it, adverbs before the noun ("at the very bottom") and inside it ("at the right-most edge").
 _GRAMMAR = r"""
-    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><NN.*>+)?}
-        {<IN>+<DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><NN.*>+)?}
+    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
+        {<IN>+<DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
         {<IN>+<DT|PRP\$>?<JJ.*|VB[DN]|CD>+}
 """
 
@@ -89,8 +89,8 @@ class OffsetPhraseFinder(PhraseFinder):
         self._names = MWETokenizer([], separator=_JOIN)
         self._single: set[str] = set()
         names = tuple(categories)
-        aliases = table_of(names)  # the table that the categories of sentences are read with
-        for form in {form for name in names for form in lexicon.category_forms(name, aliases.get(name, ()))}:
+        table = table_of(names)  # that of the category parser too
+        for form in {form for name in names for form in lexicon.category_forms(name, table[name])}:
             if len(form) == 1:
                 self._single.add(form[0])
             else:

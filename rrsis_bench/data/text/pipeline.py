@@ -49,6 +49,23 @@ class TextReport:
         return self.unknown / self.tokens if self.tokens else 0.0
 
 
+def closing_tokens(encoding: Encoding) -> int:
+    """Return the number of special tokens at the end."""
+    special = encoding.special_tokens_mask
+    return next((n for n, flag in enumerate(reversed(special)) if not flag), len(special))
+
+
+def lost_text(expression: str, encoding: Encoding, max_tokens: int) -> str:
+    """Return the words of an expression that do not fit as a whole into `max_tokens`; empty if all of them do."""
+    total = len(encoding.ids)
+    if total <= max_tokens:
+        return ""
+    start = encoding.offsets[max_tokens - closing_tokens(encoding)][0]
+    while start and expression[start - 1].isalnum() and expression[start].isalnum():  # a word that is cut in two
+        start -= 1
+    return expression[start:]
+
+
 class TextPipeline:
     """Turns expressions into token arrays (and, where asked, masks over the tokens). Picklable.
 
@@ -186,13 +203,9 @@ class TextPipeline:
 
     def _kept(self, encoding: Encoding) -> list[int]:
         """Indices of the tokens that fit: the end is cut off, closing special tokens stay."""
-        special = encoding.special_tokens_mask
-        closing = 0
-        while closing < len(special) and special[len(special) - 1 - closing]:
-            closing += 1
-        over = max(0, len(special) - self.max_tokens)
-        body_end = len(special) - closing - over
-        return [*range(body_end), *range(len(special) - closing, len(special))]
+        total = len(encoding.ids)
+        closing, cut = closing_tokens(encoding), max(0, total - self.max_tokens)
+        return [*range(total - closing - cut), *range(total - closing, total)]
 
     def _unknown(self, encoding: Encoding) -> int:
         return sum(token == self.unknown_id for token in encoding.ids)

@@ -32,14 +32,11 @@ from rrsis_bench.data.formats.refer_files import (
     text_of,
 )
 from rrsis_bench.data.pixels import polygons, rle
+from rrsis_bench.data.text.categories import RRSISD
 from rrsis_bench.data.text.language import language_of
 
-CATEGORIES = (
-    "Expressway-Service-area", "Expressway-toll-station", "airplane", "airport", "baseballfield", "basketballcourt",
-    "bridge", "chimney", "dam", "golffield", "groundtrackfield", "harbor", "overpass", "ship", "stadium", "storagetank",
-    "tenniscourt", "trainstation", "vehicle", "windmill",
-)  # fmt: skip
-"""RRSIS-D's twenty category names as its instances.json spells them, in the order of their ids."""
+CATEGORIES = tuple(RRSISD)
+"""RRSIS-D's twenty category names, in the order of their ids."""
 
 DIRECTORY_TREE = """\
 <root>/
