@@ -8,6 +8,7 @@ import sys
 import rrsis_bench
 from rrsis_bench.commands import boards, config, data, doctor, page, predict, published, runs, score
 from rrsis_bench.errors import UserError
+from rrsis_bench.printing import emit
 from rrsis_bench.stop import Interrupted, StopRequest
 
 GROUPS = (runs, config, predict, score, boards, page, published, data, doctor)
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         with StopRequest():
             return _run(arguments)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        emit(str(stopped), error=True)
         return stopped.exit_code
 
 
@@ -34,7 +35,7 @@ def _run(arguments: list[str]) -> int:
         code: int = args.call(args)
         return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        emit(f"error: {error}", error=True)
         return 2
 
 

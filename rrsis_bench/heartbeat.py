@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from rich.console import Console
+from rrsis_bench.console import Terminal
 
 EVERY_S = 60.0
 
@@ -20,7 +20,7 @@ class Heartbeat:
         done: units that an earlier process has done.
     """
 
-    def __init__(self, console: Console, total: int, done: int = 0):
+    def __init__(self, console: Terminal, total: int, done: int = 0):
         self._console, self._total, self._before = console, total, done
         self._start = self._last = time.monotonic()
 

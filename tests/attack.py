@@ -24,13 +24,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from rrsis_bench.config import compose as composing
 from rrsis_bench.config import label as labelling
 from rrsis_bench.config.compose import compose_config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.results import leaderboards
@@ -92,7 +91,7 @@ class Lab:
         patch.setattr(scoring, "git_state", lambda *_: self.git)
         self.root = path / "leaderboards"
         self.overrides = ["model=edited", *tiny_overrides(path, self.data.root), "controls=false"]
-        self.shown = Console(file=io.StringIO(), width=300)
+        self.shown = Terminal(file=io.StringIO(), width=300)
 
     def model(self, base: str = "Segmenter") -> None:
         """Write the model's file."""
@@ -669,14 +668,14 @@ def outcome(function: Callable[[Lab], str]) -> str:
 def main(wanted: str = "") -> int:
     """Run all attempts whose name holds `wanted`; print the table; return 1 if a wrong row was ranked."""
     os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false")
-    console, table, wrong, started = Console(), Table("#", "attempt", "what happened"), 0, time.perf_counter()
+    console, table, wrong, started = Terminal(), Table("#", "attempt", "what happened"), 0, time.perf_counter()
     chosen = [(what, function) for what, function in ATTEMPTS if wanted in what]
     for number, (what, function) in enumerate(chosen, 1):
         found = outcome(function)
         wrong += found.startswith("RANKED")
         shown = found if len(found) < 150 else found[:147] + "..."
         style = "bold red" if found.startswith("RANKED") else ""
-        table.add_row(str(number), escape(what), escape(shown), style=style)
+        table.add_row(str(number), what, shown, style=style)
     console.print(table)
     console.print(f"{len(chosen)} attempts, {wrong} wrong rows ranked, {time.perf_counter() - started:.0f} s")
     return 1 if wrong else 0

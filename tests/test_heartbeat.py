@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
 from rrsis_bench import heartbeat
+from rrsis_bench.console import Terminal
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -15,7 +15,7 @@ def test_a_line_a_minute_with_the_time_left(monkeypatch, terminal):
     clock = [0.0]
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: clock[0])
     out = io.StringIO()
-    beats = heartbeat.Heartbeat(Console(file=out, width=40, force_terminal=terminal), 1000, done=100)
+    beats = heartbeat.Heartbeat(Terminal(file=out, width=40, force_terminal=terminal), 1000, done=100)
     for step in range(101, 501):
         clock[0] += 1.0
         beats.beat(step, lambda: "train epoch 1/3")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.printing import emit
 from rrsis_bench.resources import LEADERBOARDS
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.published import numbers as published
     from rrsis_bench.results.render import text as formats
     from rrsis_bench.results.render.terminal import board as show
@@ -111,21 +111,20 @@ def _leaderboard(args: argparse.Namespace) -> int:
         there = ", ".join(dict.fromkeys(f"{row.head.split} under {row.head.protocol.name}" for row in rows))
         raise UserError(f"{args.leaderboards} has no such row of {args.data}. There are rows on: {there}.")
     if args.format == "csv":
-        print(formats.table_csv(chosen, printed), end="")
+        emit(formats.table_csv(chosen, printed), end="")
     elif args.format == "md":
-        print(formats.markdown(chosen, printed, unranked=True), end="")
+        emit(formats.markdown(chosen, printed, unranked=True), end="")
     elif args.format == "latex":
-        print(formats.latex(chosen, printed), end="")
+        emit(formats.latex(chosen, printed), end="")
     elif args.by:
-        show.breakdown(Console(), chosen, args.by)
+        show.breakdown(Terminal(), chosen, args.by)
     else:
-        show.leaderboard(Console(), chosen, published=printed)
+        show.leaderboard(Terminal(), chosen, published=printed)
     return 0
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.compare import rows as compare
     from rrsis_bench.results.compare.files import compare_files
     from rrsis_bench.results.compare.integers import compare_integers, is_counts
@@ -137,7 +136,7 @@ def _compare(args: argparse.Namespace) -> int:
         if not all(as_counts):
             raise UserError("A run folder or a .csv.gz file can only be compared with another one. Give two of them.")
         same = compare_integers(Path(args.a), Path(args.b))
-        show_compare.integers(Console(), same)
+        show_compare.integers(Terminal(), same)
         return 1 if same.changed else 0
     as_files = [name.endswith(".csv") for name in (args.a, args.b)]
     if any(as_files):
@@ -147,9 +146,9 @@ def _compare(args: argparse.Namespace) -> int:
             )
         found = compare_files(Path(args.a), Path(args.b))
         if args.format == "table":
-            show_compare.files(Console(), found)
+            show_compare.files(Terminal(), found)
         else:
-            print((show_compare.files_csv if args.format == "csv" else show_compare.files_markdown)(found), end="")
+            emit((show_compare.files_csv if args.format == "csv" else show_compare.files_markdown)(found), end="")
         return 0
     if args.data is None:
         raise UserError("--data is missing: give the dataset of the leaderboard, or two .csv files.")
@@ -159,16 +158,15 @@ def _compare(args: argparse.Namespace) -> int:
         expressions=lambda record: expressions(record, args.data_root, args.runs),
     )  # fmt: skip
     if args.format == "table":
-        show_compare.comparison(Console(), result)
+        show_compare.comparison(Terminal(), result)
     else:
         text = show_compare.comparison_csv if args.format == "csv" else show_compare.comparison_markdown
-        print(text(result), end="")
+        emit(text(result), end="")
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results import leaderboards
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import text as formats
@@ -181,18 +179,18 @@ def _report(args: argparse.Namespace) -> int:
         raise _nothing(args.leaderboards, args.data)
     if args.markdown:
         missing = f"No row of {args.data} is ranked; the table without --markdown gives the reasons."
-        print(formats.markdown(rows) or missing)
+        emit(formats.markdown(rows) or missing)
     else:
-        show.leaderboard(Console(), rows)
-        show.categories(Console(), rows)
-        Console().print(f"Audited: the scores of {audited} records follow from their integers.")
+        show.leaderboard(Terminal(), rows)
+        show.categories(Terminal(), rows)
+        Terminal().print(f"Audited: the scores of {audited} records follow from their integers.")
     return 0
 
 
 def _cite(args: argparse.Namespace) -> int:
     from rrsis_bench.describe.cite import attested, cite
 
-    print(cite(args.model, args.data) + attested(args.model, args.data, args.leaderboards), end="")
+    emit(cite(args.model, args.data) + attested(args.model, args.data, args.leaderboards), end="")
     return 0
 
 

@@ -21,13 +21,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _config(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from rrsis_bench.config.compose import compose_config
     from rrsis_bench.config.fields import affects, leaves, meaning
     from rrsis_bench.config.schema import Config
+    from rrsis_bench.console import Terminal
     from rrsis_bench.errors import unknown
 
     overrides = [argument for argument in args.arguments if "=" in argument]
@@ -47,8 +46,8 @@ def _config(args: argparse.Namespace) -> int:
             value = getattr(value, step)
         known, effect = meaning(field), affects(field).name or "nothing"
         shown = "..." if len(str(value)) > 60 else str(value)
-        table.add_row(name, escape(shown), known.unit, effect.lower(), escape(known.text))
-    console = Console()
+        table.add_row(name, shown, known.unit, effect.lower(), known.text)
+    console = Terminal()
     console.print(table)
     _entries(console, prefixes)
     return 0
@@ -62,7 +61,6 @@ def _entries(console: Any, prefixes: Sequence[str]) -> None:
     """Print the named entries of a recipe with their options."""
     import dataclasses
 
-    from rich.markup import escape
     from rich.table import Table
 
     from rrsis_bench.config.fields import meaning
@@ -80,6 +78,6 @@ def _entries(console: Any, prefixes: Sequence[str]) -> None:
                 table.add_row(kind.field, name)
             for option in options:
                 default = "required" if option.default is dataclasses.MISSING else str(option.default)
-                table.add_row(kind.field, name, option.name, escape(default), escape(meaning(option).text))
+                table.add_row(kind.field, name, option.name, default, meaning(option).text)
     if table.row_count:
         console.print(table)

@@ -105,12 +105,11 @@ def _synthesize(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from rrsis_bench.config.cards import data_config
+    from rrsis_bench.console import Terminal
     from rrsis_bench.describe.info import show_card, show_found
 
-    console = Console()
+    console = Terminal()
     config = data_config(args.name)
     show_card(config, console)
     root = args.data_root or _default_root(config)
@@ -118,14 +117,12 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.markup import escape
-
     from rrsis_bench.config.cards import data_config
+    from rrsis_bench.console import Terminal
     from rrsis_bench.data.checks.verify import print_report, verify
     from rrsis_bench.data.formats import read_index
 
-    console = Console()
+    console = Terminal()
     config = data_config(args.name)
     root = args.data_root or _default_root(config)
     index = read_index(config.format, root, config.options)
@@ -134,18 +131,17 @@ def _verify(args: argparse.Namespace) -> int:
     if config.card is not None and config.card.defects:
         console.print("Known defects of the public files:", highlight=False)
         for defect in config.card.defects:
-            console.print("- " + escape(" ".join(defect.split())), soft_wrap=True, highlight=False)
+            console.print("- " + " ".join(defect.split()), soft_wrap=True, highlight=False)
     return 1 if report.errors else 0
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.data.formats import SPLITS, read_index
     from rrsis_bench.data.formats.dataset import IndexedDataset
     from rrsis_bench.describe import stats, stats_setup
 
-    console = Console()
+    console = Terminal()
     if args.out is not None and args.out.suffix.lower() != ".png":
         raise UserError(f"--out {args.out}: the figure is a PNG; give a name that ends in .png.")
     setup = stats_setup.configure(args.name, args.model, args.size)
@@ -177,12 +173,11 @@ def _typed(options: list[str]) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.data.formats import read_index
     from rrsis_bench.data.formats.custom.convert import convert
 
-    console = Console()
+    console = Terminal()
     done = convert(read_index(args.format, args.data_root, _typed(args.option)), args.out, console)
     samples = ", ".join(f"{split} {n:,}" for split, n in done.samples.items())
     console.print(f"{args.out}: {samples} samples on {done.images:,} images", soft_wrap=True, highlight=False)
@@ -207,8 +202,7 @@ def _default_root(config: DataConfig) -> Path:
     """Where the configuration says that the dataset lies; synthetic scenes are written first."""
     if not config.synthetic:
         return Path(config.root)
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.run.data import data_root
 
-    return data_root(config, Console())
+    return data_root(config, Terminal())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rrsis_bench.printing import emit_json
+
 _DESCRIPTION = """\
 Check Python, packages, torch and device, GDAL and PROJ, disk, hub and optional data, and suggest fixes.
 
@@ -27,25 +29,22 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    import json
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
+    from rrsis_bench.console import Terminal
     from rrsis_bench.describe.doctor import check_environment
 
     checks = check_environment(args.runs)
     if args.json:
-        print(json.dumps([asdict(one) for one in checks], indent=1, ensure_ascii=False))
+        emit_json([asdict(one) for one in checks])
     else:
-        console = Console()
+        console = Terminal()
         colours = {"ok": "green", "note": "yellow", "problem": "bold red"}
         for one in checks:
             fix = f"  -> {one.fix}" if one.fix else ""
             console.print(
-                f"[{colours[one.state]}]{one.state:8}[/] {one.name:9} {escape(one.text + fix)}",
-                soft_wrap=True,
-                highlight=False,
+                Text.assemble((f"{one.state:8}", colours[one.state]), f" {one.name:9} {one.text}{fix}"), soft_wrap=True
             )
     return int(any(one.state == "problem" for one in checks))

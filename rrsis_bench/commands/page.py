@@ -39,14 +39,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gallery(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import gallery
     from rrsis_bench.run.data import data_root, open_limited
     from rrsis_bench.run.folder import RunFolder
 
-    console = Console()
+    console = Terminal()
     run = RunFolder.open(args.runs / args.run)
     record, config = run.record, run.config
     dataset = open_limited(config, data_root(config.data, console), [record.split])[record.split]
@@ -69,13 +68,12 @@ def _gallery(args: argparse.Namespace) -> int:
 
 
 def _figures(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.board.rows import rank
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import figures
 
     records = [record for record in store.read_all(args.leaderboards) if record.data == args.data]
     for path in figures.write(rank(records, args.leaderboards), args.split, args.protocol, args.out):
-        Console().print(f"Wrote {path}", soft_wrap=True)
+        Terminal().print(f"Wrote {path}", soft_wrap=True)
     return 0

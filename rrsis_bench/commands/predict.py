@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.printing import emit_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rrsis_bench.console import Terminal
 
 _DESCRIPTION = """\
 Predict the masks of referring expressions on your own image.
@@ -99,10 +99,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.progress import Progress
 
+    from rrsis_bench.console import Terminal
     from rrsis_bench.predict import batch, job
 
     source = batch.ModelSource(args.run, args.weights, args.model, tuple(args.overrides), args.device)
@@ -128,7 +127,7 @@ def _predict(args: argparse.Namespace) -> int:
         from rrsis_bench.commands import predict_batch
 
         return predict_batch.predict(request, source, as_json=args.json)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(console=console, transient=True) as progress:
 
         def begin(steps: int) -> Callable[[int], None]:
@@ -136,17 +135,17 @@ def _predict(args: argparse.Namespace) -> int:
             return lambda done: progress.advance(bar, done)
 
         def warn(line: str) -> None:
-            console.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True, highlight=False)
+            console.print(line, style="yellow", soft_wrap=True, highlight=False)
 
         content = job.run(request, source.load, warn, begin)
     if args.json:
-        print(json.dumps(content, ensure_ascii=False, indent=1))
+        emit_json(content)
     else:
-        _show(Console(), content, request.out)
+        _show(Terminal(), content, request.out)
     return 0
 
 
-def _show(console: Console, content: dict[str, Any], out: Path) -> None:
+def _show(console: Terminal, content: dict[str, Any], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -163,7 +162,7 @@ def _show(console: Console, content: dict[str, Any], out: Path) -> None:
             f"{row['probability_max']:.2f}",
         )
     console.print(table)
-    console.print(f"Wrote {', '.join(content['files'])} to {out}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Wrote {', '.join(content['files'])} to {out}", soft_wrap=True, highlight=False)
 
 
 def _expressions(args: argparse.Namespace) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from rrsis_bench.printing import emit_json
 from rrsis_bench.resources import LEADERBOARDS
 
 
@@ -44,24 +44,22 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _audit(args: argparse.Namespace) -> int:
     import dataclasses
 
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.published import audit as published_audit
     from rrsis_bench.results.render.terminal import published as published_show
 
     _require_metric(args.metric)
     result = published_audit.audit(args.leaderboards)
     if args.json:
-        print(json.dumps(dataclasses.asdict(result), indent=2, ensure_ascii=False))
+        emit_json(dataclasses.asdict(result))
     else:
-        published_show.audit(Console(), result, args.metric)
+        published_show.audit(Terminal(), result, args.metric)
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from rrsis_bench.config.cards import printed_names
+    from rrsis_bench.console import Terminal
     from rrsis_bench.errors import UserError, unknown
     from rrsis_bench.results.published import numbers as published
     from rrsis_bench.results.render.terminal import published as published_show
@@ -76,9 +74,9 @@ def _show(args: argparse.Namespace) -> int:
         raise UserError(f"No paper prints numbers of {args.data} {args.split}. Splits: {', '.join(splits)}")
     rows = [row for row in rows if args.split in (None, row.split)]
     if args.metric is None:
-        published_show.rows(Console(), sorted(rows, key=lambda row: (row.split, row.source)), printed_names())
+        published_show.rows(Terminal(), sorted(rows, key=lambda row: (row.split, row.source)), printed_names())
     elif any(args.metric in row.scores for row in rows):
-        published_show.matrix(Console(), rows, args.metric)
+        published_show.matrix(Terminal(), rows, args.metric)
     else:
         raise UserError(f"No paper prints {args.metric} of {args.data}.")
     return 0

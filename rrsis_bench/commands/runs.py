@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.printing import emit, emit_json
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,37 +67,34 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _rerun(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.run.bench import bench
     from rrsis_bench.run.sweep import rerun_failed
 
     if args.overrides:
         raise UserError("--rerun takes the configuration of each run from its folder. Leave the overrides out.")
-    return rerun_failed(args.runs, bench, Console())
+    return rerun_failed(args.runs, bench, Terminal())
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.run.overview import show_runs, summaries
 
     found = summaries(args.runs)
     if args.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        emit_json(found)
     elif found:
-        show_runs(Console(), found)
+        show_runs(Terminal(), found)
     else:
-        print(f"{args.runs} has no runs yet. Start one with: rrsis-bench bench model=lavt")
+        emit(f"{args.runs} has no runs yet. Start one with: rrsis-bench bench model=lavt")
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.run.overview import find_run, show_run
 
-    show_run(Console(), find_run(args.run, args.runs))
+    show_run(Terminal(), find_run(args.run, args.runs))
     return 0
 
 
@@ -106,7 +103,7 @@ def _check(args: argparse.Namespace) -> int:
 
     failed = 0
     for title, problem in run_checks(args.model):
-        print(f"{'FAILED' if problem else 'ok':<8}{title}" + (f"\n        {problem}" if problem else ""), flush=True)
+        emit(f"{'FAILED' if problem else 'ok':<8}{title}" + (f"\n        {problem}" if problem else ""))
         failed += bool(problem)
     return 1 if failed else 0
 
@@ -116,15 +113,14 @@ def _list(args: argparse.Namespace) -> int:
 
     found = collect()
     if args.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        emit_json(found)
     else:
         show(found)
     return 0
 
 
 def _rescore(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.board import rows
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render.terminal import board as show
@@ -136,7 +132,7 @@ def _rescore(args: argparse.Namespace) -> int:
         )
     old = store.read(path)
     new = store.rescore(old, store.read_counts(path))
-    console = Console()
+    console = Terminal()
     same = new.overall == old.overall and new.per_category == old.per_category
     console.print(
         f"{old.run_id}: {old.counts.n if old.counts else 0} samples, metric version {new.metric_version}; "

@@ -48,15 +48,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.run import score
 
     given = {"leaderboards": args.leaderboards, "runs": args.runs, "data.root": args.data_root, "force": args.force}
     config = score.configure(args.data, args.protocol, args.overrides, given)
     score.score(
         config,
-        Console(),
+        Terminal(),
         name=args.name,
         predictions=args.predictions,
         split=args.split,

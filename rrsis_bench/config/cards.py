@@ -69,11 +69,12 @@ def _datasets(root: Path) -> list[str]:
 
 def show(found: dict[str, list[dict[str, Any]]]) -> None:
     """Print both lists as tables."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from rrsis_bench.console import Terminal
+
+    console = Terminal()
     models = Table(title="Models", title_justify="left", title_style="bold")
     for column in ("name", "paper", "venue", "params (M)", "views", "source"):
         models.add_column(column, overflow="fold")

@@ -214,11 +214,10 @@ def nltk_data() -> EnvironmentCheck:
 
 def cjk_font() -> EnvironmentCheck:
     """Check for a font with Chinese characters."""
-    from rich.console import Console
-
+    from rrsis_bench.console import Terminal
     from rrsis_bench.results.render.fonts import lettering
 
-    found = lettering(["\u8239"], Console(quiet=True))
+    found = lettering(["\u8239"], Terminal(quiet=True))
     if found.absent:
         fix = "install one, such as Debian's fonts-noto-cjk"
         return EnvironmentCheck("fonts", "note", "none with Chinese characters: figures show their code points", fix)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
 
-from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from rrsis_bench.config.schema import DataConfig
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.formats import SPLITS, DatasetIndex, format_module, read_index
 from rrsis_bench.errors import UserError
@@ -20,7 +20,7 @@ CHEAP_BYTES = 256 * 2**20
 """The fingerprint reads every image. Up to this total size it is computed without --fingerprint."""
 
 
-def show_card(config: DataConfig, console: Console) -> None:
+def show_card(config: DataConfig, console: Terminal) -> None:
     """Print the card and the layout.
 
     Args:
@@ -29,24 +29,24 @@ def show_card(config: DataConfig, console: Console) -> None:
     """
     card = config.card
     assert card is not None, "every file of conf/data has a card"
-    console.print(f"[bold]{escape(config.name)}[/]  {escape(card.title)}", highlight=False)
+    console.print(Text.assemble((config.name, "bold"), f"  {card.title}"))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("get it", escape(card.source))
+    table.add_row("get it", card.source)
     if card.side:
         table.add_row("images", f"{card.side} pixels along the longer side")
-    table.add_row("licence", escape(card.licence))
-    table.add_row("format", escape(config.format))
+    table.add_row("licence", card.licence)
+    table.add_row("format", config.format)
     if config.counts:
         table.add_row("samples", ", ".join(f"{split} {n:,}" for split, n in config.counts.items()))
     for number, defect in enumerate(card.defects):
-        table.add_row("known defects" if number == 0 else "", "- " + escape(" ".join(defect.split())))
+        table.add_row("known defects" if number == 0 else "", "- " + " ".join(defect.split()))
     console.print(Padding(table, (1, 0, 0, 2)), highlight=False)
     for label, text in (("layout", layout_of(config.format)), ("citation", card.bibtex)):
         if text:
-            console.print(f"\n  [bold]{label}[/]")
-            console.print(escape(indent(str(text).rstrip(), "    ")), soft_wrap=True, highlight=False)
+            console.print(f"\n  {label}", style="bold")
+            console.print(indent(str(text).rstrip(), "    "), soft_wrap=True, highlight=False)
 
 
 def layout_of(fmt: str) -> str:
@@ -55,7 +55,7 @@ def layout_of(fmt: str) -> str:
 
 
 def show_found(
-    config: DataConfig, root: Path, expected: Mapping[str, int] | None, console: Console, *, deep: bool = False
+    config: DataConfig, root: Path, expected: Mapping[str, int] | None, console: Terminal, *, deep: bool = False
 ) -> bool:
     """Print the contents of `root`: found and expected samples per split, and the fingerprint if it is cheap.
 
@@ -73,14 +73,12 @@ def show_found(
         index = read_index(config.format, root, config.options)
         index.require_readable(SPLITS)
     except UserError as error:
-        console.print(f"\n[yellow]not usable in {escape(str(root))}:[/]", highlight=False)
+        console.print(f"\nnot usable in {root}:", style="yellow", highlight=False)
         reason = str(error).partition("\n\n")[0]  # the rest says where to get the dataset, like the card
-        console.print(escape(indent(reason, "  ")), soft_wrap=True, highlight=False)
-        console.print(
-            f"  Details: rrsis-bench data verify {config.name} --data-root {escape(str(root))}", soft_wrap=True
-        )
+        console.print(indent(reason, "  "), soft_wrap=True, highlight=False)
+        console.print(f"  Details: rrsis-bench data verify {config.name} --data-root {root}", soft_wrap=True)
         return False
-    table = Table(title=f"found in {escape(str(root))}", title_justify="left")
+    table = Table(title=f"found in {root}", title_justify="left")
     for column in ("split", "samples", "published"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, n in index.counts.items():
@@ -90,9 +88,10 @@ def show_found(
     console.print()
     console.print(table)
     if expected and index.counts != dict(expected):
-        console.print("[yellow]The numbers of samples differ from the published ones: its rows are unranked.[/]")
+        text = "The numbers of samples differ from the published ones: its rows are unranked."
+        console.print(text, style="yellow")
     for note in (note for split in SPLITS for note in index.notes.get(split, ())):
-        console.print(escape(note), highlight=False)
+        console.print(note, highlight=False)
     size = _bytes(index)
     if size <= CHEAP_BYTES or deep:
         with console.status(f"reading {size / 2**30:.2f} GiB of images"):

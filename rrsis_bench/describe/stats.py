@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from tokenizers import Tokenizer
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.fingerprint import hash_files
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.text.language import names_place, words_of
@@ -86,7 +85,7 @@ def collect(
     root: Path,
     datasets: Mapping[str, ReferringDataset],
     limit: TextLimit | None = None,
-    console: Console | None = None,
+    console: Terminal | None = None,
 ) -> DatasetStats:
     """Count everything.
 
@@ -189,7 +188,7 @@ def quantile(counter: Counter[int], share: float) -> int:
     return 0
 
 
-def show(stats: DatasetStats, console: Console) -> None:
+def show(stats: DatasetStats, console: Terminal) -> None:
     """Print three tables: splits, categories, target sizes."""
     console.print(_splits(stats))
     names = Counter[str]()
@@ -206,7 +205,7 @@ def show(stats: DatasetStats, console: Console) -> None:
 
 
 def _splits(stats: DatasetStats) -> Table:
-    table = Table(title=escape(f"{stats.name} in {stats.root}"), title_justify="left")
+    table = Table(title=f"{stats.name} in {stats.root}", title_justify="left")
     table.add_column("")
     for split in stats.splits:
         table.add_column(split, justify="right")
@@ -223,7 +222,7 @@ def _splits(stats: DatasetStats) -> Table:
         row("word-pieces, median / 95% / most", lambda s: _lengths(s.pieces))
         row(f"cut at {limit.max_tokens} word-pieces", lambda s: _part(s.truncated(limit.max_tokens), s.n))
         row("  that lose a place word", lambda s: _part(s.lost_places, s.n))
-        table.caption = escape(f"word-pieces, special tokens included: {limit.label}")
+        table.caption = f"word-pieces, special tokens included: {limit.label}"
         table.caption_justify = "left"
     for language in sorted({name for split in stats.splits.values() for name in split.language}):
         row(f"language {language}", lambda s, language=language: _part(s.language[language], s.n))  # type: ignore[misc]
@@ -245,7 +244,7 @@ def _shares(
     for split in stats.splits:
         table.add_column(split, justify="right")
     for name, label in names.items():
-        table.add_row(escape(label), *(_part(counter(split)[name], split.n) for split in stats.splits.values()))
+        table.add_row(label, *(_part(counter(split)[name], split.n) for split in stats.splits.values()))
     return table
 
 

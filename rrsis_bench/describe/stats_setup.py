@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS, build_from_expressions, load_tokenizer
 from rrsis_bench.describe.stats import TextLimit
 from rrsis_bench.errors import UserError
@@ -30,7 +30,7 @@ def configure(data: str, model: str | None, size: str | None) -> Config:
 
 
 def text_limit(
-    config: Config, train: ReferringDataset, max_tokens: int | None, console: Console, *, strict: bool
+    config: Config, train: ReferringDataset, max_tokens: int | None, console: Terminal, *, strict: bool
 ) -> TextLimit | None:
     """Return a run's tokenizer (for ``wordpiece`` and ``words`` from the training expressions) and its token limit.
 
@@ -59,8 +59,8 @@ def text_limit(
     except UserError as error:
         if strict:
             raise
-        reason = escape(str(error).splitlines()[0])
-        console.print(f"[yellow]Word-pieces are not counted:[/] {reason}", highlight=False, soft_wrap=True)
+        reason = str(error).splitlines()[0]
+        console.print(Text.assemble(("Word-pieces are not counted:", "yellow"), f" {reason}"), soft_wrap=True)
         console.print("--size tiny counts them with a vocabulary made of the training expressions.", highlight=False)
         return None
     tokenizer.no_truncation()

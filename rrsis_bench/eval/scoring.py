@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 from rich.progress import Progress
 
 from rrsis_bench.config.protocol import Protocol
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -79,7 +79,7 @@ def score_split(
     batch_size: int,
     num_workers: int,
     controls: bool,
-    console: Console,
+    console: Terminal,
     save: Path | None = None,
     view_cache: ViewCache | None = None,
     loader_timeout: float = 0,
@@ -169,8 +169,9 @@ def score_split(
                 shown.update(bar, completed=finished)
                 counted = finished
                 console.print(
-                    f"[yellow]Memory ran out. '{name}' is scored again with {batch_size} samples per forward pass "
-                    f"(set trainer.eval_batch_size={batch_size} to start with that).[/yellow]"
+                    f"Memory ran out. '{name}' is scored again with {batch_size} samples per forward pass "
+                    f"(set trainer.eval_batch_size={batch_size} to start with that).",
+                    style="yellow",
                 )
 
         scores = Scores(run(dataset.split, None))

@@ -11,12 +11,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from rrsis_bench.config.compose import check_overrides, own_hydra, parse
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
+from rrsis_bench.printing import emit
 from rrsis_bench.resources import CONF
 from rrsis_bench.stop import Interrupted, StopRequest
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from rrsis_bench.run.sweep import Cell
 
 
-def _guarded(task: Callable[[Config, Console, Sequence[str]], None], cells: list[Cell]) -> Callable[[DictConfig], None]:
+def _guarded(
+    task: Callable[[Config, Terminal, Sequence[str]], None], cells: list[Cell]
+) -> Callable[[DictConfig], None]:
     """Turn errors for a person into a message and an exit code, without a traceback.
 
     The runs of a sweep are added to `cells`; what ends one of them does not end the others.
@@ -32,20 +35,20 @@ def _guarded(task: Callable[[Config, Console, Sequence[str]], None], cells: list
     from rrsis_bench.run.sweep import run_cell
 
     def call(composed: DictConfig) -> None:
-        console, overrides = Console(), HydraConfig.get().overrides.task
+        console, overrides = Terminal(), HydraConfig.get().overrides.task
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             cells.append(run_cell(" ".join(overrides), lambda: task(parse(composed), console, overrides), console))
             return
         try:
             task(parse(composed), console, overrides)
         except UserError as error:
-            console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
+            console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
             sys.exit(2)
 
     return call
 
 
-def _bench(config: Config, console: Console, overrides: Sequence[str]) -> None:  # noqa: ARG001 - the label needs none
+def _bench(config: Config, console: Terminal, overrides: Sequence[str]) -> None:  # noqa: ARG001 - the label needs none
     from rrsis_bench.run.bench import bench
 
     bench(config, console)
@@ -65,12 +68,12 @@ def main(overrides: list[str] | None = None, verb: str = "bench") -> int:
         with StopRequest():
             code = _run(arguments, verb, cells)
     except Interrupted as stopped:
-        print(f"{stopped} Run the same command again to continue where it stopped.")
+        emit(f"{stopped} Run the same command again to continue where it stopped.")
         code, interrupted = stopped.exit_code, True
     if cells:
         from rrsis_bench.run.sweep import show
 
-        code = code or show(Console(), cells, interrupted=interrupted)
+        code = code or show(Terminal(), cells, interrupted=interrupted)
     return code
 
 
@@ -81,7 +84,7 @@ def _run(arguments: list[str], verb: str, cells: list[Cell]) -> int:
         check_overrides(arguments)
         from rrsis_bench.run import evaluate
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        emit(f"error: {error}", error=True)
         return 2
     task = _bench if verb == "bench" else evaluate.evaluate
     # Hydra reads no override behind a flag that follows other overrides.

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from lightning.fabric import Fabric
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from rrsis_bench.backbones.lora import merge_lora
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import reason
@@ -41,7 +41,7 @@ from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
 
 
-def bench(config: Config, console: Console) -> None:
+def bench(config: Config, console: Terminal) -> None:
     """Train, evaluate on ``splits`` with the language controls, write the records and the tables, show them.
 
     Args:
@@ -57,7 +57,7 @@ def bench(config: Config, console: Console) -> None:
         _bench(plan, console)
 
 
-def _bench(plan: RunPlan, console: Console) -> None:
+def _bench(plan: RunPlan, console: Terminal) -> None:
     config = plan.config
     run = RunFolder(Path(config.runs) / plan.run_id)
     if run.is_finished(plan) and not config.force:
@@ -82,7 +82,7 @@ def _bench(plan: RunPlan, console: Console) -> None:
     events = EventLog(run.events, _mirror(plan, run, console), console)
     status, why = "failed", ""
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
-    console.print(f"[bold]{plan.run_id}[/bold]  {sizes}  ->  {run.path}")
+    console.print(Text.assemble((plan.run_id, "bold"), f"  {sizes}  ->  {run.path}"))
     try:
         with StopRequest() as stop:
             model, text = _build(plan, run, console)
@@ -114,8 +114,10 @@ def _bench(plan: RunPlan, console: Console) -> None:
         _draw_gallery(plan, run, masks, *scored[0])
     except Exception as error:  # noqa: BLE001 - the scores are published, and images never undo that
         console.print(
-            f"[yellow]The gallery was not drawn: {escape(reason(error))}. Try again with:[/yellow] "
-            f"rrsis-bench gallery {run.path}",
+            Text.assemble(
+                (f"The gallery was not drawn: {reason(error)}. Try again with:", "yellow"),
+                f" rrsis-bench gallery {run.path}",
+            ),
             soft_wrap=True,
         )
     for record, _ in scored:
@@ -123,7 +125,7 @@ def _bench(plan: RunPlan, console: Console) -> None:
     show_paths(console, run)
 
 
-def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
+def _publish_finished(plan: RunPlan, run: RunFolder, console: Terminal) -> None:
     """Enter the records of a finished run on ``splits`` into the leaderboards."""
     scored = [
         (store.read(path), store.read_counts(path))
@@ -134,33 +136,40 @@ def _publish_finished(plan: RunPlan, run: RunFolder, console: Console) -> None:
     changed = changed_sources(run.manifest.sources)
     if changed:
         console.print(
-            f"[yellow]The code has changed since:[/yellow] {escape(shortened(changed))}. The row shows the run of the "
-            "earlier code. force=true trains the run with the present code.",
+            Text.assemble(
+                ("The code has changed since:", "yellow"),
+                f" {shortened(changed)}. The row shows the run of the earlier code. force=true trains the run with the "
+                "present code.",
+            ),
             soft_wrap=True,
         )
     if plan.config.controls and not all(record.control for record, _ in scored):
         console.print(
-            "[yellow]Its language controls were not evaluated. To get them without training:[/yellow] "
-            f"rrsis-bench evaluate checkpoint={run.path} force=true",
+            Text.assemble(
+                ("Its language controls were not evaluated. To get them without training:", "yellow"),
+                f" rrsis-bench evaluate checkpoint={run.path} force=true",
+            ),
             soft_wrap=True,
         )
     if plan.config.predictions == "save" and not all(run.predictions(record.split).is_file() for record, _ in scored):
         console.print(
-            "[yellow]Its predictions were not saved, and no training is needed to get them:[/yellow] "
-            f"rrsis-bench evaluate checkpoint={run.path} predictions=save",
+            Text.assemble(
+                ("Its predictions were not saved, and no training is needed to get them:", "yellow"),
+                f" rrsis-bench evaluate checkpoint={run.path} predictions=save",
+            ),
             soft_wrap=True,
         )
     publish(plan.config, scored, console)
 
 
-def _mirror(plan: RunPlan, run: RunFolder, console: Console) -> WandbMirror | None:
+def _mirror(plan: RunPlan, run: RunFolder, console: Terminal) -> WandbMirror | None:
     logger = plan.config.logger
     if logger.name == "none":
         return None
     return WandbMirror(logger.project, logger.mode, plan.run_id, plan.config.plain(), run.path, console)
 
 
-def _build(plan: RunPlan, run: RunFolder, console: Console) -> tuple[Segmenter, TextPipeline]:
+def _build(plan: RunPlan, run: RunFolder, console: Terminal) -> tuple[Segmenter, TextPipeline]:
     """Seed all generators, then build the model and the text pipeline. Expressions that are cut are counted."""
     config, train = plan.config, plan.data.splits["train"]
     seed_everything(config.seed)
@@ -175,8 +184,9 @@ def _build(plan: RunPlan, run: RunFolder, console: Console) -> tuple[Segmenter, 
         report = text.report(expressions_of(dataset))
         if report.truncated:
             console.print(
-                f"[yellow]{report.truncated} of {report.n} {split} expressions are longer than {text.max_tokens} "
-                f"tokens and lose their end (the longest has {report.longest}).[/yellow]"
+                f"{report.truncated} of {report.n} {split} expressions are longer than {text.max_tokens} "
+                f"tokens and lose their end (the longest has {report.longest}).",
+                style="yellow",
             )
     return model, text
 
@@ -189,7 +199,7 @@ def _train(
     text: TextPipeline,
     events: EventLog,
     stop: StopRequest,
-    console: Console,
+    console: Terminal,
 ) -> Path:
     """Train to the end, or continue an interrupted training; return the folder of the selected checkpoint."""
     config, protocol = plan.config, plan.protocol

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from rrsis_bench import codec
 from rrsis_bench.config.schema import SPLITS, Config, DataConfig, LimitConfig
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import require_verified
 from rrsis_bench.data.checks.overlap import train_overlap
@@ -73,7 +73,7 @@ class OpenData:
 
     @classmethod
     def open(
-        cls, config: Config, console: Console, root: Path | None = None, names: Sequence[str] = SPLITS
+        cls, config: Config, console: Terminal, root: Path | None = None, names: Sequence[str] = SPLITS
     ) -> OpenData:
         """Open the splits `names`; warn if the copy is not complete.
 
@@ -91,7 +91,7 @@ class OpenData:
         index = read_index(data.format, root, data.options)
         full = {split: IndexedDataset(index, split) for split in names}
         for note in (note for split in names for note in index.notes.get(split, ())):
-            console.print(escape(note), soft_wrap=True, highlight=False)
+            console.print(note, soft_wrap=True, highlight=False)
         cache = Path(config.runs) / ".fingerprints"
         if whole:
             require_verified(index, cache, console)
@@ -102,15 +102,15 @@ class OpenData:
         except UserError as error:
             if whole:
                 raise
-            console.print(f"[yellow]The dataset's fingerprint is unknown:[/yellow] {escape(str(error))}")
+            console.print(Text.assemble(("The dataset's fingerprint is unknown:", "yellow"), f" {error}"))
         expected = expected_counts(data)
         found = {split: index.counts[split] for split in names}
         short = {split: n for split, n in (expected or {}).items() if split in found and n != found[split]}
         if short:
             counts = ", ".join(f"{split} {found[split]:,} of {n:,}" for split, n in short.items())
             console.print(
-                f"[yellow]{data.name} in {root} is not a complete copy ({counts} samples): the row will not be ranked."
-                "[/yellow]"
+                f"{data.name} in {root} is not a complete copy ({counts} samples): the row will not be ranked.",
+                style="yellow",
             )
         splits = _limited(full, config.limit)
         limit = {split: found[split] for split in short}
@@ -146,7 +146,7 @@ def scene_spec(data: DataConfig) -> SceneSpec:
     return codec.decode(SceneSpec, data.synthetic or {}, "data.synthetic", path="data.synthetic", defaults=True)
 
 
-def data_root(data: DataConfig, console: Console) -> Path:
+def data_root(data: DataConfig, console: Terminal) -> Path:
     """Return the dataset's folder. Synthetic scenes are written on first use, one folder per set of options."""
     root = Path(data.root)
     if not data.synthetic:

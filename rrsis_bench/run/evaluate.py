@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rrsis_bench import registry
 from rrsis_bench.config import hashes
 from rrsis_bench.config.compose import compose_node, plain
@@ -20,6 +18,7 @@ from rrsis_bench.config.label import evaluated_variant
 from rrsis_bench.config.overrides import check_evaluation, field_name
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config, Split
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import FROM_EXPRESSIONS
 from rrsis_bench.errors import UserError
@@ -52,7 +51,7 @@ class TrainedMasks(ModelMasks):
     changes: dict[str, Any]
     note: str
 
-    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Terminal) -> RunProvenance:
         """Return the origin of the weights, with the costs measured here."""
         return dataclasses.replace(ModelMasks.provenance(self, plan, console), **self.changes)
 
@@ -61,7 +60,7 @@ class TrainedMasks(ModelMasks):
         return [self.note, *ModelMasks.notes(self, plan)]
 
 
-def evaluate(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
+def evaluate(config: Config, console: Terminal, overrides: Sequence[str] = ()) -> None:
     """Score ``checkpoint=`` on ``splits``, with the language controls, and record the results.
 
     Args:
@@ -104,7 +103,7 @@ def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
     return Config.parse(values)
 
 
-def evaluate_run(plan: RunPlan, run: RunFolder, console: Console, *, reuse: bool = False) -> None:
+def evaluate_run(plan: RunPlan, run: RunFolder, console: Terminal, *, reuse: bool = False) -> None:
     """Score a checkpoint of a run. The selected one, scored as in training, keeps the name of the run.
 
     Args:
@@ -172,7 +171,7 @@ def _unscored(config: Config) -> list[Split]:
     return [split for split in ("train", "val") if split not in config.splits]
 
 
-def _evaluate_weights(config: Config, path: Path, console: Console) -> None:
+def _evaluate_weights(config: Config, path: Path, console: Terminal) -> None:
     """Score an authors' file, or a checkpoint folder that belongs to no run."""
     if config.tokenizer in FROM_EXPRESSIONS:
         raise UserError(
@@ -206,7 +205,7 @@ def _score(
     sha256: str,
     changes: dict[str, Any],
     note: str,
-    console: Console,
+    console: Terminal,
 ) -> None:
     """Score the splits, keep the records in `folder` and publish them."""
     fabric = build_fabric(plan.config.trainer)

@@ -13,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from rich.console import Console
-
 from rrsis_bench.codec import parse_json
 from rrsis_bench.config.hashes import digest
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason
 
 _OWN: set[Path] = set()  # locked by this process, for which the kernel would grant a lock again and drop both at once
@@ -41,7 +40,7 @@ class RunLock:
         UserError: on entry, if another process holds the lock. The message names it.
     """
 
-    def __init__(self, runs: Path, run_id: str, config: Config, console: Console):
+    def __init__(self, runs: Path, run_id: str, config: Config, console: Terminal):
         self.run_id, self._console = run_id, console
         self._path = _folder(runs).absolute() / f"{run_id}.json"
         self._holder = {
@@ -69,7 +68,8 @@ class RunLock:
                     f"{self._path} cannot be written: {reason(error)}. Set runs= to a folder that can."
                 ) from error
             self._console.print(
-                f"[yellow]{self._path.parent} has no file locks ({reason(error)}). Do not start a run twice.[/yellow]"
+                f"{self._path.parent} has no file locks ({reason(error)}). Do not start a run twice.",
+                style="yellow",
             )
             return self
         self._file.truncate(0)

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from rrsis_bench.codec import parse_json
 from rrsis_bench.config.schema import SPLITS, Split
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.scores import CONTROLS
@@ -60,7 +60,7 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def show_runs(console: Console, found: Sequence[dict[str, Any]]) -> None:
+def show_runs(console: Terminal, found: Sequence[dict[str, Any]]) -> None:
     """Print one line per run; `found` is from `summaries`."""
     table = plain_table()
     table.add_column("run", overflow="fold")
@@ -86,7 +86,7 @@ def show_runs(console: Console, found: Sequence[dict[str, Any]]) -> None:
     print_table(console, "", table, "Details of one run: rrsis-bench show RUN")
 
 
-def show_run(console: Console, folder: RunFolder) -> None:
+def show_run(console: Terminal, folder: RunFolder) -> None:
     """Print a run's settings, its validations, its scores, and where its files are."""
     manifest, records = folder.manifest, _records(folder)
     console.print(Text.assemble((folder.path.name, "bold"), f"  {manifest.status}"), soft_wrap=True)
@@ -117,7 +117,7 @@ def show_run(console: Console, folder: RunFolder) -> None:
     show_paths(console, folder)
 
 
-def show_scores(console: Console, record: Record) -> None:
+def show_scores(console: Terminal, record: Record) -> None:
     """Print the scores of one record, in percent with their 95% intervals, and its language controls."""
     table = plain_table()
     table.add_column("score", no_wrap=True)
@@ -133,7 +133,7 @@ def show_scores(console: Console, record: Record) -> None:
     print_table(console, f"{record.run_id} on {record.data} {record.split}, n = {record.n}", table)
 
 
-def show_paths(console: Console, folder: RunFolder) -> None:
+def show_paths(console: Terminal, folder: RunFolder) -> None:
     """Print where the files of a run are, as far as they exist."""
     paths = {"configuration": folder.path / CONFIG, "event log": folder.events, "gallery": folder.path / "report.html"}
     if folder.status == "finished":

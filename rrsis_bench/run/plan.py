@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from rrsis_bench import registry
 from rrsis_bench.config import hashes
 from rrsis_bench.config.label import variant
 from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import require_writable
 from rrsis_bench.resources import CHECKOUT
@@ -55,7 +54,7 @@ class RunPlan:
     earlier_s: float = 0.0
 
     @classmethod
-    def prepare(cls, config: Config, console: Console) -> RunPlan:
+    def prepare(cls, config: Config, console: Terminal) -> RunPlan:
         """Check the configuration, open the data and name the run.
 
         Args:

@@ -14,14 +14,13 @@ from typing import Protocol
 
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
-from rich.markup import escape
 
 from rrsis_bench import registry
 from rrsis_bench.config import hashes
 from rrsis_bench.config.label import settings
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import reason
 from rrsis_bench.eval.counts import CountsTable
@@ -46,10 +45,10 @@ from rrsis_bench.run.sources import sources_sha256
 class MaskSource(Protocol):
     """Anything that can be scored: a model, or masks from outside."""
 
-    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Terminal) -> Scores:
         """Count the pixels of every sample of an opened split, and score the language controls if there are any."""
 
-    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Terminal) -> RunProvenance:
         """Return the origin of the masks; called after `score`."""
 
     def notes(self, plan: RunPlan) -> list[str]:
@@ -74,7 +73,7 @@ class ModelMasks:
     weights_sha256: str
     save: bool
 
-    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Terminal) -> Scores:
         """Predict the masks of a split and of its language controls, and count their pixels.
 
         Batches that an interrupted evaluation has scored in `run` are not predicted again.
@@ -108,7 +107,7 @@ class ModelMasks:
             console.print(f"Predictions: {saved}", soft_wrap=True)
         return scores
 
-    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:
+    def provenance(self, plan: RunPlan, console: Terminal) -> RunProvenance:
         """Return the origin of masks whose model was trained as the plan says; measures the model's costs."""
         config = plan.config
         return RunProvenance(
@@ -138,17 +137,18 @@ class ModelMasks:
         return notes if heads is None else [*notes, f"heads of words by {heads.name}"]
 
 
-def _costs(model: Segmenter, device: torch.device, console: Console) -> Efficiency:
+def _costs(model: Segmenter, device: torch.device, console: Terminal) -> Efficiency:
     """Measure the model's costs; empty after a warning if that fails, because the scores do not depend on it."""
     try:
         return measure(model, device)
     except Exception as error:  # noqa: BLE001 - anything that a model or the FLOP counter raises
-        console.print(f"[yellow]The model's costs were not measured: {escape(reason(error))}.[/yellow]", soft_wrap=True)
+        text = f"The model's costs were not measured: {reason(error)}."
+        console.print(text, style="yellow", soft_wrap=True)
         return Efficiency()
 
 
 def score_and_record(
-    plan: RunPlan, source: MaskSource, run: RunFolder, console: Console
+    plan: RunPlan, source: MaskSource, run: RunFolder, console: Terminal
 ) -> list[tuple[Record, CountsTable]]:
     """Score ``splits`` and write a record of each to the run's folder.
 
@@ -239,7 +239,7 @@ def dataset_card(plan: RunPlan) -> DatasetCard | None:
     )
 
 
-def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], console: Console) -> None:
+def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], console: Terminal) -> None:
     """Enter the records of a run, with their integers, into the leaderboards, write the tables and show them.
 
     A record is immutable. If the leaderboards already hold one of this run, it stays and the two scores are shown;
@@ -253,7 +253,7 @@ def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], consol
     show.categories(console, rows)
 
 
-def _enter(root: Path, record: Record, table: CountsTable, console: Console, *, force: bool) -> str:
+def _enter(root: Path, record: Record, table: CountsTable, console: Terminal, *, force: bool) -> str:
     """Store a record, unless it is there; return its run id in the leaderboards."""
     path = store.record_path(root, record.data, record.model, record.run_id)
     if path.exists() and _is_repetition(store.read(path), record):
@@ -274,7 +274,7 @@ def _enter(root: Path, record: Record, table: CountsTable, console: Console, *, 
     return record.run_id
 
 
-def _published_root(config: Config, console: Console) -> Path:
+def _published_root(config: Config, console: Terminal) -> Path:
     """Return the folder of the records and tables: not the tracked one for data that stays private."""
     root = Path(config.leaderboards)
     if config.data.publish or CHECKOUT is None or root.resolve() != (CHECKOUT / "leaderboards").resolve():

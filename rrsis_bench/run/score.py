@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
 from rrsis_bench import registry
@@ -18,6 +17,7 @@ from rrsis_bench.config.compose import compose_config
 from rrsis_bench.config.overrides import field_name, matches
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config, Split
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.predictions import count_predictions
 from rrsis_bench.eval.scores import Efficiency
@@ -52,11 +52,11 @@ class OutsideMasks:
     sha256: str
     selected_on: Split | None
 
-    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Console) -> Scores:  # noqa: ARG002 - protocol
+    def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Terminal) -> Scores:  # noqa: ARG002 - protocol
         """Return the scores: the masks are counted before, because the run is named after them."""
         return self.scores
 
-    def provenance(self, plan: RunPlan, console: Console) -> RunProvenance:  # noqa: ARG002 - protocol
+    def provenance(self, plan: RunPlan, console: Terminal) -> RunProvenance:  # noqa: ARG002 - protocol
         """Return the origin of the masks; only the scoring is known."""
         device = torch.device("cpu")  # where the masks were counted
         return RunProvenance(
@@ -123,7 +123,7 @@ def check_name(name: str, config: Config) -> None:
 
 def score(
     config: Config,
-    console: Console,
+    console: Terminal,
     *,
     name: str,
     predictions: Path,

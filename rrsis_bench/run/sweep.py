@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.results.render.terminal.board import plain_table, print_table
 from rrsis_bench.run.folder import RunFolder
@@ -40,7 +40,7 @@ class Cell:
     reason: str = ""
 
 
-def run_cell(name: str, call: Callable[[], None], console: Console) -> Cell:
+def run_cell(name: str, call: Callable[[], None], console: Terminal) -> Cell:
     """Call one run of a sweep, and turn what it raises into its status; only a signal ends the sweep.
 
     Raises:
@@ -67,7 +67,7 @@ def status_of(error: BaseException) -> str:
     return "interrupted" if isinstance(error, Interrupted) else str(getattr(error, "status", "failed"))
 
 
-def show(console: Console, cells: Sequence[Cell], *, interrupted: bool = False) -> int:
+def show(console: Terminal, cells: Sequence[Cell], *, interrupted: bool = False) -> int:
     """Print the closing table of a sweep; return the exit code, 1 if a run is not finished.
 
     Args:
@@ -94,7 +94,7 @@ def show(console: Console, cells: Sequence[Cell], *, interrupted: bool = False) 
     return 1 if bad else 0
 
 
-def rerun_failed(runs: Path, call: Callable[[Config, Console], None], console: Console) -> int:
+def rerun_failed(runs: Path, call: Callable[[Config, Terminal], None], console: Terminal) -> int:
     """Run every run in `runs` again whose status is one of `FAILED`, as its folder describes it.
 
     Args:
@@ -127,7 +127,7 @@ def _status(folder: RunFolder) -> str:
         return "unreadable"
 
 
-def _again(folder: RunFolder, call: Callable[[Config, Console], None], console: Console) -> None:
+def _again(folder: RunFolder, call: Callable[[Config, Terminal], None], console: Terminal) -> None:
     call(dataclasses.replace(folder.config, force=False, runs=str(folder.path.parent)), console)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rrsis_bench.codec import parse_json
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import SPLITS, format_module
 from rrsis_bench.data.formats.scenes import SceneSample, encode_image
 from rrsis_bench.data.pixels import rle
@@ -124,13 +125,13 @@ def synthesize(
     ]
     count = max(1, min(workers or _cores(), len(jobs)))
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with _published(out, spec, fmt) as draft, Progress(*columns, disable=not progress) as bar:
+    with _published(out, spec, fmt) as draft, Progress(*columns, console=Terminal(), disable=not progress) as bar:
         task = bar.add_task("drawing scenes", total=sum(spec.scenes(split) for split in SPLITS))
 
         def samples() -> Iterator[SceneSample]:

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from rich.console import Console
-
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import reason
 
 
@@ -29,10 +28,10 @@ class EventLog:
     A full disk ends the log with a warning, never the run.
     """
 
-    def __init__(self, path: Path, mirror: Mirror | None = None, console: Console | None = None):
+    def __init__(self, path: Path, mirror: Mirror | None = None, console: Terminal | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] | None = path.open("a", encoding="utf-8")
-        self._path, self._mirror, self._console = path, mirror, console or Console()
+        self._path, self._mirror, self._console = path, mirror, console or Terminal()
 
     def write(self, event: str, *, step: int | None = None, **values: Any) -> None:
         """Append one event; numbers with a step also go to the mirror."""
@@ -55,7 +54,8 @@ class EventLog:
             self._mirror.finish()
 
     def _give_up(self, error: OSError) -> None:
-        self._console.print(f"[yellow]{self._path} is not written any more: {reason(error)}.[/yellow]", soft_wrap=True)
+        text = f"{self._path} is not written any more: {reason(error)}."
+        self._console.print(text, style="yellow", soft_wrap=True)
         file, self._file = self._file, None
         with contextlib.suppress(OSError):  # closing tries to write what is left
             if file is not None:
@@ -65,7 +65,7 @@ class EventLog:
 class WandbMirror:
     """Mirror in Weights & Biases; its first failure is reported once and switches it off."""
 
-    def __init__(self, project: str, mode: str, run_id: str, config: dict[str, Any], folder: Path, console: Console):
+    def __init__(self, project: str, mode: str, run_id: str, config: dict[str, Any], folder: Path, console: Terminal):
         self._console = console
         self._run: Any = None
         try:
@@ -76,7 +76,7 @@ class WandbMirror:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self._console.print(f"[yellow]wandb is switched off: {error}. events.jsonl has all events.[/yellow]")
+        self._console.print(f"wandb is switched off: {error}. events.jsonl has all events.", style="yellow")
         self._run = None
 
     def log(self, values: dict[str, float], step: int) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from rrsis_bench.config.schema import TrainConfig, TrainerConfig
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.loading.reader import BatchReader
 from rrsis_bench.errors import UserError, is_out_of_memory
@@ -98,7 +98,7 @@ class Trainer:
         identity: dict[str, str],
         events: EventLog,
         stop: StopRequest,
-        console: Console,
+        console: Terminal,
     ):
         self.fabric, self.data, self.validate, self.seed = fabric, data, validate, seed
         self.recipe, self.machine = recipe, machine
@@ -145,10 +145,10 @@ class Trainer:
         started = time.perf_counter() - self.state.seconds
         heartbeat = Heartbeat(self.console, self.total_steps, self.state.step)
         with Progress(
-            TextColumn("[bold]train"),
+            TextColumn("train", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[info]}"),
+            TextColumn("{task.fields[info]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
         ) as progress:
@@ -346,7 +346,7 @@ class Trainer:
     def _resume(self) -> None:
         found, notes = checkpoint.latest(self.checkpoints)
         for note in notes:
-            self.console.print(note, style="yellow", markup=False)
+            self.console.print(note, style="yellow")
             self.events.write("damaged_checkpoint", note=note)
         if found is None:
             return

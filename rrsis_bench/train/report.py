@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from rrsis_bench.backbones.lora import trainable_parts
+from rrsis_bench.console import Terminal
 from rrsis_bench.interfaces import Segmenter
 
 
-def show_parts(console: Console, model: Segmenter) -> None:
+def show_parts(console: Terminal, model: Segmenter) -> None:
     """Print the number of parameters of each part and how many are trained, if any is not."""
     counts = trainable_parts(model)
     total, trained = (sum(column) for column in zip(*counts.values(), strict=True))
@@ -26,12 +26,13 @@ def show_parts(console: Console, model: Segmenter) -> None:
     console.print(table)
 
 
-def show_warmup(console: Console, schedule: Mapping[str, Any], steps: int) -> None:
+def show_warmup(console: Terminal, schedule: Mapping[str, Any], steps: int) -> None:
     """Print a warning if a training of `steps` optimiser steps ends within its warm-up."""
     warmup = schedule.get("warmup_steps", 0)
     if warmup >= steps:
         console.print(
-            f"[yellow]The warm-up has {warmup} steps and the training {steps}, so the learning rate never reaches "
-            "train.optimizer.lr. Lower train.schedule.warmup_steps.[/yellow]",
+            f"The warm-up has {warmup} steps and the training {steps}, so the learning rate never reaches "
+            "train.optimizer.lr. Lower train.schedule.warmup_steps.",
+            style="yellow",
             soft_wrap=True,
         )

@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from rrsis_bench import cli
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.verify import print_report
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.pixels import rle as masks
@@ -204,7 +204,7 @@ def test_brackets_in_a_message_are_printed_as_they_are(tmp_path):
     tree.rows["train"][0]["[bold]"] = 1
     tree.write()
     out = io.StringIO()
-    print_report(verify("custom", tmp_path), Console(file=out, width=200))
+    print_report(verify("custom", tmp_path), Terminal(file=out, width=200))
     assert "unknown field '[bold]'" in out.getvalue()
 
 

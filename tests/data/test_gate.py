@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from rrsis_bench.config.cards import data_config
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks import gate
 from rrsis_bench.data.checks.gate import require_verified
 from rrsis_bench.data.formats import read_index
@@ -54,10 +54,10 @@ def cases(errors: bool) -> list[tuple[str, str]]:
     return found
 
 
-def start(fmt: str, tmp_path: Path, console: Console | None = None) -> OpenData:
+def start(fmt: str, tmp_path: Path, console: Terminal | None = None) -> OpenData:
     """What `bench` and `evaluate` do before they build the model."""
     overrides = [f"data.root={tmp_path / 'data'}", "data.counts=null", f"runs={tmp_path / 'runs'}"]
-    return OpenData.open(parsed(f"data={fmt}", *overrides), console or Console(file=io.StringIO()))
+    return OpenData.open(parsed(f"data={fmt}", *overrides), console or Terminal(file=io.StringIO()))
 
 
 @pytest.mark.parametrize(("fmt", "defect"), cases(errors=True))
@@ -73,7 +73,7 @@ def test_every_error_is_refused_and_named(tmp_path, fmt, defect):
 def test_a_warning_stops_nothing_and_is_counted(tmp_path, fmt, defect):
     write(fmt, tmp_path / "data", defect)
     out = io.StringIO()
-    start(fmt, tmp_path, Console(file=out, width=300))
+    start(fmt, tmp_path, Terminal(file=out, width=300))
     report = verify(fmt, tmp_path / "data")
     assert not report.errors
     assert f"{fmt}: checked and usable, with {len(report.warnings)} warnings" in out.getvalue()
@@ -101,7 +101,7 @@ def test_rrsisd_is_refused_for_what_its_fake_cannot_seed(tmp_path, change):
         start("rrsisd", tmp_path)
 
 
-def require(fmt: str, root: Path, cache: Path, console: Console | None = None) -> None:
+def require(fmt: str, root: Path, cache: Path, console: Terminal | None = None) -> None:
     require_verified(read_index(fmt, root), cache, console)
 
 
@@ -175,7 +175,7 @@ def test_pictures_are_decoded_once_not_at_every_start(tmp_path, monkeypatch):
 def plan_of(tmp_path: Path, *overrides: str) -> RunPlan:
     write("rrsisd", tmp_path / "data")
     roots = [f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]
-    return RunPlan.prepare(parsed("data=rrsisd", "size=tiny", *roots, *overrides), Console(file=io.StringIO()))
+    return RunPlan.prepare(parsed("data=rrsisd", "size=tiny", *roots, *overrides), Terminal(file=io.StringIO()))
 
 
 def test_the_record_carries_the_datasets_card(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.verify import print_report
 from rrsis_bench.data.formats import known_formats, open_split
 from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES
@@ -220,10 +220,10 @@ def test_the_fingerprint_follows_content_and_reading(tmp_path):
 def test_a_sound_tree_has_no_finding(tmp_path):
     write_fake_nwpu(tmp_path)
     out = io.StringIO()
-    report = verify("nwpu_refer", tmp_path, {"train": 6, "val": 3, "test": 3}, console=Console(file=out, width=300))
+    report = verify("nwpu_refer", tmp_path, {"train": 6, "val": 3, "test": 3}, console=Terminal(file=out, width=300))
     assert report.findings == []
     assert report.index.counts == {"train": 6, "val": 3, "test": 3}
-    print_report(report, Console(file=out, width=300))
+    print_report(report, Terminal(file=out, width=300))
     assert "language=en gives 6 samples merged by image and expression, 8 unmerged" in out.getvalue()
 
 
@@ -265,7 +265,7 @@ def test_a_run_names_every_defect_before_anything_is_built(tmp_path):
     tree.write()
     config = parsed("data=nwpu_refer", "size=tiny", f"data.root={tmp_path}", f"runs={tmp_path / 'runs'}")
     with pytest.raises(UserError) as caught:
-        OpenData.open(config, Console(file=io.StringIO()))
+        OpenData.open(config, Terminal(file=io.StringIO()))
     for kind, where in (*tree.defects.values(), ("empty_expression", tree.refs[-4]["ref_id"])):
         assert f"{kind} {where:>05}" in str(caught.value)
 

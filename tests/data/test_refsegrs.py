@@ -6,8 +6,8 @@ import io
 import shutil
 
 from PIL import Image
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import dataset as datasets
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.eval.scores import UNMATCHED
@@ -83,7 +83,7 @@ def test_the_configuration_says_what_a_record_must():
 def test_opening_for_a_run_prints_the_unmatched_ones_and_the_short_copy(tmp_path, capsys):
     tree = write_fake_file_list("refsegrs", tmp_path / "data", defects=["unmatched_category"])
     config = parsed("data=refsegrs", f"data.root={tree.root}", f"runs={tmp_path / 'runs'}")
-    opened = OpenData.open(config, Console(width=200))
+    opened = OpenData.open(config, Terminal(width=200))
     shown = capsys.readouterr().out
     assert "1 of 8 train expressions name none of the 14 categories" in shown
     assert "not a complete copy" in shown
@@ -99,7 +99,7 @@ def test_a_record_says_what_its_readers_must_know_and_counts_the_unmatched(tmp_p
         Image.fromarray(sample.read_mask()).save(tmp_path / "masks" / f"{sample.sample_id}.png")
     given = {"data.root": tree.root, "runs": tmp_path / "runs", "leaderboards": tmp_path / "leaderboards"}
     config = score.configure("refsegrs", "native", [], given)
-    record = score.score(config, Console(file=io.StringIO()), name="perfect", predictions=tmp_path / "masks")
+    record = score.score(config, Terminal(file=io.StringIO()), name="perfect", predictions=tmp_path / "masks")
     assert record.notes[-2:] == list(config.data.notes)
     assert (record.value("miou"), record.n, record.n_expected) == (100.0, 4, 1817)
     assert {name: group.n for name, group in record.per_category.items()} == {

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.verify import print_report
 from rrsis_bench.data.formats.rrsisd.dataset import refs_path
 from rrsis_bench.data.pixels import rle as masks
@@ -89,7 +89,7 @@ def test_a_picture_cut_anywhere_is_found(tmp_path, cut):
 def test_the_printed_report_names_counts_and_verdict(tmp_path):
     write_fake_rrsisd(tmp_path, n_train=24, per_image=1, defects=DEFECTS)
     out = io.StringIO()
-    console = Console(file=out, width=120)
+    console = Terminal(file=out, width=120)
     report = verify("rrsisd", tmp_path, {"train": 999}, console=console)
     print_report(report, console, per_kind=1)
     text = out.getvalue()
@@ -105,7 +105,7 @@ def test_long_lists_are_cut_but_counted(tmp_path):
     for ref in tree.refs[:8]:
         tree.image(ref).unlink()
     out = io.StringIO()
-    print_report(verify("rrsisd", tmp_path), Console(file=out, width=120), per_kind=3)
+    print_report(verify("rrsisd", tmp_path), Terminal(file=out, width=120), per_kind=3)
     assert out.getvalue().count("is missing") == 3
     assert "5 more of kind missing_image" in out.getvalue()
 

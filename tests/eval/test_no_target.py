@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 
 from rrsis_bench import cli
 from rrsis_bench.config.protocol import Protocol
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -112,7 +112,7 @@ def test_a_dataset_of_one_class_says_so(tmp_path):
     from tests.fakes.records import put
 
     put(tmp_path)
-    console = Console(file=io.StringIO(), width=120)
+    console = Terminal(file=io.StringIO(), width=120)
     rows = rank(store.read_all(tmp_path), tmp_path)
     show.breakdown(console, rows, "language")
     assert "all samples are of one class" in console.file.getvalue()

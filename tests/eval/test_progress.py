@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.progress import ScoringProgress
@@ -127,7 +127,7 @@ class Greedy(Toy):
 def score(model, data, fabric, batch_size, keep=None, console=None):
     return score_split(
         model, data.dataset, data._pipeline, NATIVE, fabric, batch_size=batch_size, num_workers=0, controls=True,
-        console=console or Console(file=io.StringIO()), keep=keep,
+        console=console or Terminal(file=io.StringIO()), keep=keep,
     )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_out_of_memory_halves_the_batch(fake_root, fabric, tmp_path):
     data, out = views_of(fake_root, native_masks=True), io.StringIO()
     torch.manual_seed(0)
     model = Greedy()
-    halved = score(model, data, fabric, 8, Keep(tmp_path, {}), Console(file=out, width=300))
+    halved = score(model, data, fabric, 8, Keep(tmp_path, {}), Terminal(file=out, width=300))
     assert model.sizes[:3] == [8, 4, 2]
     assert set(model.sizes[2:]) <= {1, 2}, "the controls start with the size that fits"
     assert "trainer.eval_batch_size=2" in out.getvalue()

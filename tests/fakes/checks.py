@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks import fingerprint as fingerprints
 from rrsis_bench.data.checks import verify as checks
 from rrsis_bench.data.formats import read_index
 
 
 def verify(
-    fmt: str, root: Path, expected: Mapping[str, int] | None = None, *, console: Console | None = None
+    fmt: str, root: Path, expected: Mapping[str, int] | None = None, *, console: Terminal | None = None
 ) -> checks.VerifyReport:
     """Read the index and check everything."""
     return checks.verify(read_index(fmt, root), expected, console=console)

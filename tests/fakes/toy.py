@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 from torch import nn
 
 from rrsis_bench.config.schema import TrainConfig, TrainerConfig
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -96,7 +96,7 @@ def make_trainer(
     validate: Callable[[Segmenter], dict[str, float]] | None = None,
     stop: StopRequest | None = None,
     identity: dict[str, str] | None = None,
-    console: Console | None = None,
+    console: Terminal | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Trainer:
@@ -119,5 +119,5 @@ def make_trainer(
         identity=identity or {"train_hash": "same", "seed": str(seed)},
         events=EventLog(run_dir / "events.jsonl"),
         stop=stop or StopRequest(),
-        console=console or Console(file=io.StringIO(), width=200),
+        console=console or Terminal(file=io.StringIO(), width=200),
     )

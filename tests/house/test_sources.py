@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,31 @@ def test_one_module_replaces_files():
             own = name in ("os.replace", "os.fsync") or name.endswith("NamedTemporaryFile")
             known = str(path.relative_to(ROOT)) in {"rrsis_bench/files.py", *others}
             assert not own or known, f"{path.relative_to(ROOT)}:{call.lineno}: {name}"
+
+
+def test_one_console_prints_and_takes_no_data_for_markup():
+    """`rrsis_bench.console.Terminal` and `rrsis_bench.printing` print; the tests use the same console."""
+    own = {"rrsis_bench/console.py", "rrsis_bench/printing.py"}
+    markup = re.compile(r"\[/?(?:(?:not )?(?:bold|dim|italic|underline|red|green|yellow|blue|cyan|magenta)\b[^\]]*)?\]")
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
+    for path in [*FILES, *tests]:
+        name = str(path.relative_to(ROOT))
+        text = path.read_text(encoding="utf-8")
+        if name in own:
+            continue
+        for imported in ("rich.markup", "import Console", "rich import print"):
+            assert imported not in text, name
+        for called, call in calls(path):
+            where, words = f"{name}:{call.lineno}", {word.arg for word in call.keywords}
+            assert called.rpartition(".")[2] not in ("Console", "get_console", "from_markup", "print_json"), where
+            if path in FILES:
+                assert called not in ("print", "sys.stdout.write", "sys.stderr.write"), where
+                assert called not in ("Progress", "track", "Live", "Status") or "console" in words, where
+                if called == "TextColumn":
+                    assert "markup" in words, where
+                if called.endswith((".print", "Text.assemble", ".add_row", ".add_column", ".add_task", ".status")):
+                    shown = "".join(ast.unparse(word) for word in call.args)
+                    assert not [found for found in markup.findall(shown) if found not in ("[]", "[/]")], where
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

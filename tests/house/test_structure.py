@@ -23,6 +23,8 @@ FLOORS = (
         "files",
         "codec",
         "csv_files",
+        "printing",
+        "console",
         "interfaces",
         "registry",
         "official",

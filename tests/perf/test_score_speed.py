@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pycocotools import mask as coco
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, images_dir, instances_path, refs_path
 from rrsis_bench.data.pixels import rle as masks
@@ -93,7 +93,7 @@ def test_scoring_a_whole_dataset_beats_a_plain_loop_and_a_minute(tmp_path):
     folders = {"data.root": tmp_path / "data", "runs": tmp_path / "runs", "leaderboards": tmp_path / "leaderboards"}
     config = scorer.configure("rrsisd", "native", [f"data.counts={{train: 0, val: 0, test: {N}}}"], folders)
     started = time.process_time()
-    console = Console(file=io.StringIO())
+    console = Terminal(file=io.StringIO())
     scorer.score(config, console, name="outsider", predictions=source)
     verb_s = time.process_time() - started
     size = np.mean([len(rle["counts"]) for rle in encoded])

@@ -12,10 +12,10 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from PIL import Image
-from rich.console import Console
 
 from rrsis_bench import cli, registry
 from rrsis_bench.config.protocol import Protocol
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.pixels import rle as masks
@@ -105,7 +105,7 @@ def finished(tmp_path_factory):
         "model=fianet", *tiny_overrides(tmp_path, root), "train.epochs=1", "trainer.eval_batch_size=1",
         "predictions=save",
     )  # fmt: skip
-    bench.bench(config, Console(file=io.StringIO(), width=220))
+    bench.bench(config, Terminal(file=io.StringIO(), width=220))
     (run,) = (path.parent for path in (tmp_path / "runs").glob("*/manifest.json"))
     dataset = open_split("rrsisd", root, "test", config.data.options)
     samples = [dataset[index] for index in range(len(dataset))]

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.compare.rows import compare
@@ -124,7 +124,7 @@ def test_misspelt_names_get_suggestions(root, tmp_path_factory):
 
 
 def printed(function, *args, width=120) -> str:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console = Terminal(width=width, file=io.StringIO(), color_system=None)
     function(console, *args)
     return console.file.getvalue()
 

@@ -10,8 +10,8 @@ import pytest
 from matplotlib import font_manager, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.describe import stats, stats_figure
 from rrsis_bench.results.board.rows import rank
@@ -71,7 +71,7 @@ def make_font(path, family, characters):
 
 
 def shown(texts):
-    console = Console(file=io.StringIO(), width=400)
+    console = Terminal(file=io.StringIO(), width=400)
     return fonts.lettering(texts, console), console.file.getvalue()
 
 
@@ -138,7 +138,7 @@ def test_figures_with_chinese_names_have_no_empty_boxes(system, installed, tmp_p
             row["category"] = "储油罐"
     tree.write()
     datasets = {split: open_split("custom", tree.root, split) for split in ("train", "val", "test")}
-    console = Console(file=io.StringIO())
+    console = Terminal(file=io.StringIO())
     found = stats.collect("custom", tree.root, datasets, None, console)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -6,8 +6,8 @@ import csv
 import io
 
 import pytest
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.eval.metrics import METRICS, Metric
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.board.rows import rank
@@ -35,7 +35,7 @@ def root(tmp_path, monkeypatch):
 
 
 def printed(draw, *args) -> str:
-    console = Console(file=io.StringIO(), width=240)
+    console = Terminal(file=io.StringIO(), width=240)
     draw(console, *args)
     return console.file.getvalue()
 

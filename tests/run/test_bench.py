@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from rrsis_bench import cli, registry
 from rrsis_bench.config import hashes as hashing
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.files import sha256_file
@@ -34,7 +34,7 @@ from tests.fakes.rrsisd import write_fake_rrsisd
 def run(tmp_path: Path, root: Path, *overrides: str) -> tuple[str, Config]:
     """Bench the narrow FIANet on the tree at `root`; returns (what was printed, the configuration)."""
     config = parsed("model=fianet", *tiny_overrides(tmp_path, root), *overrides)
-    console = Console(file=io.StringIO(), width=220)
+    console = Terminal(file=io.StringIO(), width=220)
     harness.bench(config, console)
     return console.file.getvalue(), config
 

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 import torch
-from rich.console import Console
 
 from rrsis_bench import cli, registry
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.run import bench, check
 from rrsis_bench.run.check import require_contract, run_checks
@@ -149,7 +149,7 @@ def test_a_run_of_a_broken_model_makes_no_folder(write, tmp_path, fake_root):
     name = write(GOOD.replace(before, after), "broken_in_a_run")
     overrides = [*tiny_overrides(tmp_path, fake_root)[:6], f"model={name}", "trainer=cpu"]
     with pytest.raises(UserError, match=re.escape(words)):
-        bench.bench(parsed(*overrides), Console(file=io.StringIO()))
+        bench.bench(parsed(*overrides), Terminal(file=io.StringIO()))
     assert not list((tmp_path / "runs").glob(f"{name}*"))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.results.board import rows as board
@@ -31,7 +31,7 @@ def finished(fake_root, tmp_path_factory) -> SimpleNamespace:
     """A narrow LAVT that was trained on 4 samples with seed 3 and selected on test; ``pretrained`` backbones."""
     tmp_path = tmp_path_factory.mktemp("finished")
     overrides = [*TRAINED, *(name for name in tiny_overrides(tmp_path, fake_root) if "epochs" not in name)]
-    harness.bench(parsed(*overrides), Console(file=io.StringIO(), width=200))
+    harness.bench(parsed(*overrides), Terminal(file=io.StringIO(), width=200))
     (manifest,) = (tmp_path / "runs").glob("*/manifest.json")
     return SimpleNamespace(tmp_path=tmp_path, run=RunFolder.open(manifest.parent), overrides=overrides)
 
@@ -39,7 +39,7 @@ def finished(fake_root, tmp_path_factory) -> SimpleNamespace:
 def evaluate(leaderboards: Path, *overrides: str) -> Record:
     """Evaluate with nothing but these overrides; returns the only record in `leaderboards`."""
     typed = [*overrides, f"leaderboards={leaderboards}"]
-    evaluation.evaluate(parsed(*typed), Console(file=io.StringIO(), width=200), typed)
+    evaluation.evaluate(parsed(*typed), Terminal(file=io.StringIO(), width=200), typed)
     (record,) = store.read_all(leaderboards)
     return record
 
@@ -120,7 +120,7 @@ def test_evaluate_without_a_checkpoint_is_a_message(tmp_path):
 
 def test_frozen_parts_are_those_of_the_run(tmp_path, fake_root, monkeypatch):
     """The checkpoint of a model with a frozen part is scored with the same part, and refused with another one."""
-    shown = Console(file=io.StringIO(), width=200)
+    shown = Terminal(file=io.StringIO(), width=200)
     build = [lambda _: ImageFirst()]
     for module in (harness, building):
         monkeypatch.setattr(module, "build_model", lambda config: build[0](config))
@@ -156,4 +156,4 @@ def test_weights_that_changed_while_they_were_frozen_are_found(fake_root, tmp_pa
     monkeypatch.setattr(harness, "build_model", lambda _: Drifting())
     config = parsed("model=lavt", *tiny_overrides(tmp_path, fake_root), "controls=false")
     with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
-        harness.bench(config, Console(file=io.StringIO()))
+        harness.bench(config, Terminal(file=io.StringIO()))

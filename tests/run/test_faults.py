@@ -7,8 +7,8 @@ import json
 
 import pytest
 import torch
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.results.record import store
 from rrsis_bench.run import bench, record
 from rrsis_bench.train import loop
@@ -20,7 +20,7 @@ from tests.fakes.config import parsed, tiny_overrides
 def run(tmp_path, root, *overrides):
     out = io.StringIO()
     short = ("model=lavt", "train.epochs=1", "controls=false")
-    bench.bench(parsed(*tiny_overrides(tmp_path, root), *short, *overrides), Console(file=out, width=300))
+    bench.bench(parsed(*tiny_overrides(tmp_path, root), *short, *overrides), Terminal(file=out, width=300))
     return out.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_out_of_memory_is_a_status_of_its_own(fake_root, tmp_path, monkeypatch):
 
 def test_a_full_disk_ends_the_event_log_only(tmp_path):
     out = io.StringIO()
-    log = EventLog(tmp_path / "events.jsonl", None, Console(file=out, width=300))
+    log = EventLog(tmp_path / "events.jsonl", None, Terminal(file=out, width=300))
 
     class Full(io.StringIO):
         def flush(self):

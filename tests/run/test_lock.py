@@ -9,14 +9,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.run import bench, lock
 from rrsis_bench.run.lock import RunLock, refuse_if_running
 from tests.fakes.config import parsed
 
-CONSOLE = Console(file=io.StringIO(), width=300)
+CONSOLE = Terminal(file=io.StringIO(), width=300)
 
 
 def hold(config, run_id, pipe):

@@ -11,8 +11,8 @@ import signal
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train import checkpoint
@@ -154,7 +154,7 @@ def test_a_torn_checkpoint_costs_the_steps_since_the_one_before(fake_root, tmp_p
     trainer_of(fake_root, tmp_path).fit()
     torn = checkpoint.folder(tmp_path / "checkpoints", 12) / "optimizer.safetensors"
     torn.write_bytes(torn.read_bytes()[:-40])
-    shown = Console(file=io.StringIO(), width=200)
+    shown = Terminal(file=io.StringIO(), width=200)
     resumed = trainer_of(fake_root, tmp_path, console=shown)
     assert straight[0].name != "step-00000012", "a damaged best checkpoint is another case, see below"
     resumed.fit()

@@ -17,9 +17,9 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from PIL import Image
-from rich.console import Console
 
 from rrsis_bench import cli, registry
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.overlap import train_overlap
 from rrsis_bench.data.formats import read_index
 from rrsis_bench.errors import UserError
@@ -92,7 +92,7 @@ def toy(tmp_path, fake_root, monkeypatch):
 
 
 def bench(toy: SimpleNamespace, *overrides: str) -> str:
-    console = Console(file=io.StringIO(), width=250)
+    console = Terminal(file=io.StringIO(), width=250)
     harness.bench(parsed_anew(*toy.overrides, *overrides), console)
     return console.file.getvalue()
 
@@ -147,7 +147,7 @@ def test_an_evaluation_copies_the_attempts_of_the_training(toy, monkeypatch):
     (run,) = (toy.path / "runs").glob("edited-*")
     out = toy.path / "evaluated"
     typed = [f"checkpoint={run}", "protocol=lavt", "controls=false", f"leaderboards={out}"]
-    evaluation.evaluate(parsed_anew(*typed), Console(file=io.StringIO()), typed)
+    evaluation.evaluate(parsed_anew(*typed), Terminal(file=io.StringIO()), typed)
     (record,) = store.read_all(out)
     assert (record.attempts, record.git_dirty, record.train_hash) == (own.attempts, True, own.train_hash)
 
@@ -202,7 +202,7 @@ def finished(toy) -> RunFolder:
 def score(toy: SimpleNamespace, weights: Path) -> Record:
     out = toy.path / "scored"
     typed = [f"checkpoint={weights}", "controls=false", f"leaderboards={out}"]
-    evaluation.evaluate(parsed_anew(*typed), Console(file=io.StringIO()), typed)
+    evaluation.evaluate(parsed_anew(*typed), Terminal(file=io.StringIO()), typed)
     (record,) = store.read_all(out)
     return record
 
@@ -396,7 +396,7 @@ def test_a_repetition_on_another_machine_is_a_further_seed(tmp_path):
         table = random_table(40, seed=number)
         attempt = dataclasses.replace(ATTEMPT, git_dirty=False, device_name=name)
         record = record_of(table, attempts=[attempt], weights_sha256=str(number) * 64)
-        publish(config, [(record, table)], Console(file=io.StringIO()))
+        publish(config, [(record, table)], Terminal(file=io.StringIO()))
     (row,) = board.rank(store.read_all(tmp_path), tmp_path)
     assert [record.machine for record in row.records] == ["EPYC", "Xeon"]
     assert row.deviation("miou") > 0
@@ -413,7 +413,7 @@ def test_private_results_do_not_enter_tracked_tables_unless_asked(tmp_path, monk
     monkeypatch.setattr(recording, "CHECKOUT", tracked.parent)
     config = dataclasses.replace(parsed("data=custom"), leaderboards=str(tracked), runs=str(tmp_path / "runs"))
     record, table = record_of(random_table(40), data="custom"), random_table(40)
-    shown = Console(file=io.StringIO(), width=200)
+    shown = Terminal(file=io.StringIO(), width=200)
     publish(config, [(record, table)], shown)
     assert not tracked.exists()
     assert "data.publish=true" in shown.file.getvalue()

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from rrsis_bench import cli
 from rrsis_bench.config.schema import Config
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable
@@ -52,7 +52,7 @@ def configure(tmp_path: Path, root: Path, *overrides: str) -> Config:
 def saved(fake_root, tmp_path_factory) -> SimpleNamespace:
     """A finished run with its predictions, on the tree at `root`."""
     tmp_path = tmp_path_factory.mktemp("saved")
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     harness.bench(configure(tmp_path, fake_root, "predictions=save"), console)
     (record,) = store.read_all(tmp_path / "leaderboards")
     run_dir = tmp_path / "runs" / record.run_id
@@ -233,7 +233,7 @@ def test_evaluate_saves_them_where_the_gallery_finds_them(saved, tmp_path):
     masks = run / "predictions" / "test.jsonl"
     masks.unlink()
     overrides = [f"checkpoint={run}", "predictions=save", f"leaderboards={tmp_path / 'leaderboards'}"]
-    evaluate(parsed(*overrides), Console(file=io.StringIO(), width=200), overrides)
+    evaluate(parsed(*overrides), Terminal(file=io.StringIO(), width=200), overrides)
     assert masks.read_bytes() == saved.file.read_bytes()
     assert cli.main(["gallery", run.name, "--runs", str(run.parent)]) == 0
 
@@ -241,7 +241,7 @@ def test_evaluate_saves_them_where_the_gallery_finds_them(saved, tmp_path):
 def test_a_finished_run_without_predictions_says_how_to_get_them(saved, tmp_path):
     for part in ("runs", "leaderboards"):
         shutil.copytree(saved.tmp_path / part, tmp_path / part)
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     config = configure(tmp_path, saved.root, "predictions=save")
     harness.bench(config, console)
     assert "not saved" not in console.file.getvalue()
@@ -261,5 +261,5 @@ def test_a_finished_run_without_predictions_says_how_to_get_them(saved, tmp_path
 )
 def test_predictions_that_cannot_be_saved_are_refused_before_training(saved, tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
-        harness.bench(configure(tmp_path, saved.root, *overrides), Console(file=io.StringIO()))
+        harness.bench(configure(tmp_path, saved.root, *overrides), Terminal(file=io.StringIO()))
     assert not list(tmp_path.glob("runs/*lavt*"))

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from rich.console import Console
 
 from rrsis_bench import cli
 from rrsis_bench.config import hashes
 from rrsis_bench.config.protocol import METRIC_VERSION
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.results.board.rows import rank
 from rrsis_bench.results.board.tables import efficiency_file
@@ -36,14 +36,14 @@ def clean_commit() -> Iterator[None]:
 
 
 def bench(tmp_path: Path, root: Path, *overrides: str) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     harness.bench(parsed("model=lavt", *tiny_overrides(tmp_path, root), "train.epochs=1", *overrides), console)
     return console.file.getvalue()
 
 
 def evaluate(run: Path, leaderboards: Path, *overrides: str) -> list[str]:
     typed = [f"checkpoint={run}", f"leaderboards={leaderboards}", *overrides]
-    evaluation.evaluate(parsed(*typed), Console(file=io.StringIO(), width=200), typed)
+    evaluation.evaluate(parsed(*typed), Terminal(file=io.StringIO(), width=200), typed)
     return [record.run_id for record in store.read_all(leaderboards)]
 
 
@@ -121,7 +121,7 @@ def test_a_limited_val_split_of_weights_without_a_run_is_not_ranked(both, fake_r
     chosen = [name for name in tiny_overrides(tmp_path, fake_root) if not name.startswith(("train.", "leaderboards"))]
     typed = [f"checkpoint={bare}", "model=lavt", *chosen, f"text.tokenizer={tmp_path / 'vocab.txt'}"]
     typed += [f"leaderboards={tmp_path / 'boards'}", "splits=[val]", "limit.val=2"]
-    evaluation.evaluate(parsed(*typed), Console(file=io.StringIO(), width=200), typed)
+    evaluation.evaluate(parsed(*typed), Terminal(file=io.StringIO(), width=200), typed)
     (record,) = store.read_all(tmp_path / "boards")
     assert (record.split, record.n, record.limit) == ("val", 2, {"val": 2})
     (row,) = rank([record], tmp_path / "boards")

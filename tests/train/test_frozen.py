@@ -10,9 +10,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.train import checkpoint, frozen
@@ -197,7 +197,7 @@ class TestTrainer:
             make_trainer(fake_root, tmp_path, model=ImageFirst(seed=1), epochs=2).fit()
 
     def test_a_run_starts_with_a_table_of_what_is_trained(self, fake_root, tmp_path):
-        shown = Console(file=io.StringIO(), width=100)
+        shown = Terminal(file=io.StringIO(), width=100)
         trainer = make_trainer(fake_root, tmp_path, model=ImageFirst(), epochs=1, console=shown, freeze=("head.*",))
         trainer.fit()
         rows = re.findall(r"(backbone|lora|words|head|total) *│ *([\d,]+) *│ *([\d,]+)", shown.file.getvalue())
@@ -207,6 +207,6 @@ class TestTrainer:
         ]  # fmt: skip
 
     def test_no_table_where_everything_is_trained(self, fake_root, tmp_path):
-        shown = Console(file=io.StringIO(), width=100)
+        shown = Terminal(file=io.StringIO(), width=100)
         make_trainer(fake_root, tmp_path, epochs=1, console=shown).fit()
         assert "trained" not in shown.file.getvalue()

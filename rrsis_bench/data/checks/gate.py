@@ -10,9 +10,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.verify import verify
 from rrsis_bench.data.formats.index import DatasetIndex, refusal, verify_hint
 from rrsis_bench.errors import UserError
@@ -22,7 +20,7 @@ CHECKS = 2
 """Raise it when a check finds more than before: a dataset that passed is then checked again."""
 
 
-def require_verified(index: DatasetIndex, cache_dir: Path, console: Console | None = None) -> None:
+def require_verified(index: DatasetIndex, cache_dir: Path, console: Terminal | None = None) -> None:
     """Refuse a dataset with errors.
 
     Args:
@@ -44,7 +42,7 @@ def require_verified(index: DatasetIndex, cache_dir: Path, console: Console | No
     if report.warnings and console is not None:
         hint = verify_hint(index.fmt, index.root)
         text = f"{index.fmt}: checked and usable, with {len(report.warnings):,} warnings. {hint}"
-        console.print(escape(text), soft_wrap=True, highlight=False)
+        console.print(text, soft_wrap=True, highlight=False)
     write_text(store, stamp)
 
 

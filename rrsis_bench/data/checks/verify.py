@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Finding, Row, natural
 from rrsis_bench.data.formats.masks import MaskCheck
 from rrsis_bench.data.pixels.images import ImageCheck, check_images
@@ -65,7 +65,7 @@ class VerifyReport:
 
 
 def verify(
-    index: DatasetIndex, expected: Mapping[str, int] | None = None, *, console: Console | None = None
+    index: DatasetIndex, expected: Mapping[str, int] | None = None, *, console: Terminal | None = None
 ) -> VerifyReport:
     """Decode every image and mask of a dataset, on all cores, and collect every defect.
 
@@ -108,7 +108,7 @@ def _mask_key(row: Row) -> object:
     return row.sample_id if row.mask.compressed else row.mask.identity()
 
 
-def _decode_masks(rows: list[Row], console: Console | None) -> dict[object, MaskCheck]:
+def _decode_masks(rows: list[Row], console: Terminal | None) -> dict[object, MaskCheck]:
     """Check every mask once, on all cores."""
     wanted = {_mask_key(row): row.mask for row in rows}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -189,7 +189,7 @@ def _compare_splits(report: VerifyReport, rows: list[tuple[str, Row]], images: M
             report.add(WARNING, "shared_image", split, message, split)
 
 
-def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) -> None:
+def print_report(report: VerifyReport, console: Terminal, *, per_kind: int = 20) -> None:
     """Print the findings and a summary table.
 
     Args:
@@ -199,14 +199,14 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
     """
     index, expected = report.index, report.expected or {}
     for note in (note for split in SPLITS for note in index.notes.get(split, ())):
-        console.print(escape(note), soft_wrap=True, highlight=False)
+        console.print(note, soft_wrap=True, highlight=False)
     shown: Counter[str] = Counter()
     for finding in sorted(report.findings, key=lambda f: (f.severity, f.kind, natural(f.where))):
         shown[finding.kind] += 1
         if shown[finding.kind] <= per_kind:
             colour = "red" if finding.severity == ERROR else "yellow"
             text = f"{finding.kind} {finding.where}: {finding.message}"
-            console.print(f"[{colour}]{finding.severity}[/] {escape(text)}", soft_wrap=True, highlight=False)
+            console.print(Text.assemble((finding.severity, colour), f" {text}"), soft_wrap=True)
     for kind, count in sorted(shown.items()):
         if count > per_kind:
             console.print(f"... and {count - per_kind} more of kind {kind}", highlight=False)
@@ -223,5 +223,5 @@ def print_report(report: VerifyReport, console: Console, *, per_kind: int = 20) 
         for (severity, kind), count in sorted(Counter((f.severity, f.kind) for f in report.findings).items()):
             kinds.add_row(severity, kind, str(count))
         console.print(kinds)
-    verdict = "[green]usable[/]" if report.ok else "[red]not usable until the errors are repaired[/]"
-    console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings: {verdict}", highlight=False)
+    verdict = ("usable", "green") if report.ok else ("not usable until the errors are repaired", "red")
+    console.print(Text.assemble(f"{len(report.errors)} errors, {len(report.warnings)} warnings: ", verdict))

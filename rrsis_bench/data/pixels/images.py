@@ -32,9 +32,9 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-from rich.console import Console
 from rich.progress import track
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 
 MAX_PIXELS = 16384 * 16384 // 3
@@ -174,7 +174,7 @@ def check_image(path: str | Path) -> ImageCheck:
     return ImageCheck(sha256=hashlib.sha256(data).hexdigest(), **seen)
 
 
-def check_images(paths: Iterable[Path], console: Console | None = None) -> dict[Path, ImageCheck]:
+def check_images(paths: Iterable[Path], console: Terminal | None = None) -> dict[Path, ImageCheck]:
     """`check_image` of each path once, on all cores: Pillow and hashlib work outside the interpreter lock.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rich.console import Console
+from rrsis_bench.console import Terminal
 
 OWN = "DejaVu Sans"  # comes with matplotlib: figures without Chinese are the same bytes everywhere
 FAMILIES = (
@@ -45,7 +45,7 @@ class Lettering:
         return re.sub(" +", " ", drawn).strip()
 
 
-def lettering(texts: Iterable[str], console: Console | None = None) -> Lettering:
+def lettering(texts: Iterable[str], console: Terminal | None = None) -> Lettering:
     """Choose fonts for `texts`.
 
     Args:
@@ -67,9 +67,10 @@ def lettering(texts: Iterable[str], console: Console | None = None) -> Lettering
     absent = frozenset(missing - covered)
     if absent:
         shown = "".join(sorted(absent)[:12])
-        (console or Console(stderr=True)).print(
-            f"[yellow]No font on this machine has the characters {shown}: the figure writes them as U+ and a number. "
-            "Install a Chinese font (Debian: fonts-noto-cjk) and draw it again.[/yellow]",
+        (console or Terminal(stderr=True)).print(
+            f"No font on this machine has the characters {shown}: the figure writes them as U+ and a number. "
+            "Install a Chinese font (Debian: fonts-noto-cjk) and draw it again.",
+            style="yellow",
             soft_wrap=True,
             highlight=False,
         )

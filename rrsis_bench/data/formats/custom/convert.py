@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.data.formats.dataset import IndexedDataset
 from rrsis_bench.data.formats.index import SPLITS, DatasetIndex
 from rrsis_bench.data.pixels.images import read_rgb
@@ -43,7 +42,7 @@ class Converted:
     linked: int = 0
 
 
-def convert(index: DatasetIndex, out: Path, console: Console | None = None) -> Converted:
+def convert(index: DatasetIndex, out: Path, console: Terminal | None = None) -> Converted:
     """Write a dataset below `out`; the folder appears only when everything is written.
 
     Args:
@@ -58,7 +57,7 @@ def convert(index: DatasetIndex, out: Path, console: Console | None = None) -> C
     splits = {split: IndexedDataset(index, split) for split in SPLITS}
     if console is not None:
         for note in (note for dataset in splits.values() for note in dataset.notes):
-            console.print(escape(note), soft_wrap=True, highlight=False)
+            console.print(note, soft_wrap=True, highlight=False)
     done = Converted()
     with _published(out) as draft, Progress(console=console, disable=console is None, transient=True) as bar:
         task = bar.add_task("converting", total=sum(map(len, splits.values())))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.eval.metrics import METRICS, PRECISIONS
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow
@@ -49,7 +48,7 @@ Column = tuple[str, tuple[str, ...]]
 
 
 def leaderboard(
-    console: Console, rows: Sequence[BoardRow], highlight: Sequence[str] = (), published: Sequence[PublishedRow] = ()
+    console: Terminal, rows: Sequence[BoardRow], highlight: Sequence[str] = (), published: Sequence[PublishedRow] = ()
 ) -> None:
     """Print the leaderboard of a dataset: one table per comparable group, the unranked rows, and printed numbers.
 
@@ -85,13 +84,13 @@ def leaderboard(
     _show_printed(console, [row for row in published if row.split not in last])
 
 
-def _show_printed(console: Console, published: Sequence[PublishedRow]) -> None:
+def _show_printed(console: Terminal, published: Sequence[PublishedRow]) -> None:
     if published:
         notes = dict.fromkeys(f"{row.source}: {note}" for row in published for note in row.notes.split("; ") if note)
         print_table(console, AS_PRINTED, _printed(published, narrow=console.width < 100), "\n".join(notes))
 
 
-def categories(console: Console, rows: Sequence[BoardRow], limit: int = 5) -> None:
+def categories(console: Terminal, rows: Sequence[BoardRow], limit: int = 5) -> None:
     """Print mIoU per category of the first `limit` ranked rows (of all rows if none is ranked), best in bold."""
     shown = [row for row in rows if row.rank is not None] or list(rows)
     shown = [row for row in shown if row.comparable == shown[0].comparable and row.head.per_category][:limit]
@@ -99,7 +98,7 @@ def categories(console: Console, rows: Sequence[BoardRow], limit: int = 5) -> No
         _by_category(console, shown)
 
 
-def breakdown(console: Console, rows: Sequence[BoardRow], by: str) -> None:
+def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
     """Print mIoU of all rows per size class, category, language control, number of targets or language, or Pr@X.
 
     Args:
@@ -137,7 +136,7 @@ def breakdown(console: Console, rows: Sequence[BoardRow], by: str) -> None:
                 _classes(console, f"{title}mIoU by {words}", members, columns)
 
 
-def _split(console: Console, title: str, rows: Sequence[BoardRow], field: str) -> None:
+def _split(console: Terminal, title: str, rows: Sequence[BoardRow], field: str) -> None:
     """Scores of the whole split, then mIoU and oIoU of each of its classes in `field`."""
     names = dict.fromkeys(name for row in rows for name in row.names(field))
     shown = [
@@ -156,23 +155,23 @@ def _split(console: Console, title: str, rows: Sequence[BoardRow], field: str) -
         console.print(Text("all samples are of one class", style="dim"))
 
 
-def _classes(console: Console, title: str, rows: Sequence[BoardRow], shown: Mapping[str, Column]) -> None:
+def _classes(console: Terminal, title: str, rows: Sequence[BoardRow], shown: Mapping[str, Column]) -> None:
     """One line per row, one column per class, the best ranked value of each column in bold."""
     table = plain_table()
     table.add_column("#", justify="right")
     table.add_column("model", overflow="fold", min_width=12)
     for name in shown:
-        table.add_column(escape(name), justify="right")
+        table.add_column(name, justify="right")
     columns = [
         _best_bold(metric, [row.score(metric, *group).value for row in rows]) for metric, group in shown.values()
     ]
     for index, row in enumerate(rows):
         rank = "" if row.rank is None else str(row.rank)
-        table.add_row(rank, escape(row.label), *(column[index] for column in columns))
+        table.add_row(rank, row.label, *(column[index] for column in columns))
     print_table(console, title, table)
 
 
-def _by_category(console: Console, rows: Sequence[BoardRow]) -> None:
+def _by_category(console: Terminal, rows: Sequence[BoardRow]) -> None:
     """One line per category, one column per row; several tables if the terminal is too narrow for all rows."""
     names = list(dict.fromkeys(name for row in rows for name in row.names("per_category")))
     if not names:
@@ -191,9 +190,9 @@ def _by_category(console: Console, rows: Sequence[BoardRow]) -> None:
         table.add_column("category", overflow="fold")
         table.add_column("n", justify="right", style="dim")
         for row, head in zip(rows[some], heads[some], strict=True):
-            table.add_column(f"{escape(head)}\n[dim]{escape(row.head.size)}[/dim]", justify="right")
+            table.add_column(Text.assemble(head, "\n", (row.head.size, "dim")), justify="right")
         for name in names:
-            table.add_row(escape(name), _n(rows, "per_category", name), *values[name][some])
+            table.add_row(name, _n(rows, "per_category", name), *values[name][some])
         table.add_section()
         table.add_row("mean over categories", "", *macro[some])
         print_table(console, f"{rows[0].head.data}: mIoU per category", table)
@@ -239,8 +238,8 @@ def _board_cells(row: BoardRow) -> dict[str, str | Text]:
     millions = params(row)
     return {
         "rank": str(row.rank),
-        "model": escape(row.label),
-        "size": escape(row.head.size),
+        "model": row.label,
+        "size": row.head.size,
         **{name: number(row.score(name).value, 1 if metric.rank else 2) for name, metric in METRICS.items()},
         "miou": miou,
         **{name: number(row.score("miou", "control", name).value, 1) for name in SHOWN_CONTROLS},
@@ -261,10 +260,10 @@ def _unranked(rows: Sequence[BoardRow], highlight: Sequence[str], *, narrow: boo
     table.add_column("reason", overflow="fold", style="yellow")
     for row in rows:
         head = row.head
-        names = map(escape, (row.label, head.size, head.split, head.protocol.name))
+        names = (row.label, head.size, head.split, head.protocol.name)
         shuffled = row.score("miou", "control", "shuffled_text").value
         scores = [number(row.score("miou").value), *([] if narrow else [number(shuffled, 1)])]
-        table.add_row(*names, seeds(row), *scores, escape(row.reason), style=_row_style(row, highlight))
+        table.add_row(*names, seeds(row), *scores, row.reason, style=_row_style(row, highlight))
     return table
 
 
@@ -281,7 +280,7 @@ def _printed(rows: Sequence[PublishedRow], *, narrow: bool) -> Table:
     for row in rows:
         words = [row.method] if narrow else [row.method, encoders(row)]
         scores = (number(row.scores.get(metric.name)) for metric in shown)
-        table.add_row(*map(escape, words), escape(row.split), *scores, escape(row.source))
+        table.add_row(*words, row.split, *scores, row.source)
     return table
 
 
@@ -290,7 +289,7 @@ def plain_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold cyan")
 
 
-def print_table(console: Console, title: str, table: Table, caption: str = "") -> None:
+def print_table(console: Terminal, title: str, table: Table, caption: str = "") -> None:
     """Print a title, a table and a caption."""
     console.print(Text(title, style="bold"))
     console.print(table)
@@ -303,9 +302,8 @@ def _row_style(row: BoardRow, highlight: Sequence[str]) -> str:
     return "bold" if any(record.run_id in highlight for record in row.records) else ""
 
 
-def _best_bold(metric: str, values: Sequence[float | None]) -> list[str]:
+def _best_bold(metric: str, values: Sequence[float | None]) -> list[Text]:
     best = METRICS[metric].best(values) if len(values) > 1 else None
     return [
-        f"[bold green]{value:.1f}[/bold green]" if value is not None and value == best else number(value, 1)
-        for value in values
+        Text(number(value, 1), style="bold green" if value is not None and value == best else "") for value in values
     ]

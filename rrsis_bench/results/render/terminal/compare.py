@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.csv_files import write_csv
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.paired import Wins
@@ -33,7 +32,7 @@ def label_of(name: str) -> str:
     return f"mIoU, {CONTROL_LABELS[name]}" if name in CONTROL_LABELS else name
 
 
-def comparison(console: Console, result: Comparison) -> None:
+def comparison(console: Terminal, result: Comparison) -> None:
     """Print two rows: overall scores, size classes, categories, and the samples on which they differ most."""
     head = result.a.head
     table = plain_table()
@@ -94,7 +93,7 @@ def comparison_markdown(result: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def files(console: Console, result: FileComparison) -> None:
+def files(console: Terminal, result: FileComparison) -> None:
     """Print the differences between two leaderboard files."""
     table = plain_table()
     for name in ("row", "change", "rank"):
@@ -103,7 +102,7 @@ def files(console: Console, result: FileComparison) -> None:
         table.add_column(label_of(name), justify="right", no_wrap=True)
     for line in result.lines:
         table.add_row(
-            escape(line.name),
+            line.name,
             line.change,
             line.rank,
             *(_signed(gap, None, name) for name, gap in zip(result.metrics, line.gaps, strict=True)),
@@ -111,7 +110,7 @@ def files(console: Console, result: FileComparison) -> None:
     print_table(console, f"{result.old} -> {result.new}", table, result.summary)
 
 
-def integers(console: Console, result: IntegerComparison, most: int = 10) -> None:
+def integers(console: Terminal, result: IntegerComparison, most: int = 10) -> None:
     """Print how many samples have other integers, and the first `most` of them."""
     title = f"{result.old} -> {result.new}"
     if not result.changed:
@@ -173,17 +172,17 @@ def _explained(result: Comparison) -> list[str]:
     return lines
 
 
-def _groups(console: Console, title: str, groups: Sequence[GroupDifference], result: Comparison) -> None:
+def _groups(console: Terminal, title: str, groups: Sequence[GroupDifference], result: Comparison) -> None:
     table = plain_table()
     table.add_column("", overflow="fold", min_width=8)
     for name in ("n", result.a.label, result.b.label, "diff.", "95% interval", "p Holm", "wins"):
-        table.add_column(escape(name), justify="right", overflow="fold", no_wrap=name == "95% interval")
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name == "95% interval")
     for group in groups:
-        table.add_row(escape(group.name), *_group_cells(group)[1:])
+        table.add_row(group.name, *_group_cells(group)[1:])
     print_table(console, title, table, "wins: samples with the higher IoU, first : second (the rest are ties)")
 
 
-def _most(console: Console, result: Comparison) -> None:
+def _most(console: Terminal, result: Comparison) -> None:
     table = plain_table()
     table.add_column("sample", no_wrap=True)
     known = any(sample.expression for sample in result.most)
@@ -191,10 +190,10 @@ def _most(console: Console, result: Comparison) -> None:
         table.add_column("expression", overflow="fold")
     table.add_column("category", overflow="fold")
     for row in (result.a, result.b):
-        table.add_column(escape(row.label), justify="right", overflow="fold")
+        table.add_column(row.label, justify="right", overflow="fold")
     for sample in result.most:
         words = [sample.sample_id, *([sample.expression or ""] if known else []), sample.category]
-        table.add_row(*map(escape, words), number(sample.a, 1), number(sample.b, 1))
+        table.add_row(*words, number(sample.a, 1), number(sample.b, 1))
     print_table(console, "where they differ most: IoU", table)
 
 
@@ -231,7 +230,7 @@ def _csv_line(family: str, group: str, n: int | None, score: Difference, wins: W
 def _heading(row: BoardRow, *, with_hash: bool) -> str:
     seeds = ", ".join(str(record.seed) for record in row.records)
     lines = [row.head.model, *row.head.variant, f"{row.head.size}, seed{'s' * (len(row.records) > 1)} {seeds}"]
-    return "\n".join(map(escape, lines + ([row.head.train_hash[:8]] if with_hash else [])))
+    return "\n".join(lines + ([row.head.train_hash[:8]] if with_hash else []))
 
 
 def _interval(difference: Difference) -> str:

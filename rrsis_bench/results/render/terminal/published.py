@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.results.published.audit import SHIFTS, Alignment, Audit, Average, Disagreement
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.render.text import shown_metrics
 
 
-def audit(console: Console, result: Audit, metric: str) -> None:
+def audit(console: Terminal, result: Audit, metric: str) -> None:
     """Print the findings; of the disagreements those in `metric`."""
     _averages(console, result)
     for _, members in groupby(result.alignments, key=lambda entry: entry.data):
@@ -25,7 +24,7 @@ def audit(console: Console, result: Audit, metric: str) -> None:
     _disagreements(console, [entry for entry in result.disagreements if entry.metric == metric], metric)
 
 
-def rows(console: Console, members: Sequence[PublishedRow], models: Mapping[str, str]) -> None:
+def rows(console: Terminal, members: Sequence[PublishedRow], models: Mapping[str, str]) -> None:
     """Print the rows of one dataset with all their scores: one table per paper's table and split.
 
     Args:
@@ -44,14 +43,14 @@ def rows(console: Console, members: Sequence[PublishedRow], models: Mapping[str,
             table.add_column(metric.label.removeprefix("Pr"), justify="right")
         for row in table_rows:
             scores = (f"{row.scores[metric.name]:.2f}" if metric.name in row.scores else "" for metric in shown)
-            method = escape(row.method) + ("*" if row.copied_from else "")
-            table.add_row(method, escape(row.vision_encoder), escape(row.text_encoder), *scores)
+            method = row.method + ("*" if row.copied_from else "")
+            table.add_row(method, row.vision_encoder, row.text_encoder, *scores)
         lines = [*_remarks(table_rows), *_models(table_rows, models)]
-        table.caption = escape("\n".join(lines)) or None
+        table.caption = "\n".join(lines) or None
         _print(console, table)
 
 
-def matrix(console: Console, members: Sequence[PublishedRow], metric: str) -> None:
+def matrix(console: Terminal, members: Sequence[PublishedRow], metric: str) -> None:
     """Print one metric, a column per paper's table: methods side by side, never merged into one figure."""
     for split, group in groupby(sorted(members, key=lambda row: row.split), key=lambda row: row.split):
         having = [row for row in group if metric in row.scores]
@@ -68,7 +67,7 @@ def matrix(console: Console, members: Sequence[PublishedRow], metric: str) -> No
             name = f"{row.method} ({row.vision_encoder})" if len(twins) > 1 else row.method
             cells.setdefault(name, {})[row.source] = f"{row.scores[metric]:.2f}" + ("*" if row.copied_from else " ")
         for name, scores in cells.items():
-            table.add_row(escape(name), *(scores.get(source, "") for source in sources))
+            table.add_row(name, *(scores.get(source, "") for source in sources))
         if any(row.copied_from for row in having):
             table.caption = _COPIED
         _print(console, table)
@@ -96,7 +95,7 @@ def _remarks(members: Sequence[PublishedRow]) -> list[str]:
     return ([_COPIED] if any(row.copied_from for row in members) else []) + lines
 
 
-def _averages(console: Console, result: Audit) -> None:
+def _averages(console: Terminal, result: Audit) -> None:
     for data, members in groupby(result.averages, key=lambda entry: entry.data):
         table = _table(f"{data}: printed category averages (mIoU) and the mean of their rows")
         table.add_column("column", no_wrap=True)
@@ -109,14 +108,14 @@ def _averages(console: Console, result: Audit) -> None:
             for entry in group:
                 gap = "0.00" if entry.right else f"{entry.gap:+.2f}"
                 cells = (entry.method, str(entry.n), f"{entry.printed:.2f}", f"{entry.mean:.2f}", gap, _verdict(entry))
-                table.add_row(*map(escape, cells), style="" if entry.right else "bold red")
+                table.add_row(*cells, style="" if entry.right else "bold red")
         repeats = [
             f"{entry.source}, {entry.method}: {entry.value:.2f} at {' and '.join(entry.categories)}"
             for entry in result.repeats
             if entry.data == data
         ]
         if repeats:
-            table.caption = escape("\n".join(["One value at two labels, a copying error or chance:", *repeats]))
+            table.caption = "\n".join(["One value at two labels, a copying error or chance:", *repeats])
         _print(console, table)
 
 
@@ -129,7 +128,7 @@ def _verdict(entry: Average) -> str:
     return f"of {entry.n + 1} rows, one with {entry.implied:.2f}{seen}"
 
 
-def _alignments(console: Console, members: Sequence[Alignment]) -> None:
+def _alignments(console: Terminal, members: Sequence[Alignment]) -> None:
     table = _table(f"{members[0].data}: correlation of category columns per shift of their values, in rows")
     table.add_column("column", no_wrap=True)
     table.add_column("against", overflow="fold")
@@ -152,7 +151,7 @@ def _alignments(console: Console, members: Sequence[Alignment]) -> None:
                 if correlation.against.split()[0] == correlation.method:
                     against = correlation.method
                 best = f"{correlation.best:+d}" if correlation.best else "0"
-                table.add_row(escape(entry.method), escape(against), *cells, best, ranks)
+                table.add_row(entry.method, against, *cells, best, ranks)
     sizes = [correlation.n[correlation.best] for entry in members for correlation in entry.correlations]
     table.caption = (
         f"Pearson per shift, over {min(sizes)} to {max(sizes)} categories; Spearman as printed → at the best shift. "
@@ -160,7 +159,7 @@ def _alignments(console: Console, members: Sequence[Alignment]) -> None:
     )
     _print(console, table)
     for line in _findings(members):
-        console.print(f"- {escape(line)}", highlight=False)
+        console.print(f"- {line}", highlight=False)
     console.print()
 
 
@@ -188,7 +187,7 @@ def _findings(members: Iterable[Alignment]) -> list[str]:
     return lines
 
 
-def _disagreements(console: Console, found: Sequence[Disagreement], metric: str) -> None:
+def _disagreements(console: Terminal, found: Sequence[Disagreement], metric: str) -> None:
     if not found:
         console.print(f"No two papers print a different {METRICS[metric].label} of the same method, dataset and split.")
         return
@@ -201,19 +200,19 @@ def _disagreements(console: Console, found: Sequence[Disagreement], metric: str)
     for entry in found:
         values = ", ".join(f"{value:.2f} {source.split()[0]}" for source, value in entry.values)
         table.add_row(
-            escape(entry.data), escape(entry.split), escape(entry.method), f"{entry.gap:.2f}", escape(values)
+            entry.data, entry.split, entry.method, f"{entry.gap:.2f}", values
         )  # fmt: skip
     _print(console, table)
 
 
-def _print(console: Console, table: Table) -> None:
+def _print(console: Terminal, table: Table) -> None:
     console.print(table)
     console.print()
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=escape(title),
+        title=title,
         title_justify="left",
         title_style="bold",
         caption_justify="left",
