@@ -20,7 +20,7 @@ from rrsis_bench.results.compare.files import compare_files
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.render import text as formats
-from tests.fakes.records import put
+from tests.fakes.records import put, random_table, record_of
 
 PRINTED = [
     PublishedRow(
@@ -65,6 +65,36 @@ def test_csv_and_markdown_keep_printed_numbers_apart(rows):
     assert text.index("| A_B & C |") > text.index("**As printed")
     for part in text.split("\n\n**"):
         assert len({line.count("|") for line in part.splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_record_writes_no_html_no_link_and_no_formula(tmp_path, capsys):
+    """Records come from other people: variants and categories are text in every file and on the terminal."""
+    hostile = ["<img src=x onerror=alert(1)>", "![x](http://a.b/c.png)", "a|b", "&lt;i&gt;", "=1+1", "x\x1b[2Jy"]
+    put(tmp_path, model="lavt", variant=hostile, train_hash="1" * 64)
+    put(tmp_path, model="lavt", variant=["=HYPERLINK(0)"], train_hash="2" * 64, quality=0.3)
+    table = random_table(40, categories=("=1+1", "<b>ship</b>", "@SUM(A1)", "-x", "pier\x1b[31m"))
+    store.write(tmp_path, record_of(table, model="fianet"), table)
+    assert cli.main(["leaderboard", "synthetic", "--format", "md", "--leaderboards", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "<" not in text
+    assert "](" not in text
+    assert "\x1b" not in text
+    assert "&amp;lt;i&amp;gt;" in text
+    (line,) = [line for line in text.splitlines() if "onerror" in line]
+    assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", text.splitlines()[2]))
+    for name in ("synthetic.csv", "synthetic_per_category.csv", "efficiency.csv"):
+        leaderboards.regenerate(tmp_path)
+        cells = [cell for row in csv.reader((tmp_path / name).open(encoding="utf-8")) for cell in row]
+        started = [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+        assert not started, "numbers of these tables have no sign"
+    assert "'=HYPERLINK(0)" in (tmp_path / "synthetic.csv").read_text(encoding="utf-8")
+    assert "'@SUM(A1)" in (tmp_path / "synthetic_per_category.csv").read_text(encoding="utf-8")
+    assert [row.category for row in store.read_counts(next(tmp_path.rglob("fianet*.json")))][0] == "=1+1"
+    for command in (["leaderboard", "synthetic", "--by", "category"], ["report", "synthetic"]):
+        assert cli.main([*command, "--leaderboards", str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        assert "\x1b[31m" not in shown.replace("\x1b[0m", "")
+        assert "pier␛[31m" in shown
 
 
 def test_the_leaderboard_verb_filters_and_names_what_there_is(tmp_path, capsys, monkeypatch):

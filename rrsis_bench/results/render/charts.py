@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from rrsis_bench.eval.scores import Score
+from rrsis_bench.printing import printable
 from rrsis_bench.results.render import fonts
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _Drawing:
     def mark(self, words: str) -> str:
         """Return a new id for a mark with these words."""
         name = f"mark{len(self.words)}"
-        self.words[name] = words
+        self.words[name] = printable(words)
         return name
 
     def legend(self, columns: int = 2) -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from rrsis_bench.console import Terminal
+from rrsis_bench.printing import printable
 
 OWN = "DejaVu Sans"  # comes with matplotlib: figures without Chinese are the same bytes everywhere
 FAMILIES = (
@@ -38,7 +39,11 @@ class Lettering:
     absent: frozenset[str]
 
     def __call__(self, text: str) -> str:
-        """`text` with what cannot be drawn as ``U+`` and its number, so that nothing is an empty box."""
+        """`text` with what cannot be drawn as ``U+`` and its number, so that nothing is an empty box.
+
+        Control characters get a visible sign: an SVG with them is not read.
+        """
+        text = printable(text)
         if not self.absent.intersection(text):
             return text
         drawn = "".join(f" U+{ord(char):04X} " if char in self.absent else char for char in text)

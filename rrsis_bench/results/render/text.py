@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -93,7 +94,7 @@ def markdown(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = (), *
             names = [line.rank, line.name, line.size, line.seeds, line.epochs]
             body.append([*names, miou_text(line), *line.scores[1:], line.params])
         parts.append(markdown_table(title, header, "rll" + "r" * (len(header) - 3), body))
-        parts += [LEGEND + ".", *(f"{line}." for line in footnotes(members))]
+        parts += [LEGEND + ".", *(f"{plain_markdown(line)}." for line in footnotes(members))]
     rest = [row for row in rows if row.rank is None]
     if unranked and rest:
         header = ["Model", "Size", "Split", "Protocol", "Seeds", "mIoU", "Reason"]
@@ -121,7 +122,7 @@ def latex(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> s
     for title, members in groups(rows):
         rest = [row for row in rows if row.rank is None and row.comparable == members[0].comparable]
         printed = [row for row in published if row.split == members[0].head.split]
-        out += [f"% {title}", *_latex_table(members, rest, printed)]
+        out += [f"% {' '.join(title.split())}", *_latex_table(members, rest, printed)]
     ranked = [row for row in rows if row.rank is not None]
     comparable, splits = {row.comparable for row in ranked}, {row.head.split for row in ranked}
     rest = [row for row in rows if row.rank is None and row.comparable not in comparable]
@@ -147,7 +148,7 @@ def _latex_table(ranked: Sequence[BoardRow], rest: Sequence[BoardRow], printed: 
     *notes, attested = footnotes(ranked) or [""]
     legend = _tex("; ".join([LEGEND, *notes]))
     out += [r"\bottomrule", r"\end{tabular}", rf"{{\par\smallskip\footnotesize {legend}.\par}}"]
-    return [*out, *([f"% {attested}"] if attested else []), ""]
+    return [*out, *([f"% {' '.join(attested.split())}"] if attested else []), ""]
 
 
 def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
@@ -240,10 +241,18 @@ def _printed_line(row: PublishedRow, metrics: Sequence[Metric]) -> TextRow:
 
 def markdown_table(title: str, header: Sequence[str], align: str, body: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table under a bold title; `align` has one `l` or `r` per column."""
-    lines = [f"**{title}**", "", "| " + " | ".join(header) + " |"]
+    lines = [f"**{plain_markdown(title)}**", "", "| " + " | ".join(map(plain_markdown, header)) + " |"]
     lines.append("|" + "|".join("---:" if side == "r" else "---" for side in align) + "|")
-    lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in body]
+    lines += ["| " + " | ".join(map(plain_markdown, cells)) + " |" for cells in body]
     return "\n".join(lines)
+
+
+def plain_markdown(text: str) -> str:
+    """Return text for one line of Markdown: no HTML, no link or image, no new cell."""
+    one_line = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.splitlines()))
+    for sign, written in (("<", "&lt;"), (">", "&gt;"), ("|", r"\|"), ("](", r"]\(")):
+        one_line = one_line.replace(sign, written)
+    return one_line
 
 
 def _latex_block(title: str, lines: Sequence[TextRow], n: int) -> list[str]:

@@ -17,7 +17,7 @@ from rrsis_bench.results.compare.files import FileComparison
 from rrsis_bench.results.compare.integers import IntegerComparison
 from rrsis_bench.results.compare.rows import Comparison, Difference, GroupDifference
 from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
-from rrsis_bench.results.render.text import markdown_table, number
+from rrsis_bench.results.render.text import markdown_table, number, plain_markdown
 
 COLUMNS = ("family", "group", "n", "metric", "a", "b", "gap", "low", "high", "p", "p_holm", "wins_a", "wins_b", "ties")
 """Columns of the CSV form of a comparison."""
@@ -89,7 +89,7 @@ def comparison_markdown(result: Comparison) -> str:
         ]
         header = ["Sample", "Expression", "Category", f"IoU {result.a.label}", f"IoU {result.b.label}"]
         parts.append(markdown_table("Where they differ most", header, "lllrr", body))
-    parts += [*result.remarks, *_explained(result)]
+    parts += map(plain_markdown, [*result.remarks, *_explained(result)])
     return "\n\n".join(parts) + "\n"
 
 
