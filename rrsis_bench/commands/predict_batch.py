@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from rrsis_bench.console import Terminal
 from rrsis_bench.predict import batch, job
+from rrsis_bench.printing import emit_json
 from rrsis_bench.results.render.terminal.board import plain_table, print_table
 
 SHOWN = 40
@@ -34,7 +34,7 @@ def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool) -> i
         UserError: there are no images, the weights are damaged, or the settings cannot fit any image.
         Interrupted: a signal. Finished images are kept.
     """
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     requests = batch.requests(batch.find_images(base.image), base)
     job.check(base)
     weights = source.sha256()
@@ -44,16 +44,16 @@ def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool) -> i
     for note in notes:
         console.print(Text(note), style="yellow", soft_wrap=True)
     if as_json:
-        print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], ensure_ascii=False, indent=1))
+        emit_json([dataclasses.asdict(outcome) for outcome in outcomes])
     else:
-        _show(Console(), outcomes)
+        _show(Terminal(), outcomes)
         paths = ", ".join(str(path) for path in (summary, merged) if path is not None)
-        Console().print(f"Wrote {paths}", soft_wrap=True, highlight=False, markup=False)
+        Terminal().print(f"Wrote {paths}", soft_wrap=True, highlight=False)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
 def _all(
-    requests: Sequence[job.Request], weights: str, source: batch.ModelSource, console: Console
+    requests: Sequence[job.Request], weights: str, source: batch.ModelSource, console: Terminal
 ) -> list[batch.Outcome]:
     """Predict on one image after the other; the model is loaded once, when it is needed first."""
     load = cache(source.load)
@@ -82,7 +82,7 @@ def _all(
     return outcomes
 
 
-def _show(console: Console, outcomes: Sequence[batch.Outcome]) -> None:
+def _show(console: Terminal, outcomes: Sequence[batch.Outcome]) -> None:
     counts = {name: sum(outcome.status == name for outcome in outcomes) for name in ("predicted", "kept", "failed")}
     shown = [outcome for outcome in outcomes if len(outcomes) <= SHOWN or outcome.status == "failed"]
     table = plain_table()

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from rrsis_bench.config import label
+from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
 from rrsis_bench.files import sha256_file
 from rrsis_bench.results.record import store
@@ -30,7 +30,7 @@ def run(tmp_path: Path, root: Path, *overrides: str) -> tuple[str, Record]:
     narrow = [entry for entry in tiny_overrides(tmp_path, root) if not entry.startswith(("vision.", "text."))]
     words = ("text.hidden=8", "text.width=8", "vision.layers=[1,1,1,1]", "model.args.width=8", "controls=false")
     config = parsed("model=lscm", *narrow, *words, "train.epochs=1", *overrides)
-    console = Console(file=io.StringIO(), width=400)
+    console = Terminal(file=io.StringIO(), width=400)
     harness.bench(config, console)
     (record,) = store.read_all(tmp_path / "leaderboards")
     return console.file.getvalue(), record
