@@ -21,6 +21,17 @@ T = TypeVar("T")
 _PLAIN = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
 
 
+_OPTIONAL = "optional"
+
+
+def optional() -> Any:
+    """Declare a dataclass field that is None by default, is left out of JSON if it is None, and may be missing there.
+
+    For values that were added to records later: earlier records, and their hashes, stay as they are.
+    """
+    return dataclasses.field(default=None, metadata={_OPTIONAL: True})
+
+
 def dumps(value: Any) -> str:
     """Return a dataclass instance as JSON: declared order, two spaces of indent, no NaN, a newline at the end."""
     return json.dumps(value, default=_fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -33,7 +44,11 @@ def compact(value: Any) -> str:
 
 def _fields(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass instance; TypeError for anything else that JSON does not know."""
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    for field in dataclasses.fields(value):
+        if _OPTIONAL in field.metadata and found[field.name] is None:
+            del found[field.name]
+    return found
 
 
 def loads(cls: type[T], text: str, where: str, *, defaults: bool = False) -> T:
@@ -162,7 +177,7 @@ class _Decoder:
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         before = len(self.problems)
         for name, field in fields.items():
-            if name not in value and not (self.defaults and _has_default(field)):
+            if name not in value and not (self.defaults and _has_default(field)) and _OPTIONAL not in field.metadata:
                 self.problems.append(f"missing field: {_join(path, name)}")
         for name in value:
             if name not in fields:

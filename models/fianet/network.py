@@ -13,13 +13,14 @@ from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.cim import CIM
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.guidance import GuidedStages
 from ..blocks.staged import StagedSegmenter, freeze_unread
 from .fiam import FIAM, Phrase
 from .official_keys import OFFICIAL_FORMAT
 from .tmem import TMEM
 
 STAGE_OUTPUTS = ("pwam", "fused")
-NECKS = ("tmem", "cim", "none")
+NECKS = ("tmem", "cim", "lgce", "none")
 MODULATION_INPUTS = ("map", "fused")
 
 
@@ -61,7 +62,7 @@ class FIANet(StagedSegmenter):
             num_tmem: blocks of the TMEM; 3 for RRSIS-D, 1 for RefSegRS.
             fiam: off leaves LAVT's gated PWAM in every stage (Table V).
             neck: ``"tmem"``; ``"none"`` hands the stages to the decoder as they are (Table V); ``"cim"`` is RMSIN's
-                (Figure 9).
+                and ``"lgce"`` is LGCE's, over the words without padding (Figure 9).
             channel_modulation: part of FIAM (Table VI).
             modulation_input: features that the channel weights are computed from: the ``"map"`` before fusion, as in
                 the authors' code, or the ``"fused"`` features of Equation 9.
@@ -113,6 +114,7 @@ class FIANet(StagedSegmenter):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.tmem = TMEM(widths, text_dim, num_tmem) if neck == "tmem" else None
         self.cim = CIM(widths, self.backbone.sides[-1]) if neck == "cim" else None
+        self.guided = GuidedStages(widths, text_dim) if neck == "lgce" else None
         self.decoder = TopDownDecoder(widths, decoder_width)
 
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
@@ -129,6 +131,8 @@ class FIANet(StagedSegmenter):
             outputs = self.tmem(outputs, context.words_BLD, context.mask_BL)
         elif self.cim is not None:
             outputs = self.cim(outputs)
+        elif self.guided is not None:
+            outputs = self.guided(outputs, context.words_BLD, context.mask_BL)
         return SegmenterOutput(self.decoder(outputs))
 
     def _encode_text(self, text: Mapping[str, Tensor]) -> dict[str, Phrase]:

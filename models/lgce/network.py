@@ -11,13 +11,10 @@ from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.attention import GatedPWAM
 from ..blocks.decoder import TopDownDecoder
+from ..blocks.guidance import GuidedStages
 from ..blocks.padding import check_pads, padded_ids, used_slots
 from ..blocks.staged import StagedSegmenter
-from .guidance import GuidedBlocks
 from .official_keys import OFFICIAL_FORMAT
-
-DEPTHS = (1, 3)
-"""Blocks over the second coarsest and over the coarsest stage."""
 
 
 class LGCE(StagedSegmenter):
@@ -58,9 +55,7 @@ class LGCE(StagedSegmenter):
             GatedPWAM(width, text_dim, gated=index < last) for index, width in enumerate(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
-        self.guided = nn.ModuleList(
-            GuidedBlocks(width, text_dim, depth) for width, depth in zip(widths[-2:], DEPTHS, strict=True)
-        )
+        self.guided = GuidedStages(widths, text_dim)
         self.decoder = TopDownDecoder(widths, decoder_width)
 
     def forward(self, views: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> SegmenterOutput:
@@ -68,10 +63,7 @@ class LGCE(StagedSegmenter):
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(padded_ids(text), mask_BL)
         outputs = self.fused_stages(views["image"], words_BLD, mask_BL)
-        slots_BL = used_slots(mask_BL, self.pads).to(words_BLD.dtype)
-        sentence_BD = (words_BLD * slots_BL[..., None]).sum(1) / slots_BL.sum(1, keepdim=True).clamp(min=1)
-        guided = [block(stage, sentence_BD) for block, stage in zip(self.guided, outputs[-2:], strict=True)]
-        return SegmenterOutput(self.decoder([*outputs[:-2], *guided]))
+        return SegmenterOutput(self.decoder(self.guided(outputs, words_BLD, used_slots(mask_BL, self.pads))))
 
     def no_weight_decay(self, name: str) -> bool:
         """The authors' rule, by name: norms and position tables of the encoder, but nothing of the classifier."""

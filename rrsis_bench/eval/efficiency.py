@@ -23,6 +23,14 @@ def peak_resident_gb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has instructions for bfloat16. Elsewhere autocast is only slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every version of torch
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in known)
+
+
 @contextmanager
 def _without_gradients(model: Segmenter) -> Iterator[None]:
     """Switch `requires_grad` off for all parameters within the block."""
@@ -56,7 +64,8 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
 
     FLOPs are counted by torch.utils.flop_counter (1 multiply-accumulate = 2), latency is the median of `passes` after
     `warmup`; memory is the largest allocation on a GPU and the process's peak resident set on a CPU. Inputs are random
-    pixels and a text of full length. Everything runs in float32, whatever the training used.
+    pixels and a text of full length. Everything runs in float32, whatever the training used; where the device computes
+    in bfloat16, a second latency is that of the same pass under its autocast.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
@@ -67,13 +76,10 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
     ones_BL = torch.ones((1, model.max_tokens), dtype=torch.int64, device=device)
     text = dict.fromkeys(("input_ids", "attention_mask", *model.phrase_masks), ones_BL)
     on_gpu = device.type == "cuda"
-    times: list[float] = []
-    with torch.no_grad():
-        # The counter registers hooks on tensors with gradients; that fails for a parameter that is a module's input.
-        with _without_gradients(model), _counted_attention(), FlopCounterMode(display=False) as counter:
-            model(views, text)
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(device)
+
+    def latency(warmup: int, passes: int) -> float:
+        """Milliseconds of the median pass."""
+        times: list[float] = []
         for index in range(warmup + passes):
             if on_gpu:
                 torch.cuda.synchronize(device)
@@ -83,7 +89,20 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
                 torch.cuda.synchronize(device)
             if index >= warmup:
                 times.append(time.perf_counter() - started)
-    latency = statistics.median(times) * 1000
+        return statistics.median(times) * 1000
+
+    with torch.no_grad():
+        # The counter registers hooks on tensors with gradients; that fails for a parameter that is a module's input.
+        with _without_gradients(model), _counted_attention(), FlopCounterMode(display=False) as counter:
+            model(views, text)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        full_ms = latency(warmup, passes)
+        peak = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else peak_resident_gb()
+        amp_ms = None
+        if computes_in_bfloat16(device):
+            with torch.autocast(device.type, torch.bfloat16):
+                amp_ms = latency(min(warmup, 1), min(passes, 3))  # few: a large model takes a minute a pass on a CPU
     parameters = list(model.parameters())
     return Efficiency(
         params_total=sum(parameter.numel() for parameter in parameters),
@@ -91,10 +110,11 @@ def measure(model: Segmenter, device: torch.device, *, warmup: int = 2, passes: 
         gflops=counter.get_total_flops() / 1e9,
         gflops_batch=1,
         input_size=dict(model.views),
-        latency_ms=latency,
-        fps=1000 / latency,
+        latency_ms=full_ms,
+        fps=1000 / full_ms,
         batch=1,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         precision="32-true",
-        peak_mem_gb=torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else peak_resident_gb(),
+        peak_mem_gb=peak,
+        latency_amp_ms=amp_ms,
     )

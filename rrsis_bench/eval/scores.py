@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rrsis_bench import codec
 from rrsis_bench.eval.counts import SampleCounts
 
 UNMATCHED = "(unmatched)"
@@ -95,6 +96,7 @@ class Efficiency:
     device: str | None = None
     precision: str | None = None
     peak_mem_gb: float | None = None  # 1 GB = 2^30 bytes
+    latency_amp_ms: float | None = codec.optional()  # the same under bfloat16 autocast, if the device computes in it
 
 
 def category_class(row: SampleCounts) -> str:

@@ -184,7 +184,8 @@ def test_merging_changes_no_output_and_leaves_the_original_module(kind: Kind, ta
     ]
     assert list(module.state_dict()) == list(plain.state_dict())
     plain.load_state_dict(module.state_dict())
-    assert torch.equal(plain(tokens()), module(tokens()))
+    # One side asks for gradients, and nn.MultiheadAttention then runs other kernels.
+    torch.testing.assert_close(plain(tokens()), module(tokens()), rtol=0, atol=1e-6)
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
@@ -216,7 +217,7 @@ def test_the_state_dict_keeps_the_original_names(kind: Kind) -> None:
     add_lora(other, 4, 4.0)
     other.load_state_dict(module.state_dict())
     with torch.no_grad():
-        assert torch.equal(other(tokens()), module(tokens()))
+        torch.testing.assert_close(other(tokens()), module(tokens()), rtol=0, atol=1e-6)
 
 
 def operations(module: nn.Module, x: Tensor) -> int:
@@ -261,9 +262,9 @@ def test_adapted_modules_are_copied_and_pickled(kind: Kind, targets: str, clone:
     fill_up(module)
     twin = clone(module)
     with torch.no_grad():
-        assert torch.equal(twin(tokens()), module(tokens()))
+        torch.testing.assert_close(twin(tokens()), module(tokens()), rtol=0, atol=1e-6)
         fill_up(twin)
-        assert not torch.equal(twin(tokens()), module(tokens()))
+        assert not torch.allclose(twin(tokens()), module(tokens()), rtol=0, atol=1e-4)
     merge_lora(twin)
 
 

@@ -91,7 +91,7 @@ def test_same_as_the_library_path() -> None:
             image_embeddings=as_list(features), input_points=points, input_labels=labels, input_masks=map_B1hw,
             multimask_output=False,
         )  # fmt: skip
-        torch.testing.assert_close(encoder.encode_mask(map_B1hw), dense, rtol=0, atol=0)
+        torch.testing.assert_close(encoder.encode_mask(map_B1hw), dense, rtol=1e-12, atol=1e-12)
         logits = encoder.decode(features, sparse[:, 0], dense)
         torch.testing.assert_close(logits, theirs.pred_masks[:, 0, 0], rtol=1e-12, atol=1e-12)
 

@@ -42,8 +42,8 @@ def test_padding_on_either_side_and_special_tokens_do_not_matter() -> None:
     masks = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 0, 0]])
     words = encoder.read(rows, masks)
     for part in (words.embedded_BLD, words.hidden_BLD, words.last_BD):
-        assert part[0].equal(part[1])
-        assert part[0].equal(part[2])
+        for other in (part[1], part[2]):  # other rows of one product, which a kernel may sum in another order
+            torch.testing.assert_close(part[0], other, rtol=0, atol=1e-6)
     assert words.mask_BL.tolist() == [[True] * 3 + [False] * 3] * 3
     assert words.hidden_BLD[:, 3:].abs().max() == 0
     assert words.last_BD.equal(words.hidden_BLD[:, 2])

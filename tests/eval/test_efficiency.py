@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from rrsis_bench.eval import efficiency
 from rrsis_bench.eval.efficiency import measure, peak_resident_gb
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
 
@@ -31,6 +32,12 @@ class Counted(Segmenter):
         return SegmenterOutput(maps.mean(1) + self.words(text["object_mask"].float()).mean())
 
 
+@pytest.fixture(autouse=True)
+def without_bfloat16(monkeypatch):
+    """The machine of the tests does not matter."""
+    monkeypatch.setattr(efficiency, "computes_in_bfloat16", lambda _: False)
+
+
 def test_parameters_and_flops_equal_a_count_by_hand():
     model = Counted().train()
     cost = measure(model, torch.device("cpu"), warmup=1, passes=3)
@@ -49,7 +56,20 @@ def test_what_is_measured_is_one_expression_in_eval_mode_without_gradients():
     shapes = {"near": (1, 3, 10, 10), "far": (1, 3, 6, 6)}
     assert (
         model.seen == [(False, False, shapes, {"input_ids", "attention_mask", "object_mask"})] * 5
-    )  # one counted, 4 in each precision
+    )  # one counted, 4 timed
+
+
+def test_a_device_that_computes_in_bfloat16_has_a_second_latency(monkeypatch):
+    model, kinds = Counted(), []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *x: (kinds.append(torch.is_autocast_enabled("cpu")), forward(*x))[1])
+    assert measure(model, torch.device("cpu"), warmup=2, passes=9).latency_amp_ms is None
+    assert not any(kinds)
+    monkeypatch.setattr(efficiency, "computes_in_bfloat16", lambda _: True)
+    cost = measure(model, torch.device("cpu"), warmup=2, passes=9)
+    assert 0 < cost.latency_amp_ms < 1000
+    assert sum(kinds) == 4
+    assert (cost.precision, cost.fps) == ("32-true", pytest.approx(1000 / cost.latency_ms))
 
 
 class Attending(Segmenter):

@@ -117,8 +117,13 @@ def test_a_batch_may_mix_its_pictures(fake_root, fabric):
         found = make_masks(batch, sizes)
         plain = model.predict_masks(batch.views, batch.text, sizes)
         assert len({tuple(mask_HW.flatten().tolist()) for mask_HW in plain}) == len(indices), "all differ"
-        assert all(torch.equal(a_HW, b_HW) for a_HW, b_HW in zip(found, plain, strict=True))
+        assert all(nearly_equal(a_HW, b_HW) for a_HW, b_HW in zip(found, plain, strict=True))
     assert model.encoded == [4, 8, 2, 4]
+
+
+def nearly_equal(one_HW: torch.Tensor | np.ndarray, two_HW: torch.Tensor | np.ndarray) -> bool:
+    """Whether two masks agree, up to pixels whose logit is near 0: another batch may be summed in another order."""
+    return float((torch.as_tensor(one_HW) ^ torch.as_tensor(two_HW)).float().mean()) <= 1e-3
 
 
 def gradients(root, run_dir, *, plain: bool = False, **views) -> tuple[ImageFirst, dict[str, torch.Tensor]]:
@@ -172,7 +177,7 @@ def test_the_gallery_encodes_once_too(fake_root, fabric):
     assert sum(model.encoded) == 4
     plain = gallery.predictor(Ungrouped(model), data, fabric, align_corners=False)(SCATTERED)
     assert set(found) == set(range(8))
-    assert all(np.array_equal(found[index], plain[index]) for index in range(8))
+    assert all(nearly_equal(found[index], plain[index]) for index in range(8))
 
 
 def test_rows_that_do_not_fit_the_images_are_named(fake_root, fabric):

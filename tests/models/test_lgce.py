@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from rrsis_bench.models.lgce.guidance import GuidedBlocks
+from rrsis_bench.models.blocks.guidance import GuidedBlocks
 from torch import Tensor, nn
 
 from tests.models.conftest import build_tiny, make_inputs

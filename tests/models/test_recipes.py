@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from tests.fakes.config import CONF, compose
 
@@ -41,7 +42,8 @@ def test_fianets_printed_weight_decay_and_equation_9_are_experiments() -> None:
 
 
 def test_figure_9_sweeps_the_necks() -> None:
-    necks = [
-        compose("ablation=fianet_fig9", f"model.args.neck={neck}")["model"]["args"]["neck"] for neck in ("tmem", "cim")
-    ]
-    assert necks == ["tmem", "cim"]
+    table = yaml.safe_load((CONF / "ablation" / "fianet_fig9.yaml").read_text(encoding="utf-8"))
+    necks = table["hydra"]["sweeper"]["params"]["model.args.neck"].split(",")
+    assert necks == ["tmem", "cim", "lgce"]
+    for neck in necks:
+        assert compose("ablation=fianet_fig9", f"model.args.neck={neck}")["model"]["args"]["neck"] == neck

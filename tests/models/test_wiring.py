@@ -14,6 +14,7 @@ import torch
 from rrsis_bench.models.blocks.attention import GatedPWAM
 from rrsis_bench.models.blocks.cim import CIM
 from rrsis_bench.models.blocks.decoder import TopDownDecoder
+from rrsis_bench.models.blocks.guidance import GuidedBlocks
 from rrsis_bench.models.blocks.intra_scale import IntraScaleInteraction
 from rrsis_bench.models.csinet.cda import CollaborativeDilatedAttention
 from rrsis_bench.models.csinet.cross_view import CrossViewWindows, SummedViews
@@ -163,7 +164,7 @@ def test_mrsnet() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("weights_from", ["map", "fused"])
 @pytest.mark.parametrize("output", ["pwam", "fused"])
-@pytest.mark.parametrize("neck", ["1", "3", "cim", "none"])
+@pytest.mark.parametrize("neck", ["1", "3", "cim", "lgce", "none"])
 def test_fianet(output, neck, weights_from) -> None:
     """Equation 10's tokens, or the PWAM output of the authors' code, to the TMEM of so many blocks."""
     depth = int(neck) if neck.isdigit() else 3
@@ -190,6 +191,12 @@ def test_fianet(output, neck, weights_from) -> None:
         x = fused.view_as(x)
     if neck == "cim":
         outputs = filled(CIM([16, 32, 64, 128], 2), model.cim)(outputs)
+    elif neck == "lgce":
+        words, mask = phrases[0]
+        sentence = torch.stack([row[mask_L.bool()].mean(0) for row, mask_L in zip(words, mask, strict=True)])
+        for place, (width, depth) in ((2, (64, 1)), (3, (128, 3))):
+            block = filled(GuidedBlocks(width, BERT["hidden"], depth), model.guided[place - 2])
+            outputs[place] = block(outputs[place], sentence)
     elif neck != "none":
         outputs = filled(TMEM([16, 32, 64, 128], BERT["hidden"], depth), model.tmem)(outputs, *phrases[0])
     decoder = filled(TopDownDecoder([16, 32, 64, 128], 48), model.decoder)

@@ -102,9 +102,15 @@ def test_the_small_fixture_in_both_precisions_and_what_it_sees(name: str, tmp_pa
     found = errors(logits, expected)
     print(f"{name}: {max(found):.2e}")  # shown with -s
     assert max(found) <= 1e-5
-    assert (logits > 0).sum((1, 2)).tolist() == expected["foreground_pixels"].tolist()
+    assert foreground_agrees(logits, expected["foreground_pixels"].tolist())
     assert float(logits.mean()) == pytest.approx(float(expected["logits_mean"]), abs=1e-5)
     assert float(logits.std(correction=0)) == pytest.approx(float(expected["logits_std"]), rel=1e-4)
+
+
+def foreground_agrees(logits_BHW: Tensor, expected: list[int]) -> bool:
+    """Whether the foreground pixels are as expected, up to pixels whose logit another kernel may give another sign."""
+    found, unsure = (logits_BHW > 0).sum((1, 2)).tolist(), (logits_BHW.abs() < 1e-5).sum((1, 2)).tolist()
+    return all(abs(one - two) <= n for one, two, n in zip(found, expected, unsure, strict=True))
 
 
 @pytest.mark.slow
@@ -115,4 +121,4 @@ def test_the_native_fixture(name: str, tmp_path: Path) -> None:
     found = errors(logits, expected)
     print(f"{name}: {max(found):.2e}")
     assert max(found) <= 1e-5
-    assert (logits > 0).sum((1, 2)).tolist() == expected["foreground_pixels"].tolist()
+    assert foreground_agrees(logits, expected["foreground_pixels"].tolist())

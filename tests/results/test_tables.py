@@ -192,6 +192,21 @@ def test_costs_are_averaged_under_equal_conditions_only(tmp_path):
     assert lines(tmp_path, "efficiency.csv")[1]["wall_s"] == "400.0"
 
 
+def test_a_latency_under_autocast_is_a_column_of_its_own(tmp_path):
+    """A record from before it was measured has no such field, keeps its hash, and its table no such column."""
+    cost = Efficiency(params_total=10**6, latency_ms=40.0, batch=1, device="cpu", precision="32-true")
+    old = put(tmp_path, seed=0, efficiency=cost)
+    leaderboards.regenerate(tmp_path)
+    assert "latency_amp_ms" not in lines(tmp_path, "efficiency.csv")[0]
+    assert "latency_amp_ms" not in store.find(tmp_path, old.run_id).read_text()
+    new = put(tmp_path, seed=1, efficiency=dataclasses.replace(cost, latency_amp_ms=15.0))
+    leaderboards.regenerate(tmp_path)
+    (row,) = lines(tmp_path, "efficiency.csv")
+    assert (row["latency_ms"], row["latency_amp_ms"], row["n_runs"]) == ("40.00", "15.00", "2")
+    found = {record.seed: record.efficiency.latency_amp_ms for record in store.read_all(tmp_path)}
+    assert found == {0: None, 1: new.efficiency.latency_amp_ms}
+
+
 def test_controls_average_over_the_seeds_that_have_them(tmp_path):
     put(tmp_path, seed=0, control={"shuffled_text": control(10.0)})
     put(tmp_path, seed=1, control={"shuffled_text": control(20.0)})

@@ -38,6 +38,8 @@ _EFFICIENCY_COLUMNS = (
     "latency_ms", "fps", "batch", "device", "precision", "peak_mem_gb", "wall_s", "n_runs", "train_hash",
 )  # fmt: skip
 
+_AMP = "latency_amp_ms"
+
 
 def leaderboard_columns() -> tuple[str, ...]:
     """Return the columns of ``<data>.csv``."""
@@ -62,7 +64,10 @@ def files(data: str, rows: Sequence[BoardRow]) -> dict[str, bytes]:
 
 def efficiency_file(rows: Sequence[BoardRow]) -> bytes:
     """Return ``efficiency.csv``: the costs of every model of every dataset."""
-    return _csv(_EFFICIENCY_COLUMNS, _efficiency(rows))
+    lines = list(_efficiency(rows))
+    place = _EFFICIENCY_COLUMNS.index("latency_ms") + 1
+    measured = any(line[_AMP] for line in lines)  # a column of its own from the first record that has it
+    return _csv((*_EFFICIENCY_COLUMNS[:place], *[_AMP] * measured, *_EFFICIENCY_COLUMNS[place:]), lines)
 
 
 def leaderboard_cells(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
@@ -141,7 +146,7 @@ def _efficiency(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
     for key in sorted(groups):
         members = BoardRow(tuple(sorted(groups[key], key=lambda record: (record.seed, record.run_id))), "")
         cells = _identity(members) | {"data": members.head.data, "n_runs": len(members.records)}
-        for name in ("gflops", "latency_ms", "fps", "peak_mem_gb"):
+        for name in ("gflops", "latency_ms", _AMP, "fps", "peak_mem_gb"):
             cells[name] = _figure(members.mean("efficiency", name))
         for name in ("params_total", "params_trainable", "gflops_batch", "input_size", "batch", "device", "precision"):
             cells[name] = members.text("efficiency", name)

@@ -133,7 +133,16 @@ def _ranges(record: Record) -> list[str]:
     cost = record.efficiency
     amounts = {
         name: getattr(cost, name)
-        for name in ("params_total", "gflops", "gflops_batch", "latency_ms", "fps", "batch", "peak_mem_gb")
+        for name in (
+            "params_total",
+            "gflops",
+            "gflops_batch",
+            "latency_ms",
+            "latency_amp_ms",
+            "fps",
+            "batch",
+            "peak_mem_gb",
+        )
     }
     broken += [
         f"efficiency.{name} = {value} is not a positive number"

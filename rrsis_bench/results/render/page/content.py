@@ -227,6 +227,9 @@ def _run(record: Record, row: BoardRow) -> Run:
         "data sha256": (record.dataset_fingerprint or "")[:12],
         "first weights": ", ".join(f"{part} {source}" for part, source in record.init_weights.items()),
         "FPS at": "" if cost.fps is None else f"batch {cost.batch}, {cost.device}, {cost.precision}",
+        "bf16 latency": ""
+        if cost.latency_amp_ms is None
+        else f"{cost.latency_amp_ms:.3g} ms ({cost.latency_ms:.3g} ms)",
         "started": record.started_utc,
         "took": _duration(record),
         "source": record.model_source,
