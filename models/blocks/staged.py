@@ -39,6 +39,7 @@ class StagedSegmenter(Segmenter):
         text: Mapping[str, Any],
         *,
         needs: type[StagedEncoder] = StagedEncoder,
+        needs_text: type[TextEncoder] = TextEncoder,
     ) -> None:
         """Build the encoders.
 
@@ -48,6 +49,7 @@ class StagedSegmenter(Segmenter):
             vision: node of a `StagedEncoder`.
             text: node of a `TextEncoder`.
             needs: class of the image encoder, if the model changes its inside.
+            needs_text: the same for the text encoder.
 
         Raises:
             UserError: a node that does not describe such an encoder.
@@ -56,7 +58,7 @@ class StagedSegmenter(Segmenter):
         self.views = dict(views)
         self.max_tokens = max_tokens
         self.backbone = build_vision(vision, needs, image_size=self.views["image"])
-        self.text_encoder = build_text(text, TextEncoder)
+        self.text_encoder = build_text(text, needs_text)
 
     def fused_stages(self, image_B3SS: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> list[Tensor]:
         """Run the encoder with a fusion after each stage, and return the normalised fusions (B, C, H, W).

@@ -78,6 +78,17 @@ class BertEncoder(TextEncoder):
             tensors = adapt_bert_keys(read_tensors(weights, "BERT", f"{FIELD}.weights"))
             load_strict(self.bert, tensors, cfg.weights, "BERT", ignored=IGNORED)
 
+    def keep_layers(self, count: int) -> None:
+        """Leave out the layers behind the first `count`, for a model that has others there.
+
+        Raises:
+            UserError: the encoder has fewer layers.
+        """
+        layers = self.bert.encoder.layer
+        if not 1 <= count <= len(layers):
+            raise UserError(f"The model keeps {count} layers of BERT, but {FIELD}.layers={len(layers)}.")
+        self.bert.encoder.layer = layers[:count]
+
     def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Return features (B, L, D) of int64 ids (B, L); every token attends to the tokens with mask 1.
 

@@ -29,6 +29,7 @@ SMALL = (
     "size.image=160", "size.max_tokens=20", "vision.depths=[2,2,2,2]", "vision.window=4", "text.layers=2",
     *RANDOM_WEIGHTS,
 )  # fmt: skip
+MORE_SMALL = {"crossvlt": ("text.layers=6", "size.max_tokens=21")}
 PARTS = {"dmmi": {"bert_model": "text_encoder."}}  # entries beside "model", and the prefix of their listed keys
 
 
@@ -71,7 +72,7 @@ def load_zoo(file: str, expected: dict[str, np.ndarray], folder: Path, **args: A
     path = folder / f"{file}.pth"
     torch.save(zoo_file(file, int(expected["weights_seed"])), path)
     name = file.removesuffix("_small")
-    overrides = SMALL if file.endswith("_small") else ()
+    overrides = (*SMALL, *MORE_SMALL.get(name, ())) if file.endswith("_small") else ()
     without = patch("rrsis_bench.models.mafn.network.CIM", lambda *_: nn.Identity())  # as the fixture was made
     with without if file == "mafn_small" else nullcontext():
         model = load_official(name, path, **model_args(name, *overrides, **args))

@@ -23,6 +23,7 @@ COUNTS = {
     "mafn": (350_056_899, 54_122_140),
     "lgce": (276_257_786, 22_142_592),
     "dmmi": (340_578_160, 25_730_816),
+    "crossvlt": (236_711_038, 2_097_156),
     "lscf": (248_212_224, 2_234_948),
 }
 ALIGNED = {"lscf": False}
@@ -44,6 +45,11 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("the words stay as they are", lambda model: setattr(model.stages[1], "word_update", torch.nn.Identity())),
         ("no gate in stage 2", lambda model: setattr(model.stages[2], "gate", None)),
         ("a language layer less", lambda model: model.decoder.language.__setitem__(1, PassedOn())),
+    ),
+    "crossvlt": (
+        ("no second fusion in stage 1", lambda model: setattr(model.merged[0], "gate", None)),
+        ("a head in stage 0", lambda model: setattr(model.stages[0].fusion, "heads", 2)),
+        ("words do not read stage 3", lambda model: setattr(model.language[2], "to_pixels", PassedOn())),
     ),
     "lscf": (
         ("the sentence leaves out the pads", lambda model: setattr(model, "pads", "masked")),
