@@ -8,12 +8,13 @@ ARGS  ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 0
+SLURM_INSTALL ?=
 BIN   := .venv/bin
 RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(ARGS)
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all test-lowest test-reliability fuzz coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
+.PHONY: help bench test test-all test-lowest test-reliability test-slurm fuzz coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -55,6 +56,11 @@ fuzz: $(STAMP)  ## damaged input files, 10 minutes: make fuzz FUZZ_SECONDS=60 FU
 
 test-reliability: $(STAMP)  ## SIGKILL at random moments, and every model continued bit for bit (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -n 2
+
+test-slurm: $(STAMP)  ## sweeps and predictions on a real SLURM of one node; SLURM_INSTALL=1 installs it first (Debian)
+	@if [ "$(SLURM_INSTALL)" = 1 ]; then apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; fi
+	@$(BIN)/python -m pytest tests/slurm -m slow -n 0 -s -rs
 
 perf: $(STAMP)  ## timings, each compared with the plain way in the same run
 	@$(BIN)/python -m pytest tests/perf -m slow -s

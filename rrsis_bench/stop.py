@@ -1,4 +1,4 @@
-"""Stop on SIGINT and SIGTERM: at once, or between two steps of work that must not be cut in the middle."""
+"""Stop on a signal: at once, or between two steps of work that must not be cut in the middle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+STOP = (signal.SIGINT, signal.SIGTERM)
+WARNING = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which SLURM announces the end of a job, where `sbatch --signal` asked for it."""
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to stop; `exit_code` is 128 + its number (130 for Ctrl-C, 143 for SIGTERM).
@@ -18,11 +22,11 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int):
         super().__init__(f"Stopped by {signal.Signals(signum).name}.")
-        self.exit_code = 128 + signum
+        self.signum, self.exit_code = signum, 128 + signum
 
 
 class StopRequest:
-    """Raise Interrupted on SIGINT and SIGTERM; a context manager.
+    """Raise Interrupted on SIGINT and SIGTERM, in a job of SLURM also on SIGUSR1 and SIGUSR2; a context manager.
 
     In a `deferred` block the first signal is only remembered, and `raise_if_requested` raises it. A second signal acts
     at once. Child processes ignore SIGINT, because the parent stops them, and end on SIGTERM. Outside the main thread
@@ -78,7 +82,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in (*STOP, *(WARNING if "SLURM_JOB_ID" in os.environ else ())):
                 self._previous[signum] = signal.signal(signum, self._handle)
         return self
 

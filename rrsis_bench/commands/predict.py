@@ -55,6 +55,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="for a .pth file: Hydra overrides for the model, such as data=refsegrs",
     )  # fmt: skip
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    cluster = predict.add_argument_group("cluster, for a folder or a list")
+    cluster.add_argument("--launcher", metavar="NAME", help="file of conf/launcher, such as slurm: one job per image")
+    cluster.add_argument(
+        "--launcher-set", dest="launcher_set", metavar="OVERRIDE", action="append", default=[],
+        help="field of the launcher, such as partition=gpu",
+    )  # fmt: skip
     image = predict.add_argument_group("image")
     image.add_argument("--bands", metavar="R,G,B", help="bands shown as red, green and blue, counted from 1")
     image.add_argument(
@@ -126,7 +132,11 @@ def _predict(args: argparse.Namespace) -> int:
     if batch.is_batch(request.image):
         from rrsis_bench.commands import predict_batch
 
-        return predict_batch.predict(request, source, as_json=args.json)
+        return predict_batch.predict(
+            request, source, as_json=args.json, launcher=predict_batch.launcher(args.launcher, args.launcher_set)
+        )
+    if args.launcher or args.launcher_set:
+        raise UserError("--launcher applies to a folder or a list of images. Leave it out for one image.")
     console = Terminal(stderr=True)
     with Progress(console=console, transient=True) as progress:
 

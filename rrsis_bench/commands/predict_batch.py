@@ -5,27 +5,47 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 from rich.progress import Progress
 from rich.text import Text
 
+from rrsis_bench.config.compose import compose_config
+from rrsis_bench.config.schema import LauncherConfig
 from rrsis_bench.console import Terminal
+from rrsis_bench.errors import UserError
 from rrsis_bench.predict import batch, job
 from rrsis_bench.printing import emit_json
 from rrsis_bench.results.render.terminal.board import plain_table, print_table
+from rrsis_bench.run.slurm import Task, run_tasks
 
 SHOWN = 40
 """Images in the closing table; of more, only those that failed are shown."""
 
 
-def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool) -> int:
+def launcher(name: str | None, overrides: Sequence[str]) -> LauncherConfig:
+    """Return the node ``launcher`` of ``conf/launcher/<name>.yaml`` with overrides such as ``partition=gpu``.
+
+    Raises:
+        UserError: there is no such file or field, or overrides without a name.
+    """
+    if name is None:
+        if overrides:
+            raise UserError("--launcher-set needs --launcher, such as --launcher slurm.")
+        return LauncherConfig()
+    fields = [f"launcher.{override.removeprefix('launcher.')}" for override in overrides]
+    return compose_config([f"launcher={name}", *fields]).launcher
+
+
+def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool, launcher: LauncherConfig) -> int:
     """Predict on every image of ``base.image``, write the table and the GeoPackage, and show them.
 
     Args:
         base: the settings of every image; its image is the folder or list.
         source: the model.
         as_json: print the outcomes as JSON instead of a table.
+        launcher: where the images are predicted.
 
     Returns:
         The exit code: 1 if an image failed.
@@ -38,7 +58,10 @@ def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool) -> i
     requests = batch.requests(batch.find_images(base.image), base)
     job.check(base)
     weights = source.sha256()
-    outcomes = _all(requests, weights, source, console)
+    if launcher.name == "none":
+        outcomes = _all(requests, weights, source, console)
+    else:
+        outcomes = _in_jobs(requests, weights, source, launcher, base.out, console)
     summary = batch.write_summary(outcomes, base.out)
     merged, notes = batch.merge_polygons(outcomes, base.out)
     for note in notes:
@@ -80,6 +103,31 @@ def _all(
             line = f"{number}/{len(requests)}  {outcome.image}  {outcome.status}  {time.monotonic() - started:.1f} s"
             console.print(Text(f"{line}  {_first(outcome.reason)}".rstrip()), soft_wrap=True)
     return outcomes
+
+
+def _in_jobs(
+    requests: Sequence[job.Request],
+    weights: str,
+    source: batch.ModelSource,
+    launcher: LauncherConfig,
+    folder: Path,
+    console: Terminal,
+) -> list[batch.Outcome]:
+    """Predict on every image that is not done yet in a job of its own."""
+    outcomes = [batch.kept(request, weights) for request in requests]
+    places = [place for place, outcome in enumerate(outcomes) if outcome is None]
+    tasks = [Task(requests[place].image.name, partial(batch.in_a_job, requests[place], source)) for place in places]
+    if tasks:
+        for number, found in run_tasks(tasks, launcher, folder / ".slurm", console):
+            request = requests[places[number]]
+            if "error" in found:
+                outcome = batch.Outcome(str(request.image), str(request.out), "failed", str(found["error"]))
+            else:
+                outcome = batch.Outcome(**found)
+            outcomes[places[number]] = outcome
+            line = f"{outcome.image}  {outcome.status}  {_first(outcome.reason)}".rstrip()
+            console.print(Text(line), soft_wrap=True)
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 def _show(console: Terminal, outcomes: Sequence[batch.Outcome]) -> None:

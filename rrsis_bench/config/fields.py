@@ -77,9 +77,9 @@ def setting(
     return dataclasses.field(default=default, default_factory=factory, metadata={_KEY: known})
 
 
-def section(text: str) -> Any:
-    """Declare a field that holds another configuration dataclass, or a list of them."""
-    return dataclasses.field(metadata={_KEY: Meaning(text, None)})
+def section(text: str, factory: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that holds another configuration dataclass; `factory` makes one that the files leave out."""
+    return dataclasses.field(default_factory=factory, metadata={_KEY: Meaning(text, None)})
 
 
 def meaning(field: dataclasses.Field[Any]) -> Meaning:

@@ -15,7 +15,7 @@ from rrsis_bench.resources import CONF
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
 _OF_EVALUATION = (
     "checkpoint", "protocol", "protocol.", "limit.test", "trainer", "trainer.", "leaderboards", "controls",
-    "predictions", "splits", "data.root", "data.cache", "data.cache_gb", "force",
+    "predictions", "launcher", "launcher.", "splits", "data.root", "data.cache", "data.cache_gb", "force",
 )  # fmt: skip
 # Overrides that name the model and the data of weights that belong to no run.
 _OF_WEIGHTS = (
@@ -85,7 +85,7 @@ def check_names(overrides: Sequence[str]) -> None:
             continue
         if key == "model":
             registry.find(value)
-        elif key in ("data", "size", "protocol", "trainer") and value not in choices(key):
+        elif key in ("data", "size", "protocol", "trainer", "launcher") and value not in choices(key):
             raise unknown("dataset" if key == "data" else key, value, choices(key))
 
 

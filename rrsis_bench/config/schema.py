@@ -178,6 +178,28 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LauncherConfig:
+    """The node ``launcher``: where runs go on. The defaults are those of ``conf/launcher/none.yaml``."""
+
+    name: Literal["none", "slurm"] = setting("``slurm``: every run is a job of a SLURM array.", NOTHING, default="none")
+    partition: str | None = setting("SLURM partition; null: the cluster's default.", NOTHING, default=None)
+    account: str | None = setting("SLURM account.", NOTHING, default=None)
+    qos: str | None = setting("Quality of service.", NOTHING, default=None)
+    constraint: str | None = setting("Features that a node must have.", NOTHING, default=None)
+    nodes: int = setting("Nodes per run.", NOTHING, at_least=1, default=1)
+    tasks_per_node: int = setting("Processes per node; one per device.", NOTHING, at_least=1, default=1)
+    gpus_per_node: int = setting("GPUs per node; 0: none are asked for.", NOTHING, at_least=0, default=0)
+    cpus_per_task: int = setting("Cores per process, for the loaders too.", NOTHING, at_least=1, default=1)
+    mem_gb: float | None = setting("Memory per node; null: the default.", NOTHING, unit="GB", above=0, default=None)
+    minutes: int = setting("Time limit of a job; it is queued again.", NOTHING, unit="min", at_least=1, default=60)
+    parallel: int = setting("Jobs of an array that run at once.", NOTHING, at_least=1, default=256)
+    signal_s: int = setting("Time from the warning to the end of a job.", NOTHING, unit="s", at_least=10, default=120)
+    requeues: int = setting("How often a job may be queued again at its end.", NOTHING, at_least=0, default=20)
+    setup: tuple[str, ...] = setting("Shell lines before a job, such as ``module load``.", NOTHING, default=())
+    options: dict[str, Any] | None = setting("Further options of sbatch by name.", NOTHING, default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitConfig:
     """The node ``limit``: only the first samples of a split are used. A limited run is never ranked."""
 
@@ -217,6 +239,7 @@ class Config:
     force: bool = setting("Train again although the run is finished.", NOTHING)
     runs: str = setting("Folder of the runs: checkpoints, logs, predictions.", NOTHING)
     leaderboards: str = setting("Folder of the records and tables.", NOTHING)
+    launcher: LauncherConfig = section("Where runs go on: here, or as jobs of a cluster.", factory=LauncherConfig)
     splits: tuple[Split, ...] = setting(
         "Splits that are scored after training; each gives a record and a table row of its own. Rows of different "
         "splits are never ranked together.",

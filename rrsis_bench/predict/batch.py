@@ -18,6 +18,7 @@ from rrsis_bench.predict.outputs import vectors
 from rrsis_bench.predict.predictor import Device, Predictor
 from rrsis_bench.predict.sources.drivers import SUFFIXES
 from rrsis_bench.predict.sources.opening import PLAIN
+from rrsis_bench.printing import emit
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.train import checkpoint, frozen
 
@@ -175,6 +176,17 @@ def predict_one(
         return Outcome(image, out, "failed", str(error))
     except Exception as error:  # noqa: BLE001 - one image must not cost the others' masks
         return Outcome(image, out, "failed", f"{type(error).__name__}: {reason(error)}")
+
+
+def in_a_job(request: job.Request, source: ModelSource) -> dict[str, Any]:
+    """Predict on one image in a job of a cluster; return the fields of its outcome."""
+
+    def silent(_: int) -> None:
+        return None
+
+    outcome = predict_one(request, source.load, emit, lambda _: silent)
+    emit(f"{outcome.image}  {outcome.status}  {outcome.reason}".rstrip())
+    return dataclasses.asdict(outcome)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -22,25 +22,38 @@ from rrsis_bench.resources import CONF
 from rrsis_bench.stop import Interrupted, StopRequest
 
 if TYPE_CHECKING:
-    from rrsis_bench.run.sweep import Cell
+    from rrsis_bench.run.sweep import Cell, Queued
 
 
 def _guarded(
-    task: Callable[[Config, Terminal, Sequence[str]], None], cells: list[Cell]
+    task: Callable[[Config, Terminal, Sequence[str]], None], cells: list[Cell], queued: list[Queued]
 ) -> Callable[[DictConfig], None]:
     """Turn errors for a person into a message and an exit code, without a traceback.
 
-    The runs of a sweep are added to `cells`; what ends one of them does not end the others.
+    The runs of a sweep are added to `cells`; what ends one of them does not end the others. With ``launcher=slurm``,
+    a run is only added to `queued`.
     """
-    from rrsis_bench.run.sweep import run_cell
+    from rrsis_bench.run.sweep import Queued, run_cell
 
     def call(composed: DictConfig) -> None:
-        console, overrides = Terminal(), HydraConfig.get().overrides.task
+        console, overrides = Terminal(), list(HydraConfig.get().overrides.task)
+        name = " ".join(overrides)
+
+        def start() -> None:
+            config = parse(composed)
+            if config.launcher.name == "none":
+                task(config, console, overrides)
+            else:
+                queued.append(Queued(name, config, tuple(overrides)))
+
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            cells.append(run_cell(" ".join(overrides), lambda: task(parse(composed), console, overrides), console))
+            before = len(queued)
+            cell = run_cell(name, start, console)
+            if len(queued) == before:
+                cells.append(cell)
             return
         try:
-            task(parse(composed), console, overrides)
+            start()
         except UserError as error:
             console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
             sys.exit(2)
@@ -90,8 +103,17 @@ def _run(arguments: list[str], verb: str, cells: list[Cell]) -> int:
     # Hydra reads no override behind a flag that follows other overrides.
     multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
     sys.argv = [f"rrsis-bench {verb}", *multirun[:1], *(name for name in arguments if name not in multirun)]
+    queued: list[Queued] = []
     with own_hydra():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task, cells))()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_guarded(task, cells, queued))()
+    if queued:
+        from rrsis_bench.run.sweep import run_queued
+
+        try:
+            run_queued(queued, verb, cells, Terminal())
+        except UserError as error:
+            emit(f"error: {error}", error=True)
+            return 2
     return 0
 
 

@@ -107,7 +107,7 @@ def _folder(runs: Path) -> Path:
 
 
 def _digest(config: Config) -> str:
-    return digest({name: value for name, value in config.plain().items() if name != "force"})
+    return digest({name: value for name, value in config.plain().items() if name not in ("force", "launcher")})
 
 
 def _holder(path: Path) -> dict[str, Any]:

@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
-from rrsis_bench.config.schema import Config
+from rrsis_bench import codec
+from rrsis_bench.config.schema import Config, LauncherConfig
 from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.results.render.terminal.board import plain_table, print_table
+from rrsis_bench.run.data import data_root
 from rrsis_bench.run.folder import RunFolder
+from rrsis_bench.run.slurm import Task, run_tasks
 from rrsis_bench.stop import Interrupted
 
 FAILED = ("failed", "nan", "oom")
@@ -38,6 +42,61 @@ class Cell:
     status: str
     seconds: float
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One run that a cluster is to do: its overrides as text, its configuration, and the overrides."""
+
+    name: str
+    config: Config
+    overrides: tuple[str, ...]
+
+
+def run_queued(queued: Sequence[Queued], verb: str, cells: list[Cell], console: Terminal) -> None:
+    """Run as jobs of the cluster, and add a cell to `cells` for each run that ends.
+
+    Args:
+        queued: the runs; all have the same launcher.
+        verb: ``"bench"`` or ``"evaluate"``.
+        cells: receives the cells, in the order in which the runs end.
+        console: shows progress.
+
+    Raises:
+        UserError: the runs have several launchers, or SLURM refuses the jobs.
+        Interrupted: a signal. The jobs go on.
+    """
+    first = queued[0].config
+    if any(one.config.launcher != first.launcher for one in queued):
+        raise UserError("The runs of a sweep need one launcher. Start a command for each.")
+    for one in {str(one.config.data.synthetic): one for one in queued}.values():
+        data_root(one.config.data, console)  # synthetic scenes are written once, not by every job
+    tasks = [Task(one.name, partial(_in_a_job, one, verb)) for one in queued]
+    for number, outcome in run_tasks(tasks, first.launcher, Path(first.runs) / ".slurm", console):
+        if "error" in outcome:
+            cell = Cell(queued[number].name, "failed", 0.0, str(outcome["error"]))
+        else:
+            cell = codec.decode(Cell, outcome, "The outcome of a job")
+        cells.append(cell)
+        line = f"{cell.name}  {cell.status}  {cell.reason.splitlines()[0] if cell.reason else ''}"
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _in_a_job(one: Queued, verb: str) -> dict[str, Any]:
+    """Do one run in a job of the cluster; return its cell."""
+    from rrsis_bench.run.bench import bench
+    from rrsis_bench.run.evaluate import evaluate
+
+    console = Terminal()
+    config = dataclasses.replace(one.config, launcher=LauncherConfig())
+
+    def call() -> None:
+        if verb == "bench":
+            bench(config, console)
+        else:
+            evaluate(config, console, one.overrides)
+
+    return dataclasses.asdict(run_cell(one.name, call, console))
 
 
 def run_cell(name: str, call: Callable[[], None], console: Terminal) -> Cell:
@@ -80,10 +139,12 @@ def show(console: Terminal, cells: Sequence[Cell], *, interrupted: bool = False)
     table.add_column("status", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
+    shared = set.intersection(*(set(cell.name.split()) for cell in cells)) if len(cells) > 1 else set()
     for cell in cells:
+        name = " ".join(word for word in cell.name.split() if word not in shared) or cell.name
         first = cell.reason.splitlines()[0] if cell.reason else ""
         style = "" if cell.status == "finished" else "red"
-        table.add_row(Text(cell.name), Text(cell.status, style), f"{cell.seconds:.0f} s", Text(first))
+        table.add_row(Text(name), Text(cell.status, style), f"{cell.seconds:.0f} s", Text(first))
     bad = sum(cell.status != "finished" for cell in cells)
     caption = f"{len(cells) - bad} of {len(cells)} runs are finished."
     if interrupted:
