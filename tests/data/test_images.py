@@ -7,7 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.errors
 from PIL import ExifTags, Image, ImageCms
+from rasterio.enums import ColorInterp
 
 from rrsis_bench.data.pixels import images
 from rrsis_bench.data.pixels.images import (
@@ -233,3 +236,66 @@ def test_bytes_are_refused_under_the_name_of_their_file(tmp_path):
         read_bytes(path)
     with pytest.raises(UserError, match=r"a\.jpg has 0 bytes"):
         read_image(path, b"")
+
+
+def _raster(path, bands, dtype, *, colours=None, **profile):
+    pixels = (np.arange(bands * 256) % 250).reshape(bands, 16, 16).astype(dtype)
+    size = {"width": 16, "height": 16, "count": bands, "dtype": dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **{"driver": "GTiff", **size, **profile}) as file:
+            if colours:
+                file.colorinterp = colours
+            file.write(pixels)
+
+
+NIR_FIRST = (ColorInterp.undefined, ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+
+
+@pytest.mark.parametrize(
+    ("what", "command", "fields"),
+    [
+        ("4 bands of 16-bit unsigned", "-scale LO HI 0 255 -b 1 -b 2 -b 3 IN", {"bands": 4, "dtype": "uint16"}),
+        (
+            "4 bands of 16-bit unsigned integers", "-scale LO HI 0 255 -b 4 -b 3 -b 2 IN",
+            {"bands": 4, "dtype": "uint16", "colours": NIR_FIRST},
+        ),
+        ("4 bands of 16-bit", "-b 1 -b 2 -b 3", {"bands": 4, "dtype": "uint16", "BIGTIFF": "YES"}),
+        ("3 bands of 16-bit signed integers", "-ot Byte", {"bands": 3, "dtype": "int16"}),
+        ("3 bands of 12-bit unsigned", "-ot Byte", {"bands": 3, "dtype": "uint16", "nbits": 12}),
+        ("3 bands of 32-bit floats", "-ot Byte", {"bands": 3, "dtype": "float32"}),
+        ("1 band of 64-bit complex floats", "-ot Byte", {"bands": 1, "dtype": "complex64"}),
+        ("5 bands of 8-bit", "gdal_translate -b 1 -b 2 -b 3 IN", {"bands": 5, "dtype": "uint8"}),
+        ("8 bands of 8-bit", "Its bands 1, 2, 3 are marked", {"bands": 8, "dtype": "uint8", "photometric": "RGB"}),
+        ("compressed as LERC", "-co COMPRESS=DEFLATE", {"bands": 3, "dtype": "uint8", "compress": "lerc_deflate"}),
+    ],
+)  # fmt: skip
+def test_a_valid_raster_is_not_called_damaged(tmp_path, what, command, fields):
+    """uint16 GeoTIFFs were "truncated"; they are named with the command that makes an image of them."""
+    path = tmp_path / "tile.tif"
+    _raster(path, **fields)
+    with pytest.raises(UserError, match=what) as caught:
+        read_rgb(path)
+    assert command in str(caught.value)
+    assert "gdal_translate" in str(caught.value)
+    checked = check_image(path)
+    assert checked.kind == "unsupported_image"
+    assert what in checked.message
+    assert command in checked.message
+    for size in (100, path.stat().st_size - 40):
+        path.write_bytes(path.read_bytes()[:size])
+        assert check_image(path).kind == "truncated_image"
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_a_wide_jpeg2000_is_refused_instead_of_read_as_black(tmp_path, bands):
+    """Pillow shifts 16 bits down to 8: an image with values up to 250 had two grey levels."""
+    _raster(tmp_path / "tile.jp2", bands, "uint16", driver="JP2OpenJPEG")
+    with pytest.raises(UserError, match="more than 8 bits.*gdal_translate"):
+        read_rgb(tmp_path / "tile.jp2")
+    assert check_image(tmp_path / "tile.jp2").kind == "unsupported_image"
+    Image.fromarray(RGB_HWC).save(tmp_path / "plain.jp2")
+    assert (read_rgb(tmp_path / "plain.jp2") == RGB_HWC).all()
+    box = (tmp_path / "plain.jp2").read_bytes()
+    (tmp_path / "bare.j2k").write_bytes(box[box.index(b"\xff\x4f\xff\x51") :])
+    assert (read_rgb(tmp_path / "bare.j2k") == RGB_HWC).all()

@@ -30,8 +30,12 @@ from rrsis_bench.data.formats import read_index
 from rrsis_bench.data.pixels import images, mask_files
 from rrsis_bench.errors import UserError
 from rrsis_bench.official import read_official
+from rrsis_bench.predict.job import read_expressions
+from rrsis_bench.predict.sources.aoi import AreaOfInterest
 from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.resources import ROOT
+from rrsis_bench.results.compare.files import compare_files
+from rrsis_bench.results.published.numbers import load
 from rrsis_bench.results.record import store
 from tests.fakes.file_list import write_fake_file_list
 from tests.fakes.nwpu import write_fake_nwpu
@@ -142,6 +146,7 @@ def targets(folder: Path) -> dict[str, Case]:
         found[f"image {suffix}"] = (path, lambda path=path: images.check_images([path], None))
         found[f"mask {suffix}"] = (path, lambda path=path: mask_files.read_mask(path))
         found[f"source {suffix}"] = (path, lambda path=path: _source(path))
+    found |= _tables(folder)
     for name in ("new.pth", "old.pth", "weights.safetensors"):
         path = folder / name
         found[f"official {name}"] = (path, lambda path=path: read_official(path, {"model": ""}))
@@ -157,6 +162,53 @@ def targets(folder: Path) -> dict[str, Case]:
         found["record json"] = (path, lambda: store.read(path))
         found["record counts"] = (root / counts.name, lambda: store.read_counts(path))
     return found
+
+
+def _tables(folder: Path) -> dict[str, Case]:
+    """Write CSV files, an area of interest and a raster of 16 bits; returns as `targets`."""
+    import geopandas
+    import rasterio
+    import shapely
+
+    board = folder / "board.csv"
+    rows = [f"{rank},lavt,tiny,test,native,{50 + rank}.60,a{rank},note" for rank in range(1, 9)]
+    board.write_text("rank,model,size,split,protocol,miou,train_hash,reason\n" + "\n".join(rows) + "\n")
+    (folder / "same.csv").write_bytes(board.read_bytes())
+    sentences = folder / "sentences.csv"
+    sentences.write_text('\ufeffid;expression\r\n1;"the ship; red"\r\n2;"左边, ""near"" it"\r\n3;the car\r\n')
+    lines = folder / "sentences.txt"
+    lines.write_text("the ship\nthe car, red\n")
+    printed = folder / "printed" / "published" / "refsegrs_overall.csv"
+    printed.parent.mkdir(parents=True)
+    printed.write_bytes((ROOT / "leaderboards" / "published" / printed.name).read_bytes()[:4000].rpartition(b"\n")[0])
+    scene = folder / "scene.tif"
+    placed = {"crs": "EPSG:32632", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 5_300_000), "nodata": 7}
+    with rasterio.open(scene, "w", width=16, height=16, count=4, dtype="uint16", **placed) as file:
+        file.write(np.arange(1024, dtype=np.uint16).reshape(4, 16, 16))
+    deep = folder / "deep.tif"
+    deep.write_bytes(scene.read_bytes())
+    area = geopandas.GeoDataFrame(geometry=[shapely.box(500_002, 5_299_990, 500_009, 5_299_998)], crs="EPSG:32632")
+    found: dict[str, Case] = {
+        "expressions csv": (sentences, lambda: read_expressions(sentences)),
+        "expressions txt": (lines, lambda: read_expressions(lines)),
+        "leaderboard csv": (board, lambda: compare_files(folder / "same.csv", board)),
+        "published csv": (printed, lambda: load(folder / "printed", "overall")),
+        "raster 16 bits": (scene, lambda: _source(scene)),
+        "image 16 bits": (deep, lambda: images.check_images([deep], None)),
+    }
+    sound = folder / "sound.tif"
+    sound.write_bytes(scene.read_bytes())
+    for suffix in ("geojson", "gpkg"):
+        path = folder / f"area.{suffix}"
+        area.to_file(path)
+        found[f"aoi {suffix}"] = (path, lambda path=path: _area(sound, path))
+    return found
+
+
+def _area(scene: Path, path: Path) -> None:
+    with open_source(scene) as source:
+        part = AreaOfInterest(source, path)
+        part.valid(part.whole)
 
 
 def _hang(*_: object) -> None:

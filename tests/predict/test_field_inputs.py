@@ -11,6 +11,7 @@ import pytest
 import shapely
 from PIL import Image
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.predict.sources.aoi import AreaOfInterest
@@ -112,3 +113,56 @@ def test_a_geotiff_that_gdal_reads_in_part_is_one_sentence(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"a\.tif cannot be read as a raster"), open_source(path):
         pass
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("spec", ["auto", "0,3000", "p1,p99"])
+def test_a_png_of_16_bits_is_scaled_like_the_tiff(tmp_path, bands, spec):
+    pixels_HWC = np.random.default_rng(0).integers(200, 4000, (40, 30, bands), np.uint16)
+    if bands == 4:
+        pixels_HWC[..., 3] = 65535
+        pixels_HWC[:, :9, 3] = 0  # opacity
+    shown = []
+    for driver, name in (("PNG", "a.png"), ("GTiff", "a.tif")):
+        colours = ["red", "green", "blue", "alpha"] if bands == 4 else None
+        colours = colours and [ColorInterp[name] for name in colours]
+        path = write_raster(tmp_path / name, pixels_HWC, driver=driver, crs=None, transform=None, colours=colours)
+        with open_source(path) as source:
+            scaled = decide(source, spec)
+            shown.append((scaled, scaled(source.read(source.whole)), source.valid(source.whole)))
+    assert shown[0][0] == shown[1][0]
+    assert (shown[0][1] == shown[1][1]).all()
+    assert (shown[0][2] == shown[1][2]).all()
+    assert shown[0][2].sum() == (40 * 21 if bands == 4 else 40 * 30)
+    with open_source(tmp_path / "a.png") as source, pytest.raises(UserError, match=r"scale=none.*a\.png"):
+        decide(source, "none")
+
+
+def test_a_png_of_16_bits_is_predicted_on(tmp_path):
+    image_HWC = square().astype(np.uint16) * 16
+    tiff, png = (
+        write_raster(tmp_path / name, image_HWC, driver=driver, crs=None, transform=None)
+        for driver, name in (("GTiff", "a.tif"), ("PNG", "b.png"))
+    )
+    areas = [predict(path, tmp_path / path.stem, scale="0,4080")["expressions"][0]["area_px"] for path in (tiff, png)]
+    assert areas[0] == areas[1] > 0
+
+
+@pytest.mark.parametrize("value", [16777216.5, 123456.75, -3.4028234663852886e38])
+def test_the_remark_on_the_background_names_its_value_exactly(tmp_path, value):
+    pixels_HWC = np.random.default_rng(0).random((20, 20, 3)) * 100 + abs(value if abs(value) < 1e9 else 0)
+    pixels_HWC[:15] = value
+    path = write_raster(tmp_path / "a.tif", pixels_HWC.astype(np.float64))
+    with open_source(path) as source:
+        decide(source)
+        (note,) = [note for note in source.notes if "--nodata" in note]
+    named = float(note.rpartition("--nodata ")[2].rstrip("."))
+    assert named == pytest.approx(value, rel=1e-8)
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x1f\x8b\x08\0", b"BZh91AY", b"\0" * 257 + b"ustar"])
+def test_an_area_of_interest_in_an_archive_is_not_unpacked(tmp_path, start):
+    raster = write_raster(tmp_path / "a.tif", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "aoi.zip").write_bytes(start + b"\0" * 99)
+    with open_source(raster) as source, pytest.raises(UserError, match=r"aoi\.zip is an archive"):
+        AreaOfInterest(source, tmp_path / "aoi.zip")

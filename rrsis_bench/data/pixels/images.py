@@ -6,7 +6,9 @@ What happens to a file that is not a plain 8-bit RGB image:
 grey, 1 bit, palette                   read as RGB: the colours that the file shows
 an alpha channel (RGBA, LA, PA)        dropped; the stored colours are what models see. `check_image` says so
 rotation tag (EXIF orientation)        ignored: masks are drawn on the stored pixels. `check_image` says so
-16 bits or floats per channel          refused: which values become black and white is the user's choice
+16 bits or floats per channel          refused, with the command that scales it: which values become black and white
+                                       is the user's choice
+more than four bands, NIR              refused, with the command that chooses three of them
 CMYK, Lab, HSV                         refused: without the colour profile the colours would be a guess
 more than `MAX_PIXELS`                 refused from the header, before a pixel is decoded (a decompression bomb)
 several pages or frames                the first one
@@ -35,6 +37,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from rich.progress import track
 
 from rrsis_bench.console import Terminal
+from rrsis_bench.data.pixels import foreign
 from rrsis_bench.errors import UserError
 
 MAX_PIXELS = 16384 * 16384 // 3
@@ -170,7 +173,8 @@ def check_image(path: str | Path) -> ImageCheck:
     try:
         _decode(io.BytesIO(data), IMAGE_FORMATS, note)
     except _RefusedError as error:
-        return ImageCheck(kind=error.kind, message=str(error))
+        advice = f". {error.advice}" if error.kind == "unsupported_image" else ""
+        return ImageCheck(kind=error.kind, message=f"{error}{advice}".removesuffix("."))
     return ImageCheck(sha256=hashlib.sha256(data).hexdigest(), **seen)
 
 
@@ -191,10 +195,13 @@ def check_images(paths: Iterable[Path], console: Terminal | None = None) -> dict
 
 def _refuse_mode(image: Image.Image) -> None:
     """Refuse what cannot be shown as 8-bit RGB without a choice."""
-    if image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
-        raise _RefusedError(
-            "unsupported_image", f"has more than 8 bits per channel ({image.mode})", "Scale it to 8 bits."
-        )
+    file = getattr(image, "fp", None)
+    deep = image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    if image.format == "JPEG2000" and file is not None:  # Pillow would shift wide values down, to near black
+        deep = deep or foreign.jpeg2000_bits(file) > 8
+    if deep:
+        reason = f"has more than 8 bits per channel ({image.mode})"
+        raise _RefusedError("unsupported_image", reason, foreign.scaled(None))
     if image.mode not in _MODES | _ALPHA_MODES:
         raise _RefusedError("unsupported_image", f"has the colours {image.mode}", "Convert it to RGB by its profile.")
 
@@ -225,6 +232,9 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
         raise _RefusedError("oversize_image", reason, "Cut or shrink it.") from None
     except UnidentifiedImageError:
+        found = foreign.describe_tiff(file)
+        if found is not None:
+            raise _RefusedError("unsupported_image", *found) from None
         reason = f"is not an image, lacks even its header, or is none of {', '.join(formats)}"
         raise _RefusedError("truncated_image", reason, again) from None
     except _UNREADABLE as error:

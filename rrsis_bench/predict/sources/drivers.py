@@ -64,9 +64,14 @@ def open_local(path: Path) -> Any:
 
 
 def refuse_virtual_vectors(path: Path) -> None:
-    """Raise UserError if a file of polygons is a VRT or a web service, which refer to addresses and other files."""
+    """Raise UserError if a file of polygons is a VRT or a web service, which refer to addresses and other files.
+
+    An archive is refused, too: GDAL opens it, with whatever is in it and however large that is.
+    """
     with path.open("rb") as file:
         start = file.read(_HEAD_BYTES).lower()
+    if start.startswith((b"pk", b"\x1f\x8b", b"bzh", b"7z\xbc\xaf")) or start[257:262] == b"ustar":
+        raise UserError(f"{path} is an archive. Unpack it, and give the file of polygons in it.")
     if path.suffix.lower() == ".vrt" or any(mark in start for mark in (b"<ogrvrt", b"<ogrwfs", b"<vrtdataset")):
         raise UserError(f"{path} refers to other files or addresses. Export its polygons to a GeoPackage: ogr2ogr.")
 

@@ -48,7 +48,7 @@ def _open_path(path: Path, bands: Sequence[int] | None, nodata: float | None) ->
     if path.is_dir():
         raise UserError(f"{path} is a folder. Give one image; `rrsis-bench predict {path}` predicts on all of them.")
     suffix = path.suffix.lower()
-    if suffix not in PLAIN or bands is not None or nodata is not None:
+    if suffix not in PLAIN or bands is not None or nodata is not None or _has_16_bits(path):
         raster.require(f"Reading {path.name}")
         return raster.RasterSource(path, bands, nodata)
     beside = [path.with_name(path.name + ".aux.xml"), *map(path.with_suffix, _WORLD_FILES.get(suffix, ()))]
@@ -59,3 +59,13 @@ def _open_path(path: Path, bands: Sequence[int] | None, nodata: float | None) ->
     source = images.from_file(path)
     source.notes.append(f"The georeference of {path.name} is not read. To keep it: {raster.EXTRA}")
     return source
+
+
+def _has_16_bits(path: Path) -> bool:
+    """Return whether a file is a PNG of 16 bits per channel, which is scaled like a raster."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(25)
+    except OSError:  # named by the reader
+        return False
+    return head.startswith(b"\x89PNG\r\n\x1a\n") and head[24:] == b"\x10"

@@ -101,6 +101,6 @@ def _note_background(source: Source, bands: np.ndarray) -> None:
     value = bands[0].min()
     if (bands == value).all(0).mean() > 0.5 and source.nodata == (None, None, None):
         source.notes.append(
-            f"More than half of the pixels of {source.name} are {value:g} in all bands. If that is background, leave "
-            f"it out with --nodata {value:g}."
+            f"More than half of the pixels of {source.name} are {value:.9g} in all bands. If that is background, leave "
+            f"it out with --nodata {value:.9g}."
         )
