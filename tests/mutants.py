@@ -160,6 +160,13 @@ MUTANTS = (
         f"{WIRING}::test_mrsnet",
     ),
     Mutant(
+        "FIANet's LGCE neck reads the padding",
+        "models/fianet/network.py",
+        "self.guided(outputs, context.words_BLD, context.mask_BL)",
+        "self.guided(outputs, context.words_BLD, torch.ones_like(context.mask_BL))",
+        f"{WIRING}::test_fianet",
+    ),
+    Mutant(
         "FIANet's stage_output=fused wrong",
         "models/fianet/network.py",
         'r_BHWC if self.stage_output == "pwam" else x_BHWC',

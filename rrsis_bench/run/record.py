@@ -218,9 +218,7 @@ def _record(
 
 
 def _split_notes(provenance: RunProvenance, split: Split) -> list[str]:
-    """Return a note if the scored split has chosen the weights, so that its score is too high."""
-    if split == "train":
-        return ["scored on the training split"]
+    """Return a note if the scored split has selected the weights: its score is optimistic."""
     return ["checkpoint selected on the scored split"] if provenance.selection_split == split else []
 
 

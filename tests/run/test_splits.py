@@ -26,6 +26,7 @@ from rrsis_bench.run import evaluate as evaluation
 from rrsis_bench.run import plan
 from rrsis_bench.run.folder import RunFolder
 from tests.fakes.config import CONF, compose, parsed, tiny_overrides
+from tests.fakes.records import put
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,6 +84,13 @@ def test_a_val_row_has_a_table_of_its_own_and_says_how_it_was_selected(both):
     assert [(row.head.split, row.rank) for row in rows] == [("test", 1), ("val", 1)], "each alone in its group"
     assert both.shown.index("rrsisd test, protocol native") < both.shown.index("rrsisd val, protocol native")
     assert both.shown.count("selected on val itself") == 1
+
+
+def test_a_row_on_train_is_not_ranked(tmp_path):
+    record = put(tmp_path, split="train", run_id="train")
+    (row,) = rank([record], tmp_path)
+    assert "training split" in row.reason
+    assert row.rank is None
 
 
 def test_the_costs_of_one_run_are_measured_once(both):
@@ -153,8 +161,6 @@ def test_tables_are_scored_on_the_split_that_their_paper_prints():
 
 def test_printed_val_numbers_stand_beside_the_val_rows(tmp_path, capsys, monkeypatch):
     """CSINet's Tables I to III print val and test."""
-    from tests.fakes.records import put
-
     monkeypatch.setenv("COLUMNS", "120")
     for split in ("test", "val"):
         put(tmp_path, model="csinet", data="rrsisd", split=split, run_id=split)

@@ -118,6 +118,8 @@ def unranked_reason(record: Record) -> str:
     reasons = []
     if record.status != "finished":
         reasons.append(f"status {record.status}")
+    if record.split == "train":
+        reasons.append("scored on the training split")
     if record.selection_split == "test":
         reasons.append("checkpoint selected on test")
     if record.selection_split is None and record.status == "finished":

@@ -199,7 +199,7 @@ def footnotes(rows: Sequence[BoardRow]) -> list[str]:
         if row.verified_by:
             lines.append(f"{row.label}: verified by {'; '.join(row.verified_by)}")
     if rows and all(row.head.selection_split == row.head.split for row in rows):
-        lines.append(f"every checkpoint was selected on {rows[0].head.split} itself, so these scores are too high")
+        lines.append(f"every checkpoint was selected on {rows[0].head.split} itself, so these scores are optimistic")
     if rows:
         records = [record for row in rows for record in row.records]
         lines.append(f"attestation of these rows: sha256 {attestation(records)}")
