@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from rrsis_bench.data.text.tokenizers import (
 from rrsis_bench.errors import UserError, is_out_of_memory, reason
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.train import checkpoint, frozen
+
+# Lightning's advice on a login node: here, docs/clusters.md tells how to use the cluster.
+warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 TOKENIZER = "text.tokenizer"
 VOCAB_SIZE = "text.vocab_size"

@@ -72,13 +72,14 @@ def run_queued(queued: Sequence[Queued], verb: str, cells: list[Cell], console: 
     for one in {str(one.config.data.synthetic): one for one in queued}.values():
         data_root(one.config.data, console)  # synthetic scenes are written once, not by every job
     tasks = [Task(one.name, partial(_in_a_job, one, verb)) for one in queued]
+    names = _short([one.name for one in queued])
     for number, outcome in run_tasks(tasks, first.launcher, Path(first.runs) / ".slurm", console):
         if "error" in outcome:
             cell = Cell(queued[number].name, "failed", 0.0, str(outcome["error"]))
         else:
             cell = codec.decode(Cell, outcome, "The outcome of a job")
         cells.append(cell)
-        line = f"{cell.name}  {cell.status}  {cell.reason.splitlines()[0] if cell.reason else ''}"
+        line = f"{names[number]}  {cell.status}  {cell.reason.splitlines()[0] if cell.reason else ''}"
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
@@ -139,9 +140,7 @@ def show(console: Terminal, cells: Sequence[Cell], *, interrupted: bool = False)
     table.add_column("status", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
-    shared = set.intersection(*(set(cell.name.split()) for cell in cells)) if len(cells) > 1 else set()
-    for cell in cells:
-        name = " ".join(word for word in cell.name.split() if word not in shared) or cell.name
+    for cell, name in zip(cells, _short([cell.name for cell in cells]), strict=True):
         first = cell.reason.splitlines()[0] if cell.reason else ""
         style = "" if cell.status == "finished" else "red"
         table.add_row(Text(name), Text(cell.status, style), f"{cell.seconds:.0f} s", Text(first))
@@ -153,6 +152,12 @@ def show(console: Terminal, cells: Sequence[Cell], *, interrupted: bool = False)
         caption += " The same command runs the others again, `rrsis-bench bench --rerun failed` those that failed."
     print_table(console, "Sweep", table, caption)
     return 1 if bad else 0
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Return names without the overrides that all of them share."""
+    shared = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
+    return [" ".join(word for word in name.split() if word not in shared) or name for name in names]
 
 
 def rerun_failed(runs: Path, call: Callable[[Config, Terminal], None], console: Terminal) -> int:

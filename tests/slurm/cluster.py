@@ -55,7 +55,7 @@ def missing() -> list[str]:
 
 
 def _path() -> str:
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/opt/slurm-bin"
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def _free_ports(count: int) -> list[int]:
