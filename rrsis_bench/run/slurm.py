@@ -86,7 +86,7 @@ class SlurmJob:
             if not problem:
                 sys.exit(stopped.exit_code)
             result = {"error": f"The job reached its end and is not queued again: {problem}."}
-        if _is_first():
+        if is_first():
             write_text(self.outcome, dumps(result))
 
 
@@ -98,7 +98,8 @@ def use_local_device() -> None:
         torch.cuda.set_device(int(os.environ.get("SLURM_LOCALID", "0")) % torch.cuda.device_count())
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
+    """Return whether this is the first process of its job."""
     return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
@@ -110,7 +111,7 @@ def _requeue(most: int) -> str:
     array, place = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     # The number of an array names all of its jobs.
     name = f"{array}_{place}" if array and place else os.environ["SLURM_JOB_ID"]
-    if not _is_first():
+    if not is_first():
         return ""
     try:
         done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True, check=False, timeout=60)

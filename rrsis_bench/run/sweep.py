@@ -18,6 +18,7 @@ from rrsis_bench.config.schema import Config, LauncherConfig
 from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.results.render.terminal.board import plain_table, print_table
+from rrsis_bench.run import slurm
 from rrsis_bench.run.data import data_root
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.slurm import Task, run_tasks
@@ -88,7 +89,7 @@ def _in_a_job(one: Queued, verb: str) -> dict[str, Any]:
     from rrsis_bench.run.bench import bench
     from rrsis_bench.run.evaluate import evaluate
 
-    console = Terminal()
+    console = Terminal(quiet=not slurm.is_first())
     config = dataclasses.replace(one.config, launcher=LauncherConfig())
 
     def call() -> None:

@@ -23,10 +23,14 @@ def build_tiny(name: str, *overrides: str, **args: Any) -> Segmenter:
         overrides: further configuration overrides.
         args: constructor arguments that replace composed ones.
     """
-    cls = registry.load_class(name)
-    small = ("size=tiny", f"size.image={SIDE}", f"size.max_tokens={TOKENS}", *cls.contract.tiny_overrides)
     torch.manual_seed(0)
-    return cls(**model_args(name, *small, *overrides, **args))
+    return registry.load_class(name)(**model_args(name, *tiny(name), *overrides, **args))
+
+
+def tiny(name: str) -> tuple[str, ...]:
+    """The overrides of a registered model at its tests' size."""
+    contract = registry.load_class(name).contract
+    return ("size=tiny", f"size.image={SIDE}", f"size.max_tokens={TOKENS}", *contract.tiny_overrides)
 
 
 def make_inputs(

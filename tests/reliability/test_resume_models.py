@@ -10,46 +10,49 @@ import pytest
 import torch
 
 from rrsis_bench import registry
+from rrsis_bench.config.schema import Config
 from rrsis_bench.data.formats import open_split
 from rrsis_bench.data.loading.loader import ViewDataset
-from rrsis_bench.data.text.pipeline import TextPipeline
-from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import Segmenter
+from rrsis_bench.run.data import expressions_of
+from rrsis_bench.run.model import build_vocabulary, load_text
 from rrsis_bench.stop import Interrupted, StopRequest
 from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
-from tests.fakes.config import compose
+from tests.fakes.config import compose, parsed
 from tests.fakes.toy import make_trainer
-from tests.models.conftest import build_tiny
+from tests.models.conftest import build_tiny, tiny
 from tests.run.test_resume import assert_equal, at_step, final
 
 STOP, STEPS = 1, 4  # optimiser steps: the middle of the first of two epochs
 
 
-def views_of(root: Path, model: Segmenter) -> ViewDataset:
+def views_of(root: Path, folder: Path, config: Config, model: Segmenter) -> ViewDataset:
     train = open_split("rrsisd", root, "train")
-    tokenizer = build_wordpiece([train[index].expression for index in range(len(train))], 200)
-    text = TextPipeline(
-        tokenizer, model.max_tokens, phrase_masks=model.phrase_masks, categories=tuple(train.category_names)
-    )
+    vocabulary = folder / "vocab.txt"
+    build_vocabulary(config, expressions_of(train), vocabulary)
+    text = load_text(config, model, tuple(train.category_names), vocabulary)
     augment = [{"name": "black_boxes", "share": 0.5}]  # draws from the generators
     return ViewDataset(train, model.views, text, native_masks=False, seed=0, augment=augment)
 
 
 def trainer_of(root: Path, run_dir: Path, name: str, stop: StopRequest | None = None) -> Trainer:
     """A trainer of the model as a new process would build it, with its own recipe's loss and optimiser."""
-    composed = compose(f"model={name}", "data=synthetic", "size=tiny")
+    composed = compose(f"model={name}", "data=custom", "size=tiny")
     recipe = composed["train"]
     drawing = [
         f"{node}.{option}=0.2"
         for node, option in (("vision", "drop_path"), ("text", "dropout"))
         if option in composed[node]
     ]
+    if "parser" in composed["model"]["args"]:
+        drawing.append("model.args.parser=chain")  # spaCy's pipelines are downloads
+    config = parsed(f"model={name}", "data=custom", *tiny(name), *drawing)
     model = build_tiny(name, *drawing)
     seed_everything(0)
     names = ("loss", "optimizer", "clip_norm", "group_by_image", "align_corners", "freeze")
     options = {key: recipe[key] for key in names} | {"batch_size": 3, "epochs": STEPS // 2, "log_every": 1}
-    data = views_of(root, model)
+    data = views_of(root, run_dir, config, model)
     return make_trainer(root, run_dir, model=model, data=data, validate=lambda _: {"miou": 0.0}, stop=stop, **options)
 
 
