@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -130,7 +131,6 @@ def card(entry: ModelEntry) -> dict[str, Any]:
 
     if not entry.conf.exists():
         raise UserError(f"The model '{entry.name}' has no configuration: write {entry.conf}.")
-    size = OmegaConf.load(ROOT / "conf" / "size" / "paper.yaml")
     try:
         loaded = OmegaConf.load(entry.conf)
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -138,7 +138,28 @@ def card(entry: ModelEntry) -> dict[str, Any]:
     if not OmegaConf.is_dict(loaded):
         raise UserError(f"{entry.conf} is no mapping. Write it: name, card and args of the model '{entry.name}'.")
     node = OmegaConf.select(loaded, "model") or loaded  # a file that chooses backbones has the global package
+    size = OmegaConf.merge(*_paper_size(entry.name, OmegaConf.select(loaded, "defaults") or []))
     model = OmegaConf.create({"size": size, "model": node}).model
     views = OmegaConf.select(model, "args.views") or OmegaConf.select(model, "card.views")  # a model may derive them
     found: Any = OmegaConf.to_container(model.card) if "card" in model else {}
     return {**found, "views": None if views is None else OmegaConf.to_container(views, resolve=True)}
+
+
+def _paper_size(name: str, defaults: list[Any]) -> Iterator[Any]:
+    """Yield the nodes that make up ``size`` at paper size.
+
+    Args:
+        name: of the model; its recipe may change the size.
+        defaults: the list of that name in the model's file, which may choose the backbones.
+    """
+    from omegaconf import OmegaConf
+
+    conf = ROOT / "conf"
+    yield OmegaConf.load(conf / "size" / "paper.yaml")
+    chosen = [str(entry["override /backbones"]) for entry in defaults if "override /backbones" in entry]
+    for path in (
+        *(conf / "size" / backbones / "paper.yaml" for backbones in chosen),
+        conf / "recipe" / name / "paper.yaml",
+    ):
+        if path.is_file():
+            yield OmegaConf.select(OmegaConf.load(path), "size") or OmegaConf.create()

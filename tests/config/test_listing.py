@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from rrsis_bench import cli
+from rrsis_bench import cli, registry
 from rrsis_bench.config import cards as listing
 from rrsis_bench.errors import UserError
+from tests.fakes.config import compose
 
 HEAVY = ("torch", "hydra", "lightning", "transformers", "timm", "wandb", "matplotlib", "numpy", "pandas")
 PROBE = """
@@ -76,3 +77,11 @@ def test_unknown_dataset_suggests():
 def test_a_dataset_file_for_the_global_package_is_read_like_the_others():
     assert listing.data_config("synthetic").name == "synthetic"
     assert listing.data_config("rrsisd").name == "rrsisd"
+
+
+@pytest.mark.parametrize("name", sorted(registry.entries()))
+def test_the_views_of_a_card_are_those_of_the_paper_size(name):
+    """Models with a ResNet have 320 pixels at paper size, and were once listed with the 480 of the others."""
+    composed = compose(f"model={name}", "data=synthetic", "size=paper")["model"]
+    listed = registry.card(registry.find(name))["views"]
+    assert listed == composed["args"].get("views", composed["card"].get("views", listed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -147,6 +148,38 @@ def test_the_recipe_and_the_size_are_the_authors() -> None:
     with torch.device("meta"):
         model = lscm.LSCM(**model_args("lscm", "size=paper", "vision.weights=random", "text.vocab_size=21692"))
     assert sum(parameter.numel() for parameter in model.parameters()) == 130_785_265
+
+
+def test_a_small_eps_is_the_step_of_the_summed_loss() -> None:
+    """Adam forgets the scale of a loss but for eps: a mean needs it smaller by the number of pixels.
+
+    With 1e-8 beside the mean, the exchange between words moves far less than with the authors' sum.
+    """
+    case = Case.read("lscm_small")
+    start, _ = build(case, "lscm")
+    pixels = 80 * 80
+    target = torch.zeros(1, 80, 80, dtype=torch.float64)
+    target[:, 20:60, 10:40] = 1
+
+    def moved(scale: float, eps: float) -> tuple[float, dict[str, torch.Tensor]]:
+        model = copy.deepcopy(start)
+        with torch.no_grad():  # a weak exchange, as Glorot's start gives at paper size
+            for tree in model.trees.values():
+                tree.asking.weight *= 1e-4
+                tree.answering.weight *= 1e-4
+        before = {name: value.detach().clone() for name, value in model.named_parameters() if "asking" in name}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2.5e-4, eps=eps, weight_decay=0.0)
+        logits = F.interpolate(run(model, case, 0).logits[:, None], size=(80, 80), mode="bilinear")[:, 0]
+        (F.binary_cross_entropy_with_logits(logits, target) * scale).backward()
+        optimizer.step()
+        after = dict(model.named_parameters())
+        step = sum(float((after[name].detach() - value).norm()) for name, value in before.items())
+        return step, {name: value.detach() for name, value in after.items()}
+
+    summed, mean = moved(pixels, 1e-8), moved(1.0, 1e-8 / pixels)
+    for name, value in summed[1].items():
+        assert torch.allclose(mean[1][name], value, rtol=0, atol=1e-9), name
+    assert moved(1.0, 1e-8)[0] < 0.8 * summed[0]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,12 @@ Only the lists that outgrow its token limit are cut.
 
 No NLTK data is needed: tags come from a lexicon. Where ``averaged_perceptron_tagger_eng`` is installed, it tags
 instead, as in the authors' code; `PhraseFinder.tagger` says which one did.
+
+The lexicon was compared with spaCy's tagger (3.8, en_core_web_sm) on real sentences. The position phrases are the same
+in 99.8% of 13,523 sentences of RRSIS-D and in 80.5% of 400 sentences of RISBench. The marked words have an IoU of
+99.6% and 94.2%. Tags are of one class for 96.3% and 89.2% of the words. Many differences in RISBench are "left" and
+"right" at the end of a phrase ("on the bottom left"): spaCy calls them adjectives, and the phrase loses them. In
+RRSIS-D the lexicon lacks "slender" and "cyan" as adjectives.
 """
 
 from __future__ import annotations
