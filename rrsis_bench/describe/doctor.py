@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from rrsis_bench.data.text.heads import PARSE_EXTRA, PIPELINE
 from rrsis_bench.errors import reason
 from rrsis_bench.predict.sources.raster import EXTRA, missing
 
@@ -57,6 +58,7 @@ def check_environment(runs: Path) -> list[EnvironmentCheck]:
         "disk": lambda: disk(runs),
         "hub": lambda: hub(os.environ),
         "NLTK": nltk_data,
+        "spaCy": parser,
         "fonts": cjk_font,
     }
     return [_guarded(name, check) for name, check in checks.items()]
@@ -210,6 +212,16 @@ def nltk_data() -> EnvironmentCheck:
         fix = "python -m nltk.downloader averaged_perceptron_tagger_eng"
         return EnvironmentCheck("NLTK", "note", "no perceptron tagger: the suite's lexicon tags phrases", fix)
     return EnvironmentCheck("NLTK", "ok", "perceptron tagger installed")
+
+
+def parser() -> EnvironmentCheck:
+    """Check the optional parser for LSCM's heads of words; imports nothing of it."""
+    if not importlib.util.find_spec("spacy"):
+        return EnvironmentCheck("spaCy", "note", "not installed: model=lscm has no parser", PARSE_EXTRA)
+    if not importlib.util.find_spec(PIPELINE):
+        fix = f"python -m spacy download {PIPELINE}"
+        return EnvironmentCheck("spaCy", "note", f"{PIPELINE} not installed: model=lscm has no parser", fix)
+    return EnvironmentCheck("spaCy", "ok", f"spaCy {version('spacy')} with {PIPELINE} {version(PIPELINE)}")
 
 
 def cjk_font() -> EnvironmentCheck:

@@ -25,7 +25,7 @@ def test_all_parts_of_this_machine_are_checked(tmp_path, capsys):
     code = cli.main(["doctor", "--json", "--runs", str(tmp_path)])
     found = [EnvironmentCheck(**one) for one in json.loads(capsys.readouterr().out)]
     assert [one.name for one in found] == [
-        "Python", "packages", "torch", "GeoTIFF", "PROJ", "disk", "hub", "NLTK", "fonts",
+        "Python", "packages", "torch", "GeoTIFF", "PROJ", "disk", "hub", "NLTK", "spaCy", "fonts",
     ]  # fmt: skip
     assert {one.state for one in found} <= {"ok", "note", "problem"}
     assert all(one.fix for one in found if one.state != "ok")
@@ -206,3 +206,14 @@ def test_nltk_data_and_fonts(monkeypatch):
     assert doctor.cjk_font().state == "note"
     monkeypatch.setattr(fonts, "lettering", lambda *_: fonts.Lettering(("DejaVu Sans", "Noto"), frozenset()))
     assert doctor.cjk_font() == EnvironmentCheck("fonts", "ok", "Chinese characters from Noto")
+
+
+def test_the_parser_of_lscm(monkeypatch):
+    installed = set()
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(doctor, "version", lambda name: f"3.8 of {name}")
+    assert (doctor.parser().state, doctor.parser().fix) == ("note", "pip install 'rrsis-bench[parse]'")
+    installed.add("spacy")
+    assert (doctor.parser().state, doctor.parser().fix) == ("note", "python -m spacy download en_core_web_sm")
+    installed.add("en_core_web_sm")
+    assert doctor.parser().state == "ok"

@@ -19,6 +19,8 @@ HEAD_KEY = "head_ids"
 NO_PARSER = "none"
 CHAIN = "chain"
 SPACY = "spacy:"
+PIPELINE = "en_core_web_sm"  # the authors'
+PARSE_EXTRA = "pip install 'rrsis-bench[parse]'"
 FIELD = "model.args.parser"
 UNUSED = ("ner", "lemmatizer", "attribute_ruler", "tagger", "senter")  # parts of spaCy's pipelines that no head needs
 
@@ -115,7 +117,7 @@ def import_spacy() -> Any:
     except ImportError as error:
         raise UserError(
             f"The heads of words come from spaCy, which cannot be imported ({reason(error)}). Install it with: "
-            "pip install 'rrsis-bench[parse]' && python -m spacy download en_core_web_sm\n"
+            f"{PARSE_EXTRA} && python -m spacy download {PIPELINE}\n"
             f"{FIELD}={CHAIN} needs no parser. It is another variant, and the row's label names it."
         ) from error
     return spacy
