@@ -99,6 +99,15 @@ def test_the_costs_of_one_run_are_measured_once(both):
     assert line["n_runs"] == "1"
 
 
+def test_runs_on_different_splits_are_not_shown_side_by_side(both, tmp_path, capsys):
+    shutil.copytree(both.run.path, tmp_path / "one")
+    shutil.copytree(both.run.path, tmp_path / "two")
+    for path in (tmp_path / "two" / "record").glob("records/*/*/*-val*"):
+        path.unlink()
+    assert cli.main(["gallery", "one", "--against", "two", "--runs", str(tmp_path)]) == 2
+    assert "two was not scored on val" in capsys.readouterr().err
+
+
 def test_a_missing_split_is_scored_without_training(both, fake_root, tmp_path):
     shutil.copytree(both.tmp_path / "runs", tmp_path / "runs")
     run = tmp_path / "runs" / both.run.path.name

@@ -136,15 +136,16 @@ def _efficiency(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
     measured: dict[tuple[Any, ...], Record] = {}
     for record in (record for row in rows for record in row.records):  # one measurement for all splits of a run
         figures = cell(dataclasses.asdict(record.efficiency))
-        measured[record.data, record.model, record.train_hash, record.seed, record.machine, figures] = record
+        key = (record.data, record.model, record.train_hash, record.seed, record.machine, figures)
+        measured.setdefault(key, record)
     for record in measured.values():
         cost = record.efficiency
         if any(value is not None for value in dataclasses.asdict(cost).values()):
             conditions = (cost.device, cost.precision, cost.batch, cost.gflops_batch, cost.input_size)
-            key = (record.model, record.size, record.data, record.train_hash, *map(cell, conditions))
-            groups.setdefault(key, []).append(record)
-    for key in sorted(groups):
-        members = BoardRow(tuple(sorted(groups[key], key=lambda record: (record.seed, record.run_id))), "")
+            group = (record.model, record.size, record.data, record.train_hash, *map(cell, conditions))
+            groups.setdefault(group, []).append(record)
+    for group in sorted(groups):
+        members = BoardRow(tuple(sorted(groups[group], key=lambda record: (record.seed, record.run_id))), "")
         cells = _identity(members) | {"data": members.head.data, "n_runs": len(members.records)}
         for name in ("gflops", "latency_ms", _AMP, "fps", "peak_mem_gb"):
             cells[name] = _figure(members.mean("efficiency", name))
