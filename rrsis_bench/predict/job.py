@@ -32,6 +32,7 @@ from rrsis_bench.predict.sources.aoi import AreaOfInterest
 from rrsis_bench.predict.sources.opening import open_source
 from rrsis_bench.predict.sources.raster import EXTRA, installed, require
 from rrsis_bench.predict.sources.source import Cropped, Source, Window
+from rrsis_bench.printing import printable
 from rrsis_bench.run.provenance import versions
 
 VECTORS = ("auto", "none", *vectors.FORMATS)
@@ -274,6 +275,9 @@ def check(request: Request) -> None:
     """Refuse what can be refused without opening the image."""
     if not request.expressions:
         raise UserError("There is no expression to predict. Give one after the image, with -e or --expressions.")
+    for expression in request.expressions:
+        if printable(expression) != expression:  # files cut it at such a character, or cannot hold it
+            raise UserError(f"The expression '{printable(expression)}' has a control character. Write it without.")
     if request.vector not in VECTORS:
         raise unknown("vector", request.vector, VECTORS)
     if request.vector not in ("auto", "none") or request.to_crs is not None:

@@ -219,7 +219,7 @@ def run(seed: int, seconds: float, cases: int | None = None) -> dict[str, object
     """Damage inputs until the time is over; return the summary."""
     faults: list[str] = []
     done: Counter[str] = Counter()
-    refused = 0
+    refused, largest = 0, None
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     previous = signal.signal(signal.SIGALRM, _hang)
     end = time.monotonic() + seconds
@@ -248,12 +248,15 @@ def run(seed: int, seconds: float, cases: int | None = None) -> dict[str, object
                     signal.alarm(0)
                     path.write_bytes(sound)
                 done[kind] += 1
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+                if peak > (largest[0] if largest else before // 1024):
+                    largest = (peak, seed + case, kind)
     finally:
         signal.signal(signal.SIGALRM, previous)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seed": seed, "cases": sum(done.values()), "refused": refused, "kinds": len(done), "faults": faults,
-        "memory_mb": peak // 1024, "memory_grew_mb": (peak - before) // 1024,
+        "memory_mb": peak // 1024, "memory_grew_mb": (peak - before) // 1024, "largest": largest,
     }  # fmt: skip
 
 

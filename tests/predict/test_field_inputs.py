@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import json
+import sqlite3
 import threading
 
 import geopandas
@@ -166,3 +168,41 @@ def test_an_area_of_interest_in_an_archive_is_not_unpacked(tmp_path, start):
     (tmp_path / "aoi.zip").write_bytes(start + b"\0" * 99)
     with open_source(raster) as source, pytest.raises(UserError, match=r"aoi\.zip is an archive"):
         AreaOfInterest(source, tmp_path / "aoi.zip")
+
+
+def _polygon(ring, name="Polygon"):
+    geometry = {"type": name, "coordinates": ring}
+    return json.dumps(
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": geometry}]}
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _polygon([[[9, 48], [9.1, 48], [9.1, 48.1], [9, 48.05]]]),
+        _polygon([[[9, 48]]]),
+        _polygon([[[9, 48], [9.1, 48], [1e400, 48.1], [9, 48]]]),
+        _polygon([[9, 48]], "MultiPolygon"),
+        _polygon([[[9, 48], [9.1, 48], [9.1, None], [9, 48]]]),
+        '{"type": "FeatureCollection", "features": [{"type": "Feature"}]}',
+        "[" * 5000,
+    ],
+    ids=["open ring", "one point", "infinity", "flat", "null", "no geometry", "deep"],
+)
+def test_a_damaged_area_of_interest_is_a_sentence(tmp_path, content):
+    raster = write_raster(tmp_path / "a.tif", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "aoi.geojson").write_text(content)
+    with open_source(raster) as source, pytest.raises(UserError, match=r"aoi\.geojson"):
+        AreaOfInterest(source, tmp_path / "aoi.geojson")
+
+
+def test_a_geopackage_with_a_damaged_column_is_a_sentence(tmp_path):
+    """The table of contents names a geometry column that the table does not have."""
+    raster = write_raster(tmp_path / "a.tif", np.zeros((8, 8, 3), np.uint8))
+    path = tmp_path / "aoi.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.box(500_000, 5_299_990, 500_002, 5_300_000)], crs=32632).to_file(path)
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE gpkg_geometry_columns SET column_name = 'oeom'")
+    with open_source(raster) as source, pytest.raises(UserError, match=r"aoi\.gpkg"):
+        AreaOfInterest(source, path)

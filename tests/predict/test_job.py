@@ -202,6 +202,9 @@ def test_words_of_the_frame_are_named_in_tile_mode(tmp_path):
         ({"scale": "none,"}, "scale="),
         ({"vector": "none", "simplify": 1.0}, "simplify"),
         ({"sentences": ()}, "no expression"),
+        ({"sentences": ("the ship", "a\0b")}, "'a␀b' has a control character"),
+        ({"sentences": ("the \x1b[31mship",)}, "control character"),
+        ({"sentences": ("the \udcff ship",)}, "control character"),
         ({"bands": (9, 1, 2)}, "no band 9"),
     ],
 )  # fmt: skip

@@ -87,6 +87,9 @@ def test_a_record_writes_no_html_no_link_and_no_formula(tmp_path, capsys):
         cells = [cell for row in csv.reader((tmp_path / name).open(encoding="utf-8")) for cell in row]
         started = [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
         assert not started, "numbers of these tables have no sign"
+    drawn = re.findall(r"<svg.*?</svg>", (tmp_path / "index.html").read_text(encoding="utf-8"), re.DOTALL)
+    assert any("pier␛[31m" in figure for figure in drawn)
+    assert not any("\x1b" in figure for figure in drawn)
     assert "'=HYPERLINK(0)" in (tmp_path / "synthetic.csv").read_text(encoding="utf-8")
     assert "'@SUM(A1)" in (tmp_path / "synthetic_per_category.csv").read_text(encoding="utf-8")
     assert [row.category for row in store.read_counts(next(tmp_path.rglob("fianet*.json")))][0] == "=1+1"

@@ -50,8 +50,8 @@ class AreaOfInterest(Cropped):
     def __init__(self, source: Source, file: Path):
         require(f"Reading {file.name}")
         import geopandas
-        from pyogrio.errors import DataSourceError
         from shapely.affinity import affine_transform
+        from shapely.errors import ShapelyError
 
         georef = source.georef
         if georef is None or not georef.located:
@@ -61,7 +61,7 @@ class AreaOfInterest(Cropped):
         try:
             drivers.refuse_virtual_vectors(file)
             table = geopandas.read_file(file)
-        except (DataSourceError, OSError, ValueError) as error:
+        except (RuntimeError, ShapelyError, OSError, ValueError) as error:  # pyogrio's errors are RuntimeErrors
             raise UserError(f"The area of interest {file} cannot be read: {reason(error)}") from error
         table = table[table.geom_type.notna() & ~table.geometry.is_empty]
         if table.empty or not set(table.geom_type) <= {"Polygon", "MultiPolygon"}:
@@ -70,7 +70,10 @@ class AreaOfInterest(Cropped):
         if table.crs is None:
             raise UserError(f"The area of interest {file} has no coordinate system. Assign one to the file.")
         inverse = ~georef.transform
-        ground = reproject(table.make_valid(), georef.crs.to_wkt(), f"The area of interest {file}").union_all()
+        try:
+            ground = reproject(table.make_valid(), georef.crs.to_wkt(), f"The area of interest {file}").union_all()
+        except ShapelyError as error:
+            raise UserError(f"The polygons of {file} cannot be joined: {reason(error)}. Repair them.") from error
         if not np.isfinite(ground.bounds).all():  # PROJ returns infinity for coordinates outside a projection
             raise UserError(
                 f"The area of interest {file} cannot be placed in the coordinate system of {source.name}. Check that "
