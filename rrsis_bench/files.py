@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
@@ -97,8 +96,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for entry in (*temporary.iterdir(), temporary):
             fsync(entry)
-        if path.exists():
-            shutil.rmtree(path)
+        if path.exists():  # deleted with the temporary folder, when the new one is in place
+            os.replace(path, Path(folder) / "old")
         os.replace(temporary, path)
         fsync(path.parent)
 

@@ -44,6 +44,11 @@ class StopRequest:
         """Whether a signal has come."""
         return self._signum is not None
 
+    @property
+    def signum(self) -> int:
+        """Number of the signal that has come; 0: none."""
+        return self._signum or 0
+
     def raise_if_requested(self) -> None:
         """Raise Interrupted if a signal has come."""
         if self._signum is not None:

@@ -25,14 +25,15 @@ def affecting(config: Config, results: Affects) -> dict[str, Any]:
     return {name: _value(config, name) for name, _, field in leaves(Config) if results in affects(field)}
 
 
-def train_hash(config: Config, fingerprint: str, *, model_version: int, world_size: int = 1) -> str:
-    """Return the hash of a training; the seed is not part of it.
+def train_hash(config: Config, fingerprint: str, *, model_version: int) -> str:
+    """Return the hash of a training; neither the seed nor the number of devices is part of it.
+
+    Devices share the batch of the recipe, so that a training on several of them is the same training.
 
     Args:
         config: of the run.
         fingerprint: the dataset's content hash; other content makes another row.
         model_version: ``version`` of the model class.
-        world_size: training processes; with batch size and accumulation it gives the effective batch.
     """
     recipe = config.train
     return digest(
@@ -40,7 +41,7 @@ def train_hash(config: Config, fingerprint: str, *, model_version: int, world_si
             "config": affecting(config, Affects.TRAINING),
             "fingerprint": fingerprint,
             "model_version": model_version,
-            "effective_batch": recipe.batch_size * recipe.accumulate * world_size,
+            "effective_batch": recipe.batch_size * recipe.accumulate,
         }
     )
 

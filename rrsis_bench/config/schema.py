@@ -131,7 +131,9 @@ class TrainConfig:
     version: int = setting("Raised when a change of the recipe's code moves numbers.", TRAINING, at_least=1)
     epochs: int = setting("Passes over the training split.", TRAINING, at_least=1)
     batch_size: int = setting(
-        "Samples per forward pass; the last, incomplete batch of an epoch is dropped.", TRAINING, at_least=1
+        "Samples per forward pass of all devices together; the last, incomplete batch of an epoch is dropped.",
+        TRAINING,
+        at_least=1,
     )
     accumulate: int = setting("Forward passes per optimiser step.", TRAINING, at_least=1)
     group_by_image: bool = setting(
@@ -166,6 +168,18 @@ class TrainerConfig:
     )
     log_every: int = setting("Optimiser steps between events in the log.", NOTHING, unit="steps", at_least=1)
     full_checkpoints: bool = setting("Whether checkpoints also hold the model's frozen parts.", NOTHING)
+    strategy: Literal["ddp", "fsdp"] = setting(
+        "Several devices: ``ddp`` keeps the whole model on each, ``fsdp`` (FSDP2) a share of it.",
+        NOTHING,
+        default="ddp",
+    )
+    devices: int = setting(
+        "Devices of each machine, with one process each, which share ``train.batch_size``; 0: all GPUs.",
+        NOTHING,
+        at_least=0,
+        default=1,
+    )
+    num_nodes: int = setting("Machines.", NOTHING, at_least=1, default=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from typing import Any
 from rrsis_bench.codec import parse_json
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError, reason
-from rrsis_bench.eval.counts import Array, SampleCounts
+from rrsis_bench.eval.counts import SampleCounts
+
+Scored = tuple[SampleCounts, rle.Rle | None]
+"""The integers of a sample, and its mask if it is needed again."""
 
 _SYNC_S = 5.0  # a power failure loses the batches of the last seconds; a killed process loses none
 
@@ -23,22 +26,27 @@ class ScoringProgress:
     A file of another identity is started again. So is everything behind a line that is damaged.
 
     Args:
-        path: the file.
+        path: the file. With several processes, each has its own.
         identity: JSON-ready values; integers are only taken over from a pass with equal ones.
+        others: files of processes that do not take part this time; their rows are taken over too.
+
+    Attributes:
+        scored: sample id -> its integers, and the mask if it was kept, of an earlier process.
 
     Raises:
         UserError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]):
+    def __init__(self, path: Path, identity: Mapping[str, Any], others: Sequence[Path] = ()):
         self.path = path
-        self.rows: list[SampleCounts] = []
-        self.masks: list[rle.Rle | None] = []
+        self.scored: dict[str, Scored] = {}
         head = json.dumps(identity, sort_keys=True).encode() + b"\n"
         self._synced = time.monotonic()
-        self._waiting: list[tuple[SampleCounts, Array | None]] = []
+        self._waiting: list[Scored] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            for other in others:
+                self._take(other.read_bytes(), head)
             content = path.read_bytes() if path.exists() else b""
             keep = self._take(content, head)
             with path.open("ab") as file:
@@ -62,44 +70,27 @@ class ScoringProgress:
                     break
             except (ValueError, TypeError, KeyError, AttributeError, UserError):
                 break
-            self.rows += rows
-            self.masks += masks
+            self.scored |= {row.sample_id: (row, mask) for row, mask in zip(rows, masks, strict=True)}
             keep = end + 1
         return keep
 
-    def mask(self, place: int) -> Array:
-        """Return the bool (H, W) mask that an earlier process predicted for the row at `place`."""
-        mask = self.masks[place]
-        if mask is None:
-            raise ValueError(f"The mask of {self.rows[place].sample_id} was not kept.")
-        return rle.decode(mask)
-
-    def require_order(self, sample_ids: Sequence[str]) -> None:
-        """Drop everything unless the rows are the first ones of `sample_ids`."""
-        if [row.sample_id for row in self.rows] != list(sample_ids[: len(self.rows)]):
-            self.rows, self.masks = [], []
-            try:
-                with self.path.open("rb+") as file:
-                    file.readline()
-                    file.truncate(file.tell())
-            except OSError as error:
-                raise self._unwritable(error) from error
-
-    def add(self, row: SampleCounts, mask_HW: Array | None = None) -> None:
+    def add(self, row: SampleCounts, mask: rle.Rle | None = None) -> None:
         """Remember a scored sample until the next `flush`.
 
         Args:
             row: its integers.
-            mask_HW: the bool (H, W) mask, if it is needed again.
+            mask: its mask, if it is needed again.
         """
-        self._waiting.append((row, mask_HW))
+        self._waiting.append((row, mask))
 
     def flush(self) -> None:
         """Append the remembered samples to the file; UserError if that fails."""
         if not self._waiting:
             return
         values = [[getattr(row, name) for name in row.__dataclass_fields__] for row, _ in self._waiting]
-        masks = [None if mask_HW is None else _to_json(mask_HW) for _, mask_HW in self._waiting]
+        masks = [
+            None if mask is None else {**mask, "counts": mask["counts"].decode("ascii")} for _, mask in self._waiting
+        ]
         self._waiting = []
         try:
             with self.path.open("ab") as file:
@@ -116,8 +107,3 @@ class ScoringProgress:
             f"{self.path} could not be written: {reason(error)}. Free some space or set runs=/other/folder, then run "
             "the same command again: it continues with what is written."
         )
-
-
-def _to_json(mask_HW: Array) -> dict[str, Any]:
-    encoded = rle.encode(mask_HW)
-    return {**encoded, "counts": encoded["counts"].decode("ascii")}

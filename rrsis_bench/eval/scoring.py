@@ -19,14 +19,15 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import UserError, is_out_of_memory
 from rrsis_bench.eval import controls as control
-from rrsis_bench.eval.counts import CountsTable
+from rrsis_bench.eval.counts import Array, CountsTable
 from rrsis_bench.eval.evaluate import predict_and_count
 from rrsis_bench.eval.metrics import compute_overall
 from rrsis_bench.eval.predictions import PredictionWriter
 from rrsis_bench.eval.progress import ScoringProgress
 from rrsis_bench.eval.scores import CONTROLS, ControlScores
 from rrsis_bench.heartbeat import Heartbeat
-from rrsis_bench.interfaces import ReferringDataset, Segmenter
+from rrsis_bench.interfaces import ReferringDataset, Sample, Segmenter
+from rrsis_bench.world import World
 
 
 @dataclass
@@ -49,10 +50,23 @@ class Keep:
     folder: Path
     identity: Mapping[str, Any]
 
-    def progress(self, name: str, batch_size: int, *, saving: bool) -> ScoringProgress:
-        """Return the progress of one pass; `saving`: masks are kept too."""
+    def progress(self, name: str, batch_size: int, world: World, *, saving: bool) -> ScoringProgress:
+        """Return this process's progress of one pass; `saving`: masks are kept too."""
         identity = {**self.identity, "pass": name, "batch_size": batch_size, "saving": saving}
-        return ScoringProgress(self.folder / f"{name}-{batch_size}.jsonl", identity)
+        stem = f"{name}-{batch_size}"
+
+        def file(rank: int) -> Path:
+            return self.folder / (f"{stem}.{rank}.jsonl" if rank else f"{stem}.jsonl")
+
+        others: list[Path] = []
+        if world.is_main:  # an earlier start may have had more processes
+            own = {file(rank) for rank in range(world.size)}
+            others = [path for path in sorted(self.folder.glob(f"{stem}.*.jsonl")) if path not in own]
+        return ScoringProgress(file(world.rank), identity, others)
+
+
+def _drop(sample: Sample, mask_HW: Array) -> None:
+    """Stand for the predictions file in the processes that do not write it."""
 
 
 def replaced_expressions(dataset: ReferringDataset) -> dict[str, list[str | None]]:
@@ -107,6 +121,7 @@ def score_split(
     Raises:
         UserError: a sample cannot be read, or one sample alone does not fit into memory.
     """
+    world = World.of(fabric)
     replaced = replaced_expressions(dataset) if controls else {}
     total = len(dataset) + sum(sum(entry is not None for entry in texts) for texts in replaced.values())
     with Progress(console=console) as shown:
@@ -136,8 +151,9 @@ def score_split(
             )
             while True:
                 saving = save is not None and texts is None
-                writer = PredictionWriter(save) if save is not None and texts is None else contextlib.nullcontext()
-                progress = keep.progress(name, batch_size, saving=saving) if keep else None
+                writes = save is not None and saving and world.is_main
+                writer = PredictionWriter(save) if save is not None and writes else contextlib.nullcontext()
+                progress = keep.progress(name, batch_size, world, saving=saving) if keep else None
                 try:
                     with writer as file:
                         table = predict_and_count(
@@ -150,7 +166,7 @@ def score_split(
                             loader_timeout=loader_timeout,
                             indices=indices,
                             on_batch=advance,
-                            on_mask=file.add if file else None,
+                            on_mask=(file.add if file else _drop) if saving else None,
                             progress=progress,
                         )
                     finished += len(table)

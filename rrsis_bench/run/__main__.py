@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +20,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.printing import emit
 from rrsis_bench.resources import CONF
 from rrsis_bench.stop import Interrupted, StopRequest
+from rrsis_bench.world import started_ranks
 
 if TYPE_CHECKING:
     from rrsis_bench.run.sweep import Cell, Queued
@@ -33,10 +34,11 @@ def _guarded(
     The runs of a sweep are added to `cells`; what ends one of them does not end the others. With ``launcher=slurm``,
     a run is only added to `queued`.
     """
+    from rrsis_bench.run.launch import own_console
     from rrsis_bench.run.sweep import Queued, run_cell
 
     def call(composed: DictConfig) -> None:
-        console, overrides = Terminal(), list(HydraConfig.get().overrides.task)
+        console, overrides = own_console(), list(HydraConfig.get().overrides.task)
         name = " ".join(overrides)
 
         def start() -> None:
@@ -47,6 +49,8 @@ def _guarded(
                 queued.append(Queued(name, config, tuple(overrides)))
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if started_ranks() is not None:
+                _end(console, UserError("Start a sweep without torchrun or srun: its runs start their own processes."))
             before = len(queued)
             cell = run_cell(name, start, console)
             if len(queued) == before:
@@ -55,10 +59,14 @@ def _guarded(
         try:
             start()
         except UserError as error:
-            console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
-            sys.exit(2)
+            _end(console, error)
 
     return call
+
+
+def _end(console: Terminal, error: UserError) -> NoReturn:
+    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    sys.exit(2)
 
 
 def _bench(config: Config, console: Terminal, overrides: Sequence[str]) -> None:  # noqa: ARG001 - the label needs none

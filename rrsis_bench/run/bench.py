@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from lightning.fabric import Fabric
 from rich.text import Text
 
 from rrsis_bench.backbones.lora import merge_lora
-from rrsis_bench.config.schema import Config
+from rrsis_bench.config.schema import Config, Split
 from rrsis_bench.console import Terminal
 from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
@@ -22,12 +23,21 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render import gallery
+from rrsis_bench.run import launch
 from rrsis_bench.run.check import require_contract
 from rrsis_bench.run.data import expressions_of, view_cache
 from rrsis_bench.run.evaluate import evaluate_run
 from rrsis_bench.run.folder import RunFolder, shortened
 from rrsis_bench.run.lock import RunLock, refuse_if_running
-from rrsis_bench.run.model import build_fabric, build_model, build_vocabulary, load_text, start_words
+from rrsis_bench.run.model import (
+    build_fabric,
+    build_model,
+    build_vocabulary,
+    connect,
+    load_text,
+    restore_model,
+    start_words,
+)
 from rrsis_bench.run.overview import show_paths, show_scores
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import device_name
@@ -39,6 +49,7 @@ from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.events import EventLog, WandbMirror
 from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
+from rrsis_bench.world import World
 
 
 def bench(config: Config, console: Terminal) -> None:
@@ -51,64 +62,69 @@ def bench(config: Config, console: Terminal) -> None:
     Raises:
         UserError: the run cannot start, was interrupted, or its loss is not finite.
     """
-    refuse_if_running(config)
-    plan = RunPlan.prepare(config, console)
-    with RunLock(Path(config.runs), plan.run_id, config, console):
-        _bench(plan, console)
+    if launch.is_needed(config.trainer):
+        launch.check_batch(config)
+        launch.start("bench", config)
+        return
+    launch.check_batch(config)
+    world = connect(config.trainer)
+    with world.watched(), ExitStack() as stack:
+        world.on_main(lambda: refuse_if_running(config))
+        plan = world.main_first(lambda: RunPlan.prepare(config, console))
+        lock = RunLock(Path(config.runs), plan.run_id, config, console)
+        world.on_main(lambda: stack.enter_context(lock))
+        _bench(plan, world, console)
 
 
-def _bench(plan: RunPlan, console: Terminal) -> None:
+def _bench(plan: RunPlan, world: World, console: Terminal) -> None:
     config = plan.config
     run = RunFolder(Path(config.runs) / plan.run_id)
-    if run.is_finished(plan) and not config.force:
-        done = run.record_paths if run.manifest.eval_hash == plan.eval_hash else {}
-        missing = tuple(split for split in config.splits if split not in done)
-        if len(missing) < len(config.splits):
-            _publish_finished(plan, run, console)
+    if world.decided(lambda: run.is_finished(plan) and not config.force):
+        missing = world.decided(lambda: _publish_finished(plan, run, console))
         if missing:
-            why = f"it has no score on {', '.join(missing)}" if done else "the evaluation differs"
-            console.print(f"{plan.run_id} is trained already. It is scored again, because {why}.")
             again = dataclasses.replace(plan, config=dataclasses.replace(config, splits=missing))
-            evaluate_run(again, run, console, reuse=True)
+            evaluate_run(again, run, console, world, reuse=True)
         return
-    require_contract(config.model.name)
-    if config.force and run.path.exists():
-        shutil.rmtree(run.path)
     fabric = build_fabric(config.trainer)
-    attempt = plan.attempt(fabric.device.type, device_name(fabric.device))
-    attempts = (*run.attempts_to_continue(plan), attempt)
-    plan = dataclasses.replace(plan, earlier_s=run.spent_s(plan.train_hash))
-    run = RunFolder.create(plan, attempts=attempts)
-    events = EventLog(run.events, _mirror(plan, run, console), console)
+    plan = dataclasses.replace(plan, earlier_s=world.decided(lambda: _start(plan, run, fabric, world)))
+    events = EventLog(run.events if world.is_main else None, _mirror(plan, run, console, world), console)
     status, why = "failed", ""
     sizes = ", ".join(f"{split} {len(dataset):,}" for split, dataset in plan.data.splits.items())
     console.print(Text.assemble((plan.run_id, "bold"), f"  {sizes}  ->  {run.path}"))
     try:
-        with StopRequest() as stop:
-            model, text = _build(plan, run, console)
+        with world.watched(), StopRequest() as stop:
+            model, text = _build(plan, run, console, world)
             best = _train(plan, run, fabric, model, text, events, stop, console)
             train_s = plan.elapsed()
             saved = checkpoint.load(best)
-            frozen.load(model, saved)
-            merge_lora(model, keep_pairs=True)
+            if world.size > 1 and config.trainer.strategy == "fsdp":  # scored whole, in every process
+                seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
+                model = restore_model(config.model, saved, f"{run.path} was just trained: report this.")
+                model.to(fabric.device)
+            else:
+                frozen.load(model, saved)
+                merge_lora(model, keep_pairs=True)
             weights = frozen.weights_sha256(best)
             masks = ModelMasks(model, text, fabric, weights, save=config.predictions == "save")
-            scored = score_and_record(plan, masks, run, console)
+            scored = score_and_record(plan, masks, run, console, world)
         status = "finished"
         for record, _ in scored:
             name = record.split if record.split == "test" else f"{record.split}_scored"
             events.write(name, step=saved.step, miou=record.value("miou"), oiou=record.value("oiou"))
-        run.update(
-            "finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s, wall_s=plan.elapsed()
-        )
+        if world.is_main:
+            run.update(
+                "finished", reason=None, weights_sha256=weights, best=best.name, train_s=train_s, wall_s=plan.elapsed()
+            )
     except BaseException as error:
         status, why = status_of(error), reason(error)
         raise
     finally:
-        if status != "finished":
+        if status != "finished" and world.is_main:
             run.update(status, reason=why, wall_s=plan.elapsed())
         events.write("end", status=status)
         events.close()
+    if not world.is_main:
+        return
     publish(config, scored, console)
     try:
         _draw_gallery(plan, run, masks, *scored[0])
@@ -125,8 +141,32 @@ def _bench(plan: RunPlan, console: Terminal) -> None:
     show_paths(console, run)
 
 
-def _publish_finished(plan: RunPlan, run: RunFolder, console: Terminal) -> None:
-    """Enter the records of a finished run on ``splits`` into the leaderboards."""
+def _start(plan: RunPlan, run: RunFolder, fabric: Fabric, world: World) -> float:
+    """Check the model's contract and create the run's folder, or continue in it; return the seconds spent before."""
+    require_contract(plan.config.model.name)
+    if plan.config.force and run.path.exists():
+        shutil.rmtree(run.path)
+    name = device_name(fabric.device)
+    attempt = plan.attempt(fabric.device.type, name if world.size == 1 else f"{world.size} x {name}")
+    attempts = (*run.attempts_to_continue(plan), attempt)
+    spent = run.spent_s(plan.train_hash)
+    RunFolder.create(dataclasses.replace(plan, earlier_s=spent), attempts=attempts)
+    return spent
+
+
+def _publish_finished(plan: RunPlan, run: RunFolder, console: Terminal) -> tuple[Split, ...]:
+    """Enter the records of a finished run on ``splits`` into the leaderboards; return the splits without a record."""
+    done = run.record_paths if run.manifest.eval_hash == plan.eval_hash else {}
+    missing = tuple(split for split in plan.config.splits if split not in done)
+    if len(missing) < len(plan.config.splits):
+        _publish_records(plan, run, console)
+    if missing:
+        why = f"it has no score on {', '.join(missing)}" if done else "the evaluation differs"
+        console.print(f"{plan.run_id} is trained already. It is scored again, because {why}.")
+    return missing
+
+
+def _publish_records(plan: RunPlan, run: RunFolder, console: Terminal) -> None:
     scored = [
         (store.read(path), store.read_counts(path))
         for split, path in run.record_paths.items()
@@ -162,20 +202,20 @@ def _publish_finished(plan: RunPlan, run: RunFolder, console: Terminal) -> None:
     publish(plan.config, scored, console)
 
 
-def _mirror(plan: RunPlan, run: RunFolder, console: Terminal) -> WandbMirror | None:
+def _mirror(plan: RunPlan, run: RunFolder, console: Terminal, world: World) -> WandbMirror | None:
     logger = plan.config.logger
-    if logger.name == "none":
+    if logger.name == "none" or not world.is_main:
         return None
     return WandbMirror(logger.project, logger.mode, plan.run_id, plan.config.plain(), run.path, console)
 
 
-def _build(plan: RunPlan, run: RunFolder, console: Terminal) -> tuple[Segmenter, TextPipeline]:
+def _build(plan: RunPlan, run: RunFolder, console: Terminal, world: World) -> tuple[Segmenter, TextPipeline]:
     """Seed all generators, then build the model and the text pipeline. Expressions that are cut are counted."""
     config, train = plan.config, plan.data.splits["train"]
     seed_everything(config.seed)
     model = build_model(config.model)
-    build_vocabulary(config, expressions_of(train), run.vocabulary)
-    run.write_categories(train.category_names)
+    world.on_main(lambda: build_vocabulary(config, expressions_of(train), run.vocabulary))
+    world.on_main(lambda: run.write_categories(train.category_names))
     text = load_text(config, model, train.category_names, run.vocabulary)
     if found := start_words(model, text):
         size = text.tokenizer.get_vocab_size()

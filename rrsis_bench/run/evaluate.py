@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,17 @@ from rrsis_bench.files import sha256_file
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import load_official
 from rrsis_bench.results.record import store
+from rrsis_bench.run import launch
 from rrsis_bench.run.folder import CONFIG, RunFolder, shortened
 from rrsis_bench.run.lock import RunLock
-from rrsis_bench.run.model import build_fabric, load_text, restore_model
+from rrsis_bench.run.model import build_fabric, connect, load_text, restore_model
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty
 from rrsis_bench.run.record import ModelMasks, publish, score_and_record
 from rrsis_bench.run.sources import changed_sources
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
+from rrsis_bench.world import World
 
 OFFICIAL = "official:"
 
@@ -72,24 +75,32 @@ def evaluate(config: Config, console: Terminal, overrides: Sequence[str] = ()) -
         UserError: no ``checkpoint``, weights that do not fit the model, or an override that does not apply.
     """
     source = config.checkpoint
+    if source and launch.is_needed(config.trainer):
+        launch.start("evaluate", config, overrides)
+        return
     if not source:
         raise UserError(
             "evaluate needs checkpoint=runs/<run id> (a run, or a checkpoint folder in it), or "
             "checkpoint=official:/path/file.pth (a paper's released weights)."
         )
     path = Path(source.removeprefix(OFFICIAL)).expanduser()
-    if source.startswith(OFFICIAL) or not RunFolder.is_run(path):
-        check_evaluation(overrides, None)
-        _evaluate_weights(config, path, console)
-    else:
-        run = RunFolder.open(path)
-        check_evaluation(overrides, run.path.name)
-        evaluate_run(RunPlan.prepare(_config_of(run, overrides), console), run, console)
+    world = connect(config.trainer)
+    with world.watched():
+        if source.startswith(OFFICIAL) or not RunFolder.is_run(path):
+            check_evaluation(overrides, None)
+            _evaluate_weights(config, path, console, world)
+        else:
+            run = RunFolder.open(path)
+            check_evaluation(overrides, run.path.name)
+            used = _config_of(run, overrides, config)
+            plan = world.main_first(lambda: RunPlan.prepare(used, console))
+            evaluate_run(plan, run, console, world)
 
 
-def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
-    """Return the configuration of a run with the overrides of an evaluation."""
+def _config_of(run: RunFolder, overrides: Sequence[str], config: Config) -> Config:
+    """Return the configuration of a run with the overrides of an evaluation, on the devices of `config`."""
     values = run.config.plain()
+    values["trainer"] |= {name: getattr(config.trainer, name) for name in ("strategy", "devices", "num_nodes")}
     values |= {"force": False, "predictions": "none", "runs": str(run.path.parent)}
     composed = plain(compose_node([f"model={run.config.model.name}", *overrides]))
     for name in sorted(map(field_name, overrides), key=lambda name: name.count(".")):  # groups before their fields
@@ -103,13 +114,14 @@ def _config_of(run: RunFolder, overrides: Sequence[str]) -> Config:
     return Config.parse(values)
 
 
-def evaluate_run(plan: RunPlan, run: RunFolder, console: Terminal, *, reuse: bool = False) -> None:
+def evaluate_run(plan: RunPlan, run: RunFolder, console: Terminal, world: World, *, reuse: bool = False) -> None:
     """Score a checkpoint of a run. The selected one, scored as in training, keeps the name of the run.
 
     Args:
         plan: the scoring; its configuration differs from that of the run in fields of evaluation only.
         run: the run, or one of its checkpoints.
         console: shows progress, warnings and tables.
+        world: the processes of the evaluation.
         reuse: publish the record of an earlier equal scoring, if there is one.
     """
     config, manifest, weights = plan.config, run.manifest, run.weights
@@ -139,31 +151,38 @@ def evaluate_run(plan: RunPlan, run: RunFolder, console: Terminal, *, reuse: boo
         variant=evaluated_variant(manifest.variant, plan.variant),
         git=(manifest.git_sha, any_dirty([manifest.git_dirty, plan.git[1]])),
     )
+    if reuse and not same and world.decided(lambda: _publish_earlier(plan, sha256, console)):
+        return
     earlier = RunFolder(Path(config.runs) / plan.run_id)
-    if reuse and not same and earlier.is_finished(plan) and earlier.manifest.weights_sha256 == sha256:
-        paths = earlier.record_paths
-        if all(split in paths for split in config.splits):
-            console.print(f"{plan.run_id} is scored already (`rrsis-bench evaluate` scores it again).")
-            scored = [(store.read(paths[split]), store.read_counts(paths[split])) for split in config.splits]
-            publish(config, scored, console)
-            return
-    killed = not same and earlier.status == "running"
-    spent = earlier.spent_s(train_hash) if killed else 0.0
-    plan = dataclasses.replace(plan, earlier_s=spent or manifest.train_s or manifest.wall_s)
+
+    def spent() -> float:
+        killed = not same and earlier.status == "running"
+        return (earlier.spent_s(train_hash) if killed else 0.0) or manifest.train_s or manifest.wall_s
+
+    plan = dataclasses.replace(plan, earlier_s=world.decided(spent))
     seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint
     model = restore_model(config.model, saved, f"{run.path / CONFIG} or the model's code has changed since the run.")
     changes = {} if selected else {"selection_split": None, "selection_metric": None}
     text = load_text(config, model, run.categories, run.vocabulary)
-    _score(
-        plan,
-        model,
-        text,
-        run if same else RunFolder.create(plan, attempts=manifest.attempts),
-        sha256,
-        changes,
-        note,
-        console,
-    )
+    folder = RunFolder(Path(config.runs) / plan.run_id)
+    if same:
+        folder = run
+    else:
+        world.on_main(lambda: RunFolder.create(plan, attempts=manifest.attempts))
+    _score(plan, model, text, folder, sha256, changes, note, console, world)
+
+
+def _publish_earlier(plan: RunPlan, sha256: str, console: Terminal) -> bool:
+    """Publish the records of an earlier equal scoring; return whether there are any."""
+    earlier, splits = RunFolder(Path(plan.config.runs) / plan.run_id), plan.config.splits
+    if not (earlier.is_finished(plan) and earlier.manifest.weights_sha256 == sha256):
+        return False
+    paths = earlier.record_paths
+    if not all(split in paths for split in splits):
+        return False
+    console.print(f"{plan.run_id} is scored already (`rrsis-bench evaluate` scores it again).")
+    publish(plan.config, [(store.read(paths[split]), store.read_counts(paths[split])) for split in splits], console)
+    return True
 
 
 def _unscored(config: Config) -> list[Split]:
@@ -171,7 +190,7 @@ def _unscored(config: Config) -> list[Split]:
     return [split for split in ("train", "val") if split not in config.splits]
 
 
-def _evaluate_weights(config: Config, path: Path, console: Terminal) -> None:
+def _evaluate_weights(config: Config, path: Path, console: Terminal, world: World) -> None:
     """Score an authors' file, or a checkpoint folder that belongs to no run."""
     if config.tokenizer in FROM_EXPRESSIONS:
         raise UserError(
@@ -179,7 +198,7 @@ def _evaluate_weights(config: Config, path: Path, console: Terminal) -> None:
             "another one. Set text.tokenizer to hub:google-bert/bert-base-uncased or to a local vocab.txt."
         )
     saved = None if str(config.checkpoint).startswith(OFFICIAL) else checkpoint.load(path)
-    plan = RunPlan.prepare(config, console)
+    plan = world.main_first(lambda: RunPlan.prepare(config, console))
     if saved is None:
         model, sha256 = load_official(config.model.name, path, **config.model.args), sha256_file(path)
         note = f"official checkpoint {path.name}"
@@ -194,7 +213,8 @@ def _evaluate_weights(config: Config, path: Path, console: Terminal) -> None:
     plan = dataclasses.replace(plan, data=data, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
     unknown = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
     text = load_text(config, model, plan.data.splits["train"].category_names, path)
-    _score(plan, model, text, RunFolder.create(plan), sha256, unknown, note, console)
+    world.on_main(lambda: RunFolder.create(plan))
+    _score(plan, model, text, RunFolder(Path(config.runs) / plan.run_id), sha256, unknown, note, console, world)
 
 
 def _score(
@@ -206,16 +226,20 @@ def _score(
     changes: dict[str, Any],
     note: str,
     console: Terminal,
+    world: World,
 ) -> None:
     """Score the splits, keep the records in `folder` and publish them."""
     fabric = build_fabric(plan.config.trainer)
     save = plan.config.predictions == "save"
     masks = TrainedMasks(model.to(fabric.device), text, fabric, sha256, save, changes, note)
-    with RunLock(folder.path.parent, folder.path.name, plan.config, console):
-        scored = score_and_record(plan, masks, folder, console)
-    if folder.status == "running":
-        folder.update("finished", weights_sha256=sha256, wall_s=plan.elapsed())
-    publish(plan.config, scored, console)
+    with ExitStack() as stack:
+        lock = RunLock(folder.path.parent, folder.path.name, plan.config, console)
+        world.on_main(lambda: stack.enter_context(lock))
+        scored = score_and_record(plan, masks, folder, console, world)
+    if world.is_main:
+        if folder.status == "running":
+            folder.update("finished", weights_sha256=sha256, wall_s=plan.elapsed())
+        publish(plan.config, scored, console)
 
 
 def _doubts(run: RunFolder, saved: checkpoint.Checkpoint, sha256: str) -> list[str]:

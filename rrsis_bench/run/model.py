@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import traceback
 import warnings
@@ -29,6 +30,7 @@ from rrsis_bench.data.text.tokenizers import (
 from rrsis_bench.errors import UserError, is_out_of_memory, reason
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.train import checkpoint, frozen
+from rrsis_bench.world import World, started_ranks
 
 # Lightning's advice on a login node: here, docs/clusters.md tells how to use the cluster.
 warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
@@ -175,10 +177,61 @@ def without_weights(values: Any) -> Any:
 
 
 def build_fabric(trainer: TrainerConfig) -> Fabric:
-    """Return lightning's Fabric for the device and precision; UserError if there is no such device."""
+    """Return lightning's Fabric for devices, processes and precision, launched.
+
+    Raises:
+        UserError: there are no such devices, or this process is not one of as many as the configuration asks for.
+    """
     if trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "trainer.accelerator=cuda, but no CUDA device was found. `rrsis-bench doctor` names possible reasons. "
             "Use trainer=cpu or trainer=auto."
         )
-    return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
+    devices, processes = devices_of(trainer), devices_of(trainer) * trainer.num_nodes
+    _, started = started_ranks() or (0, 1)
+    if started != processes:
+        raise UserError(
+            f"This process was started as one of {started}, and trainer.devices={devices} trainer.num_nodes="
+            f"{trainer.num_nodes} are {processes} processes. Set both to what torchrun or srun starts."
+        )
+    if processes == 1:
+        return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
+    from rrsis_bench.train.parallel import make_strategy
+
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces every process
+    fabric = Fabric(
+        accelerator=trainer.accelerator,
+        devices=devices,
+        num_nodes=trainer.num_nodes,
+        strategy=make_strategy(trainer.strategy, processes),
+        precision=trainer.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def connect(trainer: TrainerConfig) -> World:
+    """Connect to the other processes of the run, if torchrun or srun started this one beside others.
+
+    Raises:
+        UserError: see `build_fabric`.
+    """
+    _, started = started_ranks() or (0, 1)
+    return World() if started == 1 and trainer.devices == 1 else World.of(build_fabric(trainer))
+
+
+def devices_of(trainer: TrainerConfig) -> int:
+    """Return the devices of each machine.
+
+    Raises:
+        UserError: there are fewer GPUs, or none to count.
+    """
+    gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 0
+    if trainer.devices == 0 and not gpus:
+        raise UserError(
+            "trainer.devices=0 uses all GPUs of this machine, and there is none. For processes on the CPU set their "
+            "number: trainer.accelerator=cpu trainer.devices=2."
+        )
+    if gpus and trainer.devices > gpus:
+        raise UserError(f"trainer.devices={trainer.devices}, but this machine has {gpus} GPUs.")
+    return trainer.devices or gpus

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +41,7 @@ from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty, attempt_notes, device_name, initial_weights, versions
 from rrsis_bench.run.sources import sources_sha256
+from rrsis_bench.world import World
 
 
 class MaskSource(Protocol):
@@ -148,7 +150,7 @@ def _costs(model: Segmenter, device: torch.device, console: Terminal) -> Efficie
 
 
 def score_and_record(
-    plan: RunPlan, source: MaskSource, run: RunFolder, console: Terminal
+    plan: RunPlan, source: MaskSource, run: RunFolder, console: Terminal, world: World | None = None
 ) -> list[tuple[Record, CountsTable]]:
     """Score ``splits`` and write a record of each to the run's folder.
 
@@ -157,17 +159,25 @@ def score_and_record(
         source: makes the masks.
         run: the folder that keeps the record.
         console: shows progress.
+        world: the processes of the run; None: this one alone. Process 0 writes the records.
 
     Returns:
-        The records, each with the integers of its samples, in the order of ``splits``.
+        The records, each with the integers of its samples, in the order of ``splits``; empty but in process 0.
     """
-    found, provenance = [], None
+    world, found = world or World(), []
+    provenance: RunProvenance | None = None
+
+    def record(split: Split, scores: Scores) -> tuple[Record, CountsTable]:
+        nonlocal provenance
+        provenance = provenance or source.provenance(plan, console)  # measures the costs, once
+        written = _record(plan, source, provenance, scores, split, run.manifest.attempts)
+        run.write_record(written, scores.table)
+        return written, scores.table
+
     for split in plan.config.splits:
         scores = source.score(plan, split, run, console)
-        provenance = provenance or source.provenance(plan, console)  # measures the costs, once
-        record = _record(plan, source, provenance, scores, split, run.manifest.attempts)
-        run.write_record(record, scores.table)
-        found.append((record, scores.table))
+        entry = world.on_main(partial(record, split, scores))
+        found += [entry] if entry else []
     return found
 
 

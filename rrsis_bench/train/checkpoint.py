@@ -30,6 +30,7 @@ from torch import Tensor
 from rrsis_bench.codec import parse_json
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.files import replacing_folder, sha256_file
+from rrsis_bench.train.sharding import like
 
 PREFIX = "step-"
 _NAME = re.compile(rf"{PREFIX}([0-9]{{1,18}})")
@@ -204,4 +205,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
             groups[int(place)][key] = value
         else:
             state.setdefault(int(index), {})[key] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entries in state.items():
+        of = parameters[index] if index < len(parameters) else None
+        for key, value in entries.items():
+            if of is not None and isinstance(value, Tensor) and value.shape == of.shape:
+                entries[key] = like(value, of)
     optimizer.load_state_dict({"state": state, "param_groups": groups})

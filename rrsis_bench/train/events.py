@@ -25,12 +25,14 @@ class Mirror(Protocol):
 class EventLog:
     """Appends events to ``events.jsonl`` and forwards scalars to the mirror, if there is one.
 
-    A full disk ends the log with a warning, never the run.
+    A full disk ends the log with a warning, never the run. Without a path, nothing is written.
     """
 
-    def __init__(self, path: Path, mirror: Mirror | None = None, console: Terminal | None = None):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] | None = path.open("a", encoding="utf-8")
+    def __init__(self, path: Path | None, mirror: Mirror | None = None, console: Terminal | None = None):
+        self._file: IO[str] | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
         self._path, self._mirror, self._console = path, mirror, console or Terminal()
 
     def write(self, event: str, *, step: int | None = None, **values: Any) -> None:

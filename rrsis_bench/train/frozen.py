@@ -21,6 +21,7 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import require_numbers
 from rrsis_bench.train.checkpoint import MANIFEST, STATE, Checkpoint
+from rrsis_bench.train.sharding import full, like
 
 Part = dict[str, Any]
 """``weights``: where they come from; ``sha256``: of the omitted tensors; ``tensors``: their number."""
@@ -52,7 +53,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> str:
     """Return a sha256 over names, dtypes, shapes and bytes of the tensors named by `keys`; the same on every device."""
     digest = hashlib.sha256()
     for key in sorted(keys):
-        value = tensors[key].detach().cpu().contiguous()
+        value = full(tensors[key].detach()).cpu().contiguous()
         digest.update(json.dumps([key, str(value.dtype), list(value.shape)]).encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -97,7 +98,7 @@ def load(model: Segmenter, saved: Checkpoint, part: str = "model") -> None:
         if now != known["sha256"]:
             raise _other_weights(saved.path, prefix, known, now, model.frozen_parts().get(prefix))
         complete |= {key: own[key] for key in absent}
-    model.load_state_dict(complete)
+    model.load_state_dict({key: like(value, own[key]) if key in own else value for key, value in complete.items()})
 
 
 def weights_sha256(path: Path) -> str:

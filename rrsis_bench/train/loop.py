@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -23,13 +24,17 @@ from rrsis_bench.files import write_text
 from rrsis_bench.heartbeat import Heartbeat
 from rrsis_bench.interfaces import Batch, ImageFirstSegmenter, Segmenter, distinct_images
 from rrsis_bench.stop import Interrupted, StopRequest
-from rrsis_bench.train import checkpoint, frozen, rng
+from rrsis_bench.train import checkpoint, rng
 from rrsis_bench.train.callbacks import CALLBACKS
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.losses import SegmentationLoss
 from rrsis_bench.train.optim import build_optimizer, freeze
+from rrsis_bench.train.parallel import Parallel
 from rrsis_bench.train.report import show_parts, show_warmup
+from rrsis_bench.train.saving import TrainingCheckpoints, TrainState
 from rrsis_bench.train.schedule import build_schedule
+from rrsis_bench.train.sharding import full, gathered
+from rrsis_bench.world import World
 
 
 class NonFiniteLoss(UserError):
@@ -44,19 +49,6 @@ class OutOfMemory(UserError):
     status = "oom"
 
 
-@dataclass
-class TrainState:
-    """Progress of training; saved with every checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0  # batches of `epoch` already done
-    step: int = 0
-    best_score: float | None = None
-    best_step: int | None = None
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 def _line(*, epoch: float, epochs: float, loss: float, rate: float) -> str:
     return f"train epoch {epoch}/{epochs}  loss {loss:.4f}  {rate:.1f} samples/s"
 
@@ -65,7 +57,7 @@ class Trainer:
     """Trains one model on one split.
 
     Args:
-        fabric: device and precision.
+        fabric: device, precision and processes; launched.
         model: the segmenter; moved to the device here.
         data: the training split as views.
         validate: called in eval mode; returns val metrics, the selection metric among them.
@@ -80,7 +72,8 @@ class Trainer:
         console: shows progress.
 
     Raises:
-        UserError: the recipe does not fit the model; see `check_recipe` and `freeze`.
+        UserError: the recipe does not fit the model, or the processes cannot share the samples; see `check_recipe` and
+            `freeze`.
     """
 
     def __init__(
@@ -102,27 +95,44 @@ class Trainer:
     ):
         self.fabric, self.data, self.validate, self.seed = fabric, data, validate, seed
         self.recipe, self.machine = recipe, machine
-        self.selection_metric, self.identity, self.events, self.stop = selection_metric, identity, events, stop
+        self.selection_metric, self.events, self.stop = selection_metric, events, stop
         self.console, self.run_dir, self.checkpoints = console, run_dir, run_dir / "checkpoints"
-        self._frozen: dict[str, frozen.Part] | None = None
         freeze(model, recipe.freeze)
         self.raw_model = model
-        self._raw_optimizer = build_optimizer(model, recipe.optimizer)
-        self.model, self.optimizer = fabric.setup(model, self._raw_optimizer)
+        self.world = World.of(fabric)
+        sharded = self.world.size > 1 and machine.strategy == "fsdp"
+        self.parallel = Parallel(fabric, model, seed, sharded=sharded)
+        self.optimizer: Any
+        if sharded:  # the optimiser gets the shares
+            self.model = fabric.setup_module(model)
+            self._raw_optimizer = build_optimizer(model, recipe.optimizer)
+            self.optimizer = fabric.setup_optimizers(self._raw_optimizer)
+        else:
+            self._raw_optimizer = build_optimizer(model, recipe.optimizer)
+            self.model, self.optimizer = fabric.setup(model, self._raw_optimizer)
         self.loss = SegmentationLoss(recipe.loss, align_corners=recipe.align_corners)
         self.callbacks = [make(model) for make in CALLBACKS.bind_all(recipe.callbacks)]
+        self.saver = TrainingCheckpoints(
+            run_dir,
+            model,
+            self.optimizer,
+            self.callbacks,
+            self.world,
+            identity=identity,
+            whole=machine.full_checkpoints,
+            events=events,
+            console=console,
+        )
         self.batches = max(1, len(data) // recipe.batch_size)
+        self._batch_size = min(recipe.batch_size, len(data)) if self.world.size > 1 else recipe.batch_size
+        if self._batch_size % self.world.size:
+            raise UserError(
+                f"{len(data)} training samples are one batch, which {self.world.size} processes cannot share. Set "
+                "trainer.devices to a number that divides it."
+            )
         self.steps_per_epoch = -(-self.batches // recipe.accumulate)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.state = TrainState()
-
-    @property
-    def evaluated_model(self) -> Segmenter:
-        """The model that is validated, selected and saved: the trained one, or a callback's."""
-        model = self.raw_model
-        for callback in self.callbacks:
-            model = callback.evaluated(model)
-        return model
 
     def fit(self) -> Path:
         """Train to the end, resuming from a checkpoint if there is one; return the best checkpoint's folder.
@@ -133,12 +143,18 @@ class Trainer:
             Interrupted: a signal asked for a stop; a checkpoint was written first.
         """
         with self.stop.deferred():
-            return self._fit()
+            best = self._fit()
+        self.parallel.restore()
+        return best
 
     def _fit(self) -> Path:
         show_parts(self.console, self.raw_model)
         show_warmup(self.console, self.recipe.schedule, self.total_steps)
-        self._resume()
+        resumed = self.saver.resume()
+        if resumed:
+            self.state = resumed
+            self.events.write("resumed", step=resumed.step, epoch=resumed.epoch)
+            self.console.print(f"Resuming at step {resumed.step} of {self.total_steps} (epoch {resumed.epoch + 1}).")
         self._schedule = build_schedule(
             self._raw_optimizer, self.recipe.schedule, self.total_steps, step=self.state.step
         )
@@ -159,7 +175,7 @@ class Trainer:
                 if (epoch + 1) % self.recipe.eval_every == 0 or epoch + 1 == self.recipe.epochs:
                     self._select()
                 self.state.seconds = time.perf_counter() - started
-                self._save()
+                self.saver.save(self.state)
         if self.state.best_step is None:
             raise UserError(f"No checkpoint of {self.run_dir} was ever validated. Delete the folder and start again.")
         return checkpoint.folder(self.checkpoints, self.state.best_step)
@@ -168,13 +184,13 @@ class Trainer:
         recipe, state = self.recipe, self.state
         self.model.train()
         self.data.set_epoch(epoch)
-        order = self._order(epoch)[: self.batches * recipe.batch_size]
+        order = self._order(epoch)[: self.batches * recipe.batch_size][state.batch * recipe.batch_size :]
         losses: list[float] = []
         parts: list[Batch] = []
         reader = BatchReader(
             self.data,
-            recipe.batch_size,
-            order[state.batch * recipe.batch_size :],
+            self._batch_size // self.world.size,
+            self.parallel.share_of(order, recipe.batch_size),
             num_workers=self.machine.num_workers,
             pin_memory=self.fabric.device.type == "cuda",
             timeout=self.machine.loader_timeout,
@@ -187,6 +203,7 @@ class Trainer:
                 group = min(recipe.accumulate, self.batches - first)  # an epoch's last group may be smaller
                 boundary = state.batch - first == group
                 lr = self.optimizer.param_groups[0]["lr"]
+                self.parallel.before_step(epoch, state.batch)
                 try:
                     with self.fabric.no_backward_sync(self.model, enabled=not boundary):
                         loss = self._loss(batch, parts)
@@ -194,6 +211,7 @@ class Trainer:
                     losses.append(float(loss.detach()))
                     if not boundary:
                         continue
+                    self.parallel.after_backward()
                     self._step(parts)
                 except Exception as error:
                     if is_out_of_memory(error):
@@ -231,19 +249,20 @@ class Trainer:
         views = {name: view.to(device, non_blocking=True) for name, view in views.items()}
         text = {name: ids.to(device, non_blocking=True) for name, ids in batch.text.items()}
         output = self.model(views, text, *rows)
-        target_BSS = batch.target_BSS.to(device)
-        loss: Tensor = output.main_weight * self.loss(output.logits, target_BSS)
+        whole = self.parallel.whole
+        target_BSS = whole(batch.target_BSS.to(device))
+        loss: Tensor = output.main_weight * self.loss(whole(output.logits), target_BSS)
         for weight, logits_Bhw in output.side_logits.values():
-            loss = loss + weight * self.loss(logits_Bhw, target_BSS)
+            loss = loss + weight * self.loss(whole(logits_Bhw), target_BSS)
         for auxiliary in output.aux_losses.values():
-            loss = loss + auxiliary
+            loss = loss + self.parallel.mean(auxiliary)
         if not torch.isfinite(loss):
             self._abort_nonfinite("loss", float(loss.detach()), parts)
         return loss
 
     def _step(self, parts: list[Batch]) -> None:
         gradients = {name: p.grad for name, p in self.raw_model.named_parameters() if p.grad is not None}
-        norm = torch.nn.utils.get_total_norm(list(gradients.values()))
+        norm = full(torch.nn.utils.get_total_norm(list(gradients.values())))
         if not torch.isfinite(norm):  # checked before clipping, which would spread it over all gradients
             self._abort_nonfinite("gradient norm", float(norm), parts)
         if self.recipe.clip_norm is not None:
@@ -258,16 +277,17 @@ class Trainer:
 
     def _abort_nonfinite(self, quantity: str, value: float, parts: list[Batch]) -> None:
         """Stop before the update; the last checkpoint stays as it is."""
-        ids = [sample.sample_id for batch in parts for sample in batch.samples]
+        mine = [sample.sample_id for batch in parts for sample in batch.samples]
+        ids = [sample_id for share in self.world.gather(mine) for sample_id in share]
         norms = {
-            name: float(parameter.grad.norm())
+            name: float(full(parameter.grad.norm()))
             for name, parameter in self.raw_model.named_parameters()
             if parameter.grad is not None
         }
         report = self.run_dir / "nonfinite.json"
         step = self.state.step
         found = {"quantity": quantity, "value": str(value), "step": step, "sample_ids": ids, "grad_norms": norms}
-        write_text(report, json.dumps(found))
+        self.world.on_main(lambda: write_text(report, json.dumps(found)))
         self.events.write("nonfinite", quantity=quantity, sample_ids=ids)
         raise NonFiniteLoss(
             f"The {quantity} became {value} at step {step}, before the update. Samples of this step: "
@@ -290,19 +310,23 @@ class Trainer:
         state, every = self.state, self.machine.checkpoint_every
         due = every and state.step % every == 0 and state.batch < self.batches
         state.seconds = time.perf_counter() - started
-        if self.stop.requested or due:
-            self._save()
-        self.stop.raise_if_requested()
+        signum = self.world.largest(self.stop.signum)  # a signal may reach some processes only
+        if signum or due:
+            self.saver.save(state)
+        if signum:
+            raise Interrupted(signum)
 
     def _select(self) -> None:
-        state, model = self.state, self.evaluated_model
+        state, model = self.state, self.saver.evaluated
+        if self.world.size > 1:  # an interrupted validation is no moment for the processes to save together
+            self._save_unvalidated()
         model.eval()
         try:
-            with self.stop.immediate():
+            with self.stop.immediate(), gathered(model):
                 metrics = self.validate(model)
-        except Interrupted:  # the epoch is trained, so the resumed run has to do its validation only
-            state.epoch, state.batch = state.epoch - 1, self.batches
-            self._save()
+        except Interrupted:
+            if self.world.size == 1:
+                self._save_unvalidated()
             raise
         score = metrics[self.selection_metric]
         best = state.best_score is None or score > state.best_score
@@ -313,74 +337,6 @@ class Trainer:
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
         self.console.print(f"epoch {state.epoch}/{self.recipe.epochs}  val {numbers}{'  *' if best else ''}")
 
-    def _save(self) -> None:
-        full, evaluated = self.machine.full_checkpoints, self.evaluated_model
-        if self._frozen is None:  # computed once: it reads all frozen weights, which do not change
-            self._frozen = {} if full else frozen.describe(self.raw_model)
-        optimizer, rest = checkpoint.flatten_optimizer(self.optimizer)
-        random_tensors, random_values = rng.get_state()
-        models = {"model": evaluated}
-        if evaluated is not self.raw_model:
-            models["training"] = self.raw_model
-        tensors = {
-            part: model.state_dict() if full else frozen.trainable_state(model) for part, model in models.items()
-        }
-        tensors |= {"optimizer": optimizer, "rng": random_tensors}
-        if self.callbacks:
-            tensors["callbacks"] = {
-                f"{place}.{key}": value
-                for place, callback in enumerate(self.callbacks)
-                for key, value in callback.state_dict().items()
-            }
-        state = {
-            "progress": vars(self.state),
-            "optimizer": rest,
-            "rng": random_values,
-            "identity": self.identity,
-            "frozen": self._frozen,
-        }
-        checkpoint.save(self.checkpoints, self.state.step, tensors, state)
-        best = self.state.best_step
-        checkpoint.prune(self.checkpoints, keep=set() if best is None else {best})
-
-    def _resume(self) -> None:
-        found, notes = checkpoint.latest(self.checkpoints)
-        for note in notes:
-            self.console.print(note, style="yellow")
-            self.events.write("damaged_checkpoint", note=note)
-        if found is None:
-            return
-        saved = found.state["identity"]
-        differing = {key: value for key, value in self.identity.items() if saved.get(key) != value}
-        if differing:
-            lines = "; ".join(f"{key}: {saved.get(key)} there, {value} now" for key, value in differing.items())
-            raise UserError(
-                f"{found.path} belongs to another run ({lines}). Set another folder with runs=, or force=true to "
-                "delete it and start again."
-            )
-        evaluated = self.evaluated_model
-        frozen.load(evaluated, found)
-        if evaluated is not self.raw_model:
-            frozen.load(self.raw_model, found, part="training")
-        checkpoint.restore_optimizer(self.optimizer, found.tensors["optimizer"], found.state["optimizer"])
-        for place, callback in enumerate(self.callbacks):
-            prefix = f"{place}."
-            callback.load_state_dict(
-                {
-                    key.removeprefix(prefix): value
-                    for key, value in found.tensors["callbacks"].items()
-                    if key.startswith(prefix)
-                }
-            )
-        rng.set_state(found.tensors["rng"], found.state["rng"])
-        self.state = TrainState(**found.state["progress"])
-        if self.state.best_step is not None:
-            best = checkpoint.folder(self.checkpoints, self.state.best_step)
-            problem = checkpoint.check(best)
-            if problem:
-                raise UserError(
-                    f"{best}, the best checkpoint so far, is damaged: {problem}. The run cannot select it any more. "
-                    "Start again with force=true."
-                )
-        self.events.write("resumed", step=self.state.step, epoch=self.state.epoch)
-        self.console.print(f"Resuming at step {self.state.step} of {self.total_steps} (epoch {self.state.epoch + 1}).")
+    def _save_unvalidated(self) -> None:
+        """Save an epoch that is trained, so that the resumed run has to do its validation only."""
+        self.saver.save(dataclasses.replace(self.state, epoch=self.state.epoch - 1, batch=self.batches))

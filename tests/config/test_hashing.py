@@ -18,7 +18,8 @@ LEAVES = {name: affects(field) for name, _, field in leaves(Config)}
 # Fields that must never, and fields that must always change the name of a run, whatever they declare.
 NEVER = (
     "trainer.num_workers", "trainer.accelerator", "trainer.log_every", "trainer.cache_gb", "trainer.eval_batch_size",
-    "trainer.checkpoint_every", "data.root", "runs", "leaderboards", "force", "logger.name", "logger.project",
+    "trainer.checkpoint_every", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.root", "runs",
+    "leaderboards", "force", "logger.name", "logger.project",
     "model.card", "protocol.name", "controls", "seed",
 )  # fmt: skip
 TRAINS = (
@@ -78,11 +79,6 @@ def test_content_and_the_models_version_move_both_and_the_metric_version_the_eva
     assert moved(before, hashes(config, "other")) == (True, True)
     assert moved(before, hashes(config, model_version=2)) == (True, True)
     assert moved(before, hashes(config, version="2")) == (False, True)
-
-
-def test_the_effective_batch_counts_processes():
-    config = parsed(*DEFAULT)
-    assert moved(hashes(config), hashes(config, world_size=2)) == (True, True)
 
 
 def test_key_order_moves_nothing():

@@ -65,7 +65,7 @@ def test_killed_after_any_batch(fake_root, fabric, tmp_path, make, protocol):
         path, collected = tmp_path / f"killed-{stop}", []
         with pytest.raises(Killed):
             predict(model, data, fabric, path, kill_after=stop, protocol=protocol, saved=[])
-        done = len(ScoringProgress(path, {"pass": "test", "saving": True}).rows)
+        done = len(ScoringProgress(path, {"pass": "test", "saving": True}).scored)
         assert 3 * stop - 3 <= done <= min(8, 3 * stop), "at most one batch is repeated"
         again = predict(model, data, fabric, path, protocol=protocol, saved=collected)
         assert again.to_csv_gz() == whole.to_csv_gz()
@@ -100,7 +100,7 @@ def test_a_damaged_or_torn_line_is_scored_again(fake_root, fabric, tmp_path):
     ):
         path.write_bytes(damaged)
         assert predict(model, data, fabric, path).to_csv_gz() == whole.to_csv_gz()
-        assert len(ScoringProgress(path, {"pass": "test", "saving": False}).rows) == 8
+        assert len(ScoringProgress(path, {"pass": "test", "saving": False}).scored) == 8
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path):

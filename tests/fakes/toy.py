@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
 from rrsis_bench.config.schema import TrainConfig, TrainerConfig
@@ -18,6 +17,7 @@ from rrsis_bench.data.loading.loader import ViewDataset
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.data.text.tokenizers import build_wordpiece
 from rrsis_bench.interfaces import Segmenter, SegmenterOutput
+from rrsis_bench.run.model import build_fabric
 from rrsis_bench.stop import StopRequest
 from rrsis_bench.train.events import EventLog
 from rrsis_bench.train.loop import Trainer
@@ -101,13 +101,16 @@ def make_trainer(
     **options: Any,
 ) -> Trainer:
     """A trainer on the fake tree; `options` are fields of the recipe or of the machine."""
-    names = ("num_workers", "loader_timeout", "checkpoint_every", "log_every", "full_checkpoints")
+    names = (
+        "num_workers", "loader_timeout", "checkpoint_every", "log_every", "full_checkpoints", "devices", "strategy"
+    )  # fmt: skip
     machine_options = {name: options.pop(name) for name in names if name in options}
     if model is None:
         torch.manual_seed(seed)
         model = Toy()
+    fabric = build_fabric(machine(**machine_options))
     return Trainer(
-        Fabric(accelerator="cpu", devices=1, precision="32-true"),
+        fabric,
         model,
         views_of(root) if data is None else data,
         validate or (lambda current: {"miou": float(sum(p.detach().abs().sum() for p in current.parameters()))}),
@@ -117,7 +120,7 @@ def make_trainer(
         seed=seed,
         run_dir=run_dir,
         identity=identity or {"train_hash": "same", "seed": str(seed)},
-        events=EventLog(run_dir / "events.jsonl"),
+        events=EventLog(run_dir / "events.jsonl" if fabric.global_rank == 0 else None),
         stop=stop or StopRequest(),
         console=console or Terminal(file=io.StringIO(), width=200),
     )

@@ -32,6 +32,7 @@ FLOORS = (
         "resources",
         "weight_files",
         "heartbeat",
+        "world",
     ),
     ("config",),
     ("backbones", "data"),

@@ -1,0 +1,90 @@
+"""FSDP2: each process keeps a share of every weight, gradient and optimiser state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from rrsis_bench.interfaces import SegmenterOutput
+
+
+def shard(model: nn.Module, mesh: Any) -> nn.Module:
+    """Shard a model in place: each of several equal blocks in a row is gathered alone, the rest with the model.
+
+    Args:
+        model: with the same weights in every process.
+        mesh: the processes, as torch's device mesh of one dimension.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    _register_output()
+    for module in reversed(list(model.modules())):  # inner lists before outer ones
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            kinds = Counter(type(child) for child in module)
+            for child in module:
+                if kinds[type(child)] > 1 and _is_block(child):
+                    fully_shard(child, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def _register_output() -> None:
+    """Let FSDP find the tensors of a model's output: it reduces gradients by hooks on them."""
+    from torch.utils import _pytree
+
+    names = [field.name for field in dataclasses.fields(SegmenterOutput)]
+    if SegmenterOutput not in _pytree.SUPPORTED_NODES:
+        _pytree.register_pytree_node(
+            SegmenterOutput,
+            lambda output: ([getattr(output, name) for name in names], None),
+            lambda values, _: SegmenterOutput(*values),
+        )
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Return whether a module has parameters in parts of its own, and no list whose parts others might call."""
+    inside = list(module.modules())
+    lists = any(isinstance(child, nn.ModuleList | nn.ModuleDict) for child in inside)
+    return not lists and len(inside) > 1 and any(True for _ in module.parameters())
+
+
+def full(tensor: Tensor) -> Tensor:
+    """Return a whole tensor; a sharded one is gathered, so that all processes must call this."""
+    sharded: Any = tensor
+    return sharded.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def like(whole: Tensor, tensor: Tensor) -> Tensor:
+    """Return this process's share of a whole tensor, sharded as `tensor` is."""
+    if not hasattr(tensor, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded: Any = tensor
+    return distribute_tensor(whole.to(tensor.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """In the block, every process has all weights and no forward pass waits for another process."""
+    units: list[Any] = [module for module in model.modules() if hasattr(module, "set_reshard_after_forward")]
+    if not units:
+        yield
+        return
+    whole: Any = model
+    whole._get_fsdp_state()._lazy_init()  # or the first block that runs would take itself for the whole model
+    whole.set_reshard_after_forward(False)
+    for unit in units:
+        unit.unshard()
+    try:
+        yield
+    finally:
+        whole.set_reshard_after_forward(True)
+        whole.set_reshard_after_forward(False, recurse=False)  # torch's default for the whole model
+        for unit in units:
+            unit.reshard()
