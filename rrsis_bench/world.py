@@ -187,7 +187,7 @@ class World:
             store = _store()
             store.wait([_FAILURE], _WAIT)
             found = json.loads(store.get(_FAILURE))
-        except Exception:  # noqa: BLE001 - nobody left a message
+        except Exception:  # noqa: BLE001 - there is no message
             return PeerFailure(
                 f"Another process of this run ended without a message ({reason(error)}). It was killed, or the "
                 "machine's memory ran out. The same command continues from the last checkpoint."

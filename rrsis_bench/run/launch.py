@@ -25,7 +25,7 @@ SIGNALS = (*STOP, *(WARNING if "SLURM_JOB_ID" in os.environ else ()))
 
 
 def is_needed(trainer: TrainerConfig) -> bool:
-    """Return whether a run needs processes that nobody has started.
+    """Return whether a run needs processes that are not started yet.
 
     Raises:
         UserError: there are no such devices, or several machines, on each of which torchrun or srun starts the run.
