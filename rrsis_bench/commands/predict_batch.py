@@ -69,7 +69,7 @@ def predict(base: job.Request, source: batch.ModelSource, *, as_json: bool, laun
     if as_json:
         emit_json([dataclasses.asdict(outcome) for outcome in outcomes])
     else:
-        _show(Terminal(), outcomes)
+        _show(Terminal(), outcomes, base.image if base.image.is_dir() else base.image.parent)
         paths = ", ".join(str(path) for path in (summary, merged) if path is not None)
         Terminal().print(f"Wrote {paths}", soft_wrap=True, highlight=False)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
@@ -130,7 +130,7 @@ def _in_jobs(
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _show(console: Terminal, outcomes: Sequence[batch.Outcome]) -> None:
+def _show(console: Terminal, outcomes: Sequence[batch.Outcome], folder: Path) -> None:
     counts = {name: sum(outcome.status == name for outcome in outcomes) for name in ("predicted", "kept", "failed")}
     shown = [outcome for outcome in outcomes if len(outcomes) <= SHOWN or outcome.status == "failed"]
     table = plain_table()
@@ -143,7 +143,7 @@ def _show(console: Terminal, outcomes: Sequence[batch.Outcome]) -> None:
         rows = outcome.content.get("expressions", [])
         objects = [row["objects"] for row in rows if row["objects"] is not None]
         table.add_row(
-            Text(outcome.image),
+            Text(_within(folder, outcome.image)),
             Text(outcome.status, "red" if outcome.status == "failed" else ""),
             f"{sum(row['area_px'] for row in rows):,}" if rows else "",
             f"{sum(objects):,}" if objects else "",
@@ -153,6 +153,11 @@ def _show(console: Terminal, outcomes: Sequence[batch.Outcome]) -> None:
     if counts["failed"]:
         caption += ". The same command predicts the failed images again."
     print_table(console, f"{len(outcomes):,} images", table, caption)
+
+
+def _within(folder: Path, image: str) -> str:
+    """Return the path of an image below `folder`, or all of it."""
+    return str(Path(image).relative_to(folder)) if Path(image).is_relative_to(folder) else image
 
 
 def _first(text: str) -> str:

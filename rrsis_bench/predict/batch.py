@@ -255,7 +255,7 @@ def merge_polygons(outcomes: Sequence[Outcome], out: Path) -> tuple[Path | None,
     located = [(outcome, path) for (outcome, path), crs in zip(found, systems, strict=True) if crs is not None]
     notes = []
     if len(located) < len(found):
-        notes.append(f"{len(found) - len(located)} images without a coordinate system are not in {MERGED}.")
+        notes.append(f"Images without a coordinate system, which are not in {MERGED}: {len(found) - len(located)}.")
     if not located:
         return None, notes if found else []
     known = [crs for crs in systems if crs is not None]
