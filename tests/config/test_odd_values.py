@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rrsis_bench import cli, registry
+from rrsis_bench.config.compose import check_overrides
 from rrsis_bench.config.fields import Meaning, leaves, meaning
 from rrsis_bench.config.schema import Config, ModelCard, ModelConfig
 from rrsis_bench.errors import UserError
@@ -102,6 +103,12 @@ def test_a_run_is_refused_with_one_sentence(override, named, tmp_path, monkeypat
     assert shown.count("error:") == 1
     assert len(shown.strip().splitlines()) == 1, shown
     assert not list(tmp_path.glob("runs/[!.]*")), "nothing was built"
+
+
+def test_a_value_is_refused_before_a_run_is_started():
+    """By the check of the command line, which imports no torch."""
+    with pytest.raises(UserError, match="seed is 'abc'"):
+        check_overrides(["model=lavt", "seed=abc"])
 
 
 def entry_numbers() -> list[Any]:

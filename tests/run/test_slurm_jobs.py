@@ -148,9 +148,9 @@ def test_outcomes_come_as_the_jobs_end_and_a_lost_job_is_named(cluster, monkeypa
         (place,) = (cluster / "jobs").iterdir()
         if len(polls) == 2:
             (place / "outcome-0.json").write_text('{"status": "finished"}')
-        if len(polls) == 3:
+        if len(polls) in (3, 4, 5):
             return None  # the controller is busy: this says nothing about the jobs
-        return {"7_0": "RUNNING", "7_1": "PENDING"} if len(polls) < 5 else {}
+        return {"7_0": "RUNNING", "7_1": "PENDING"} if len(polls) < 7 else {}
 
     monkeypatch.setattr(slurm, "_states", states)
     tasks = [Task("a", finish), Task("b", finish)]
@@ -159,7 +159,7 @@ def test_outcomes_come_as_the_jobs_end_and_a_lost_job_is_named(cluster, monkeypa
     assert found[1][0] == 1
     assert "7_1 ended without a result" in found[1][1]["error"]
     assert "_log.out" in found[1][1]["error"]
-    assert len(polls) == 6
+    assert len(polls) == 8
 
 
 def test_a_sweep_on_a_cluster_has_one_closing_table(cluster, fake_root, monkeypatch, capsys):
