@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.errors
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 from rasterio.enums import ColorInterp
 
 from rrsis_bench.data.pixels import images
@@ -299,3 +299,17 @@ def test_a_wide_jpeg2000_is_refused_instead_of_read_as_black(tmp_path, bands):
     box = (tmp_path / "plain.jp2").read_bytes()
     (tmp_path / "bare.j2k").write_bytes(box[box.index(b"\xff\x4f\xff\x51") :])
     assert (read_rgb(tmp_path / "bare.j2k") == RGB_HWC).all()
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif"])
+def test_a_header_with_more_pixels_than_the_file_has_bytes_takes_no_memory(tmp_path, monkeypatch, suffix):
+    """A BMP of 205 bytes with 8 x 10,898,184 pixels took 83 MB before it was refused."""
+    path = tmp_path / f"tile.{suffix}"
+    Image.fromarray(RGB_HWC).save(path)
+    assert (read_rgb(path) == RGB_HWC).all()
+    path.write_bytes(path.read_bytes()[:-5])
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda _: pytest.fail("Pillow made room for the pixels"))
+    assert check_image(path).kind == "truncated_image"
+    monkeypatch.undo()
+    Image.new("1", (9, 5)).save(path)
+    assert read_rgb(path).shape == (5, 9, 3)

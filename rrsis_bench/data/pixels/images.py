@@ -227,6 +227,7 @@ def _decode(file: IO[bytes], formats: tuple[str, ...], pixels: Callable[[Image.I
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             _refuse_mode(image)
             _refuse_missing_strips(image)
+            _refuse_missing_bytes(image, file)
             return pixels(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = f"is larger than the {MAX_PIXELS:,} pixels that are read ({error})"
@@ -246,6 +247,19 @@ def _refuse_missing_strips(image: Image.Image) -> None:
     parts = [tile[1] for tile in getattr(image, "tile", ())] if image.format == "TIFF" else []
     if parts and max(extents[3] for extents in parts) < image.height:
         raise OSError(f"its strips end before the last of its {image.height:,} rows")
+
+
+def _refuse_missing_bytes(image: Image.Image, file: IO[bytes]) -> None:
+    """Refuse uncompressed pixels that the file is too short for, before Pillow makes room for them."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    for codec, extents, offset, *arguments in getattr(image, "tile", ()):
+        raw = str(arguments[0][0] if isinstance(arguments[0], tuple) else arguments[0])
+        bits = 8 * len(raw) if raw in ("L", "P", "RGB", "BGR", "RGBX", "BGRX", "RGBA", "BGRA") else 1
+        needed = (extents[2] - extents[0]) * (extents[3] - extents[1]) * bits // 8
+        if codec == "raw" and offset + needed > size:
+            raise OSError(f"its {size:,} bytes are too few for {image.width:,} x {image.height:,} pixels")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
