@@ -155,9 +155,8 @@ def _row(where: str, line: int, columns: tuple[str, ...], cells: list[str], sepa
             if len(cells) > len(columns)
             else "The file may be cut off here"
         )
-        raise _error(
-            where, line, f"{len(cells)} cells, but there are {len(columns)} columns, separated by {named}. {advice}"
-        )
+        cells_here, expected = len(cells), len(columns)
+        raise _error(where, line, f"{cells_here} cells where the header has {expected}, separated by {named}. {advice}")
     for name, cell in zip(columns, cells, strict=True):
         if not name and cell.strip():
             raise _error(where, line, f"the cell '{cell.strip()[:40]}' is in a column without a name. Name it")

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from rrsis_bench import cli
 from rrsis_bench.console import Terminal
 from rrsis_bench.printing import emit, emit_json, printable
 
@@ -80,3 +81,15 @@ def test_a_name_that_is_not_utf8_is_printed(monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     emit("scene\udcff.tif")
     assert out.buffer.getvalue() == "scene\ufffd.tif\n".encode()
+
+
+def test_a_finding_in_line_100_is_printed_with_its_line(tmp_path, capsys):
+    """Rich wrote a picture of "100" in place of ``:100:``."""
+    line = {"image": "1.png", "expression": "the :ship: [red]", "mask": {"size": [8, 8], "counts": [8, 8, 48]}}
+    lines = [json.dumps(line | {"sample_id": str(number)}) for number in range(100)]
+    lines[-1] = "{"
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    assert cli.main(["data", "verify", "custom", "--data-root", str(tmp_path)]) != 0
+    out, err = capsys.readouterr()
+    assert "train.jsonl:100:" in (out + err).replace(" ", "")

@@ -42,13 +42,13 @@ def test_the_forms_that_spreadsheets_save(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("expression\nthe car\nthe ship, red one\n", 3, "2 cells.*1 columns.*double quotes"),
-        ("expression;id\nthe ship; red one;7\n", 2, "3 cells.*2 columns.*semicolons"),
+        ("expression\nthe car\nthe ship, red one\n", 3, "2 cells.*header has 1, .*double quotes"),
+        ("expression;id\nthe ship; red one;7\n", 2, "3 cells.*header has 2, .*semicolons"),
         ('expression\n"the ship\nthe car\nthe tank\n', 2, "never closed"),
         ('expression\n"the ship\nthe car"\nthe tank\n', 2, "line break"),
         ('expression\nthe car\n"the ship\n"the tank"\n', 4, "closing quote.*line 3"),
         ('expression\nthe car\n"the ship" red\n', 3, "closing quote"),
-        ("id,expression\n1,the car\n2\n", 3, "1 cells.*cut off"),
+        ("id,expression\n1,the car\n2\n", 3, "1 cells.*header has 2, .*cut off"),
         ("id,expression\n1,the car\n2,\n", 3, "no expression"),
         ('id,expression\n1, "the car"\n', 2, "space before the quote"),
         ("expression,expression\na,b\n", 1, "there twice"),
