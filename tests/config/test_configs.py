@@ -22,7 +22,7 @@ from tests.fakes.config import CONF, compose, parsed
 
 GROUPS = (
     "model", "data", "trainer", "protocol", "logger", "size", "experiment", "ablation", "backbones", "vision", "text",
-    "debug",
+    "debug", "launcher",
 )  # fmt: skip
 
 
