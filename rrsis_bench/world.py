@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rrsis_bench.errors import UserError, is_out_of_memory, reason
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FAILURE = "rrsis_bench/failure"
-_WAIT = timedelta(seconds=5)  # for the message of a process that has gone
+_WAIT_S = 5.0  # for the message of a process that has gone
 _LOST = ("connection", "closed by peer", "gloo", "nccl", "peer", "timed out", "process group")
 _control: list[Any] = []  # the group of `World.of`; one per process
 
@@ -184,8 +184,11 @@ class World:
 
     def _cause(self, error: Exception) -> BaseException:
         try:
-            store = _store()
-            store.wait([_FAILURE], _WAIT)
+            store, ends = _store(), time.monotonic() + _WAIT_S
+            while not store.check([_FAILURE]) and time.monotonic() < ends:
+                time.sleep(0.1)
+            if not store.check([_FAILURE]):
+                raise LookupError(_FAILURE)
             found = json.loads(store.get(_FAILURE))
         except Exception:  # noqa: BLE001 - there is no message
             return PeerFailure(

@@ -198,7 +198,8 @@ def build_fabric(trainer: TrainerConfig) -> Fabric:
         return Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
     from rrsis_bench.train.parallel import make_strategy
 
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces every process
+    for name in ("lightning.fabric", "lightning.pytorch"):  # it announces every process
+        logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=trainer.accelerator,
         devices=devices,

@@ -33,7 +33,7 @@ from rrsis_bench.train.parallel import Parallel
 from rrsis_bench.train.report import show_parts, show_warmup
 from rrsis_bench.train.saving import TrainingCheckpoints, TrainState
 from rrsis_bench.train.schedule import build_schedule
-from rrsis_bench.train.sharding import full, gathered
+from rrsis_bench.train.sharding import apart, full, gathered
 from rrsis_bench.world import World
 
 
@@ -261,14 +261,19 @@ class Trainer:
         return loss
 
     def _step(self, parts: list[Batch]) -> None:
-        gradients = {name: p.grad for name, p in self.raw_model.named_parameters() if p.grad is not None}
-        norm = full(torch.nn.utils.get_total_norm(list(gradients.values())))
+        kinds = apart(parameter for parameter in self.raw_model.parameters() if parameter.grad is not None)
+        norms = [full(torch.nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None])) for kind in kinds]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         if not torch.isfinite(norm):  # checked before clipping, which would spread it over all gradients
             self._abort_nonfinite("gradient norm", float(norm), parts)
-        if self.recipe.clip_norm is not None:
-            touched = [parameter for parameter in self.raw_model.parameters() if parameter.grad is not None]
-            torch.nn.utils.clip_grads_with_norm_(touched, self.recipe.clip_norm, norm)
-        self.optimizer.step()
+        for kind in kinds if self.recipe.clip_norm is not None else ():
+            torch.nn.utils.clip_grads_with_norm_(kind, self.recipe.clip_norm, norm)
+        gradients = [[parameter.grad for parameter in kind] for kind in kinds]
+        for kind in kinds:  # more than one: FSDP, and an optimiser takes a kind at a time
+            for other in range(len(kinds)):
+                for parameter, gradient in zip(kinds[other], gradients[other], strict=True):
+                    parameter.grad = gradient if kinds[other] is kind else None
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._schedule.step()
         for callback in self.callbacks:

@@ -195,15 +195,16 @@ class Parallel:
             return
         missing = []
         for name, parameter in self._model.named_parameters():
-            if self._sharded and not hasattr(parameter, "full_tensor"):
+            whole = not hasattr(parameter, "full_tensor")
+            if self._sharded and whole and parameter.ndim:
                 raise RuntimeError(
                     f"FSDP has not reduced the gradient of '{name}': it is hidden in the model's output."
                 )
             if not parameter.requires_grad:
                 continue
-            if name not in self._dead:
-                missing += [name] if parameter.grad is None else []
-            elif parameter.grad is not None and not self._sharded:
+            if parameter.grad is None:
+                missing += [] if name in self._dead else [name]
+            elif whole and (self._sharded or name in self._dead):
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world.size
         if missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from rrsis_bench.interfaces import SegmenterOutput
 def shard(model: nn.Module, mesh: Any) -> nn.Module:
     """Shard a model in place: each of several equal blocks in a row is gathered alone, the rest with the model.
 
+    Numbers (parameters without dimensions) cannot be sharded and stay whole.
+
     Args:
         model: with the same weights in every process.
         mesh: the processes, as torch's device mesh of one dimension.
@@ -23,13 +25,15 @@ def shard(model: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     _register_output()
+    numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    options: dict[str, Any] = {"mesh": mesh, **({"ignored_params": numbers} if numbers else {})}
     for module in reversed(list(model.modules())):  # inner lists before outer ones
         if isinstance(module, nn.ModuleList | nn.Sequential):
             kinds = Counter(type(child) for child in module)
             for child in module:
                 if kinds[type(child)] > 1 and _is_block(child):
-                    fully_shard(child, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+                    fully_shard(child, **options)
+    fully_shard(model, **options)
     return model
 
 
@@ -51,6 +55,14 @@ def _is_block(module: nn.Module) -> bool:
     inside = list(module.modules())
     lists = any(isinstance(child, nn.ModuleList | nn.ModuleDict) for child in inside)
     return not lists and len(inside) > 1 and any(True for _ in module.parameters())
+
+
+def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Return sharded and whole parameters as lists of their own, which torch's functions over many tensors need."""
+    lists: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter in parameters:
+        lists[hasattr(parameter, "full_tensor")].append(parameter)
+    return [found for found in lists if found]
 
 
 def full(tensor: Tensor) -> Tensor:

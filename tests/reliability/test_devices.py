@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from rrsis_bench.run import __main__ as front
 from rrsis_bench.run.overview import summaries
 from tests.fakes.config import tiny_overrides
 from tests.fakes.world import in_world
-from tests.reliability.test_kills import start
 
 CHANGES = ("model=lavt", "trainer.eval_batch_size=1", "limit.test=3", "trainer.checkpoint_every=1")
 
@@ -22,6 +23,23 @@ CHANGES = ("model=lavt", "trainer.eval_batch_size=1", "limit.test=3", "trainer.c
 def named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["rrsis-bench"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def command(overrides: list[str], log: Path) -> None:
+    with log.open("w", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file  # pytest has its own
+        code = front.main(overrides)
+        file.flush()
+        os._exit(code)
+
+
+def start(overrides: list[str], log: Path) -> multiprocessing.process.BaseProcess:
+    """Start the command in a forked process, which spares the imports."""
+    process = multiprocessing.get_context("fork").Process(target=command, args=(overrides, log))
+    process.start()
+    return process
 
 
 def go(overrides: list[str], log: Path) -> int:
@@ -98,8 +116,6 @@ def test_any_number_of_devices_scores_the_same_integers(fake_root, tmp_path):
     expected = integers(tmp_path, "leaderboards")
 
     def evaluate(devices: int) -> int:
-        from rrsis_bench.run import __main__ as front
-
         board = tmp_path / f"board{devices}"
         return front.main(
             [f"checkpoint={run}", f"leaderboards={board}", f"trainer.devices={devices}", "trainer=cpu"], "evaluate"
