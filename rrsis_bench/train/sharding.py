@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import SegmenterOutput
 
 
@@ -21,9 +24,14 @@ def shard(model: nn.Module, mesh: Any) -> nn.Module:
     Args:
         model: with the same weights in every process.
         mesh: the processes, as torch's device mesh of one dimension.
+
+    Raises:
+        UserError: torch is too old.
     """
     from torch.distributed.fsdp import fully_shard
 
+    if not is_supported():
+        raise UserError(f"trainer.strategy=fsdp needs a newer torch than {torch.__version__}. Use trainer=ddp.")
     _register_output()
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     options: dict[str, Any] = {"mesh": mesh, **({"ignored_params": numbers} if numbers else {})}
@@ -48,6 +56,14 @@ def _register_output() -> None:
             lambda output: ([getattr(output, name) for name in names], None),
             lambda values, _: SegmenterOutput(*values),
         )
+
+
+def is_supported() -> bool:
+    """Return whether torch's FSDP2 can leave out parameters and keep weights gathered for an evaluation."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    known = inspect.signature(fully_shard).parameters
+    return "ignored_params" in known and hasattr(FSDPModule, "set_reshard_after_forward")
 
 
 def _is_block(module: nn.Module) -> bool:
@@ -78,7 +94,7 @@ def like(whole: Tensor, tensor: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     sharded: Any = tensor
-    return distribute_tensor(whole.to(tensor.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
+    return distribute_tensor(whole.to(tensor.device), sharded.device_mesh, sharded.placements)
 
 
 @contextmanager

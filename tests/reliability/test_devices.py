@@ -85,7 +85,8 @@ def test_a_killed_process_ends_the_run_with_a_message_and_it_continues(fake_root
     assert "The same command continues from the last checkpoint" in " ".join(text.split()), text
     assert "Traceback" not in text
     if rank:
-        assert summaries(tmp_path / "runs")[0]["status"] == "failed"
+        # Process 0 notices the lost connection, or the launcher stops it first.
+        assert summaries(tmp_path / "runs")[0]["status"] in ("failed", "interrupted")
     again = [*overrides, "trainer.devices=1"]
     assert go(again, tmp_path / "again") == 0, (tmp_path / "again").read_text()
     assert "Resuming at step" in (tmp_path / "again").read_text()
