@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from rrsis_bench import registry
 from rrsis_bench.train.loop import Trainer
@@ -18,8 +19,8 @@ from tests.run.test_resume import final
 from tests.train.test_ranks import losses
 
 STEPS = 6
-# AdamW's first steps follow the rounding errors of gradients that are almost zero.
-SGD = {"name": "sgd", "lr": 1e-3, "weight_decay": 0.01}
+# Slow and without AdamW, which amplify rounding errors: the batch norms of these models see few values.
+SGD = {"name": "sgd", "lr": 2e-4, "weight_decay": 0.01}
 
 
 def trainer_of(root: Path, run_dir: Path, name: str, devices: int, strategy: str, epochs: int) -> Trainer:
@@ -30,6 +31,9 @@ def trainer_of(root: Path, run_dir: Path, name: str, devices: int, strategy: str
     config = parsed(f"model={name}", "data=custom", *tiny(name), *changes)
     seed_everything(0)
     model = build_tiny(name, *changes)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):  # other processes draw other numbers
+            module.p = 0.0
     names = ("loss", "clip_norm", "align_corners", "freeze")
     options = {key: recipe[key] for key in names} | {"batch_size": 4, "epochs": epochs, "log_every": 1}
     options |= {"schedule": {"name": "constant", "warmup_steps": 0}, "optimizer": SGD}
