@@ -266,8 +266,9 @@ class Trainer:
         norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         if not torch.isfinite(norm):  # checked before clipping, which would spread it over all gradients
             self._abort_nonfinite("gradient norm", float(norm), parts)
-        for kind in kinds if self.recipe.clip_norm is not None else ():
-            torch.nn.utils.clip_grads_with_norm_(kind, self.recipe.clip_norm, norm)
+        if self.recipe.clip_norm is not None:
+            for kind in kinds:
+                torch.nn.utils.clip_grads_with_norm_(kind, self.recipe.clip_norm, norm)
         gradients = [[parameter.grad for parameter in kind] for kind in kinds]
         for kind in kinds:  # more than one: FSDP, and an optimiser takes a kind at a time
             for other in range(len(kinds)):
