@@ -235,8 +235,6 @@ def build(name: str) -> Subject:
             return Subject(build_model(config.model), where)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-            raise UserError(f"{where}: __init__ raises {type(error).__name__}: {reason(error)}.") from error
 
 
 def run_checks(name: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from torchvision.models import resnet101
 from torchvision.models.segmentation import deeplabv3_resnet101
 
 from rrsis_bench.backbones import build_vision
-from rrsis_bench.backbones.resnet import ResNetEncoder, _pad_same
+from rrsis_bench.backbones.resnet import ResNetEncoder, pad_same
 from rrsis_bench.errors import UserError
 from tests.fakes.backbones import node
 from tests.fakes.classic import GOLDEN, stream
@@ -128,9 +128,9 @@ def test_another_layout_is_seen(authors, name) -> None:
 
 def test_same_padding_of_an_even_side_is_one_more_behind() -> None:
     """7 x 7: two before, three behind; 3 x 3: none before, one behind. On an odd side both are equal."""
-    assert _pad_same(torch.ones(1, 1, 8, 8), 7)[0, 0].sum(1).tolist() == [0] * 2 + [8] * 8 + [0] * 3
-    assert _pad_same(torch.ones(1, 1, 8, 8), 3)[0, 0].sum(1).tolist() == [8] * 8 + [0]
-    assert _pad_same(torch.ones(1, 1, 9, 9), 7)[0, 0].sum(1).tolist() == [0] * 3 + [9] * 9 + [0] * 3
+    assert pad_same(torch.ones(1, 1, 8, 8), 7)[0, 0].sum(1).tolist() == [0] * 2 + [8] * 8 + [0] * 3
+    assert pad_same(torch.ones(1, 1, 8, 8), 3)[0, 0].sum(1).tolist() == [8] * 8 + [0]
+    assert pad_same(torch.ones(1, 1, 9, 9), 7)[0, 0].sum(1).tolist() == [0] * 3 + [9] * 9 + [0] * 3
 
 
 def test_the_deeplab_layout_differs_from_torchvisions_in_strides_and_dilations() -> None:

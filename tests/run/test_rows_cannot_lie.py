@@ -42,6 +42,7 @@ from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.record import publish
 from rrsis_bench.stop import Interrupted
 from rrsis_bench.train import checkpoint, loop
+from rrsis_bench.train.saving import TrainingCheckpoints
 from tests.config.test_registry import plugin
 from tests.fakes.config import parsed, tiny_overrides
 from tests.fakes.image_first import ImageFirst
@@ -117,13 +118,13 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, toy: SimpleNamespace, git: tupl
     """Train one epoch at `git`, then stop."""
     with monkeypatch.context() as patch:
         patch.setattr(plan, "git_state", lambda *_: git)
-        save = loop.Trainer._save
+        save = TrainingCheckpoints.save
 
-        def stop_after(self):
-            save(self)
+        def stop_after(self, state):
+            save(self, state)
             raise Interrupted(signal.SIGTERM)
 
-        patch.setattr(loop.Trainer, "_save", stop_after)
+        patch.setattr(TrainingCheckpoints, "save", stop_after)
         with pytest.raises(Interrupted):
             bench(toy)
 

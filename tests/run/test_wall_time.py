@@ -51,9 +51,9 @@ def test_a_stopped_run_counts_its_earlier_seconds(stopped, capsys):
     record = folder.record
     assert record.wall_s is not None
     assert 5000 + first < record.wall_s < 6000
-    assert folder.manifest.wall_s >= record.wall_s
+    assert folder.manifest.wall_s >= record.wall_s - 0.05, "the record is rounded to a tenth"
     assert folder.manifest.train_s is not None
-    assert 5000 + first < folder.manifest.train_s < record.wall_s
+    assert 5000 + first < folder.manifest.train_s < record.wall_s + 0.05
     assert len(record.attempts) == 2
     published = store.read(next((folder.path.parents[1] / "leaderboards" / "records").glob("*/*/*.json")))
     assert published.wall_s == record.wall_s
