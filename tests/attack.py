@@ -46,6 +46,7 @@ from rrsis_bench.run import score as scoring
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.stop import Interrupted
 from rrsis_bench.train import checkpoint, loop
+from rrsis_bench.train.saving import TrainingCheckpoints, TrainState
 from tests.config.test_registry import plugin
 from tests.fakes.config import CONF, tiny_overrides
 from tests.fakes.records import control, put, random_table, record_of
@@ -117,14 +118,14 @@ class Lab:
 
     def interrupt(self) -> None:
         """Train one epoch, then stop."""
-        save = loop.Trainer._save
+        save = TrainingCheckpoints.save
 
-        def stop_after(trainer: loop.Trainer) -> None:
-            save(trainer)
+        def stop_after(checkpoints: TrainingCheckpoints, state: TrainState) -> None:
+            save(checkpoints, state)
             raise Interrupted(signal.SIGTERM)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop.Trainer, "_save", stop_after)
+            patch.setattr(TrainingCheckpoints, "save", stop_after)
             with contextlib.suppress(Interrupted):
                 self.bench()
 
