@@ -20,20 +20,50 @@ Groups = list[dict[str, Any]]
 
 def over_groups(
     make: Callable[..., Optimizer],
-    decayed: list[Parameter],
-    plain: list[Parameter],
+    decayed: dict[str, Parameter],
+    plain: dict[str, Parameter],
     *,
     lr: Annotated[float, option("Base learning rate.", above=0)],
     weight_decay: Annotated[
         float, option("Decay of all parameters but those that the model excludes.", at_least=0)
     ] = 0.0,
+    lr_scales: Annotated[
+        dict[str, float] | None,
+        option(
+            "Shares of the learning rate, by patterns over parameter names; the first that matches counts.", above=0
+        ),
+    ] = None,
 ) -> Optimizer:
-    """Build an optimiser over parameters with and without weight decay."""
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """Build an optimiser over parameters, by name, with and without weight decay."""
+    groups = []
+    for scale, names in _by_scale([*decayed, *plain], lr_scales or {}).items():
+        rate = {} if scale == 1.0 else {"lr": scale * lr}
+        for members, decay in ((decayed, weight_decay), (plain, 0.0)):
+            params = [parameter for name, parameter in members.items() if name in names]
+            groups.append({"params": params, "weight_decay": decay, **rate})
     try:
         return make([group for group in groups if group["params"]], lr=lr)
     except (TypeError, ValueError, AssertionError) as error:  # the class itself checks the values of its options
         raise UserError(f"train.optimizer does not fit its class: {error}.") from error
+
+
+def _by_scale(names: Sequence[str], scales: Mapping[str, float]) -> dict[float, set[str]]:
+    """Return the names per share of the learning rate. The share 1 comes first: its rate is the one that is logged.
+
+    Raises:
+        UserError: a pattern matches no name.
+    """
+    found: dict[float, set[str]] = {1.0: set()}
+    for pattern in scales:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                f"train.optimizer.lr_scales: the pattern '{pattern}' matches no trainable parameter of this model. "
+                "Remove it."
+            )
+    for name in names:
+        scale = next((scale for pattern, scale in scales.items() if fnmatchcase(name, pattern)), 1.0)
+        found.setdefault(scale, set()).add(name)
+    return found
 
 
 OPTIMIZERS = Entries[Optimizer]("train.optimizer", over_groups)
@@ -112,11 +142,11 @@ def build_optimizer(model: Segmenter, entry: Mapping[str, Any]) -> Optimizer:
     Raises:
         UserError: nothing is trainable, or the entry does not fit; see `Entries.bind`.
     """
-    decayed: list[Parameter] = []
-    plain: list[Parameter] = []
+    decayed: dict[str, Parameter] = {}
+    plain: dict[str, Parameter] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (plain if model.no_weight_decay(name) else decayed).append(parameter)
+            (plain if model.no_weight_decay(name) else decayed)[name] = parameter
     if not decayed and not plain:
         raise UserError("train.freeze matches every parameter of the model, so nothing is trained. Remove a pattern.")
     return OPTIMIZERS.bind(entry)(decayed, plain)

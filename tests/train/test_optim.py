@@ -7,6 +7,7 @@ import torch
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.train.optim import build_optimizer, freeze
+from rrsis_bench.train.schedule import build_schedule
 from tests.fakes.toy import Toy, make_trainer
 
 ADAMW = {"name": "adamw", "lr": 1e-1}
@@ -43,6 +44,44 @@ def test_frozen_parameters_stay_out_of_the_optimizer_and_do_not_move():
 def test_a_pattern_without_a_match_is_an_error():
     with pytest.raises(UserError, match=r"'bert\.\*' matches no parameter"):
         freeze(Toy(), ["words.*", "bert.*"])
+
+
+def test_patterns_scale_the_rate_and_the_first_match_counts():
+    model = Toy()
+    entry = {**ADAMW, "weight_decay": 0.01, "lr_scales": {"pixels.weight": 0.5, "pixels.*": 0.1, "norm.*": 0.1}}
+    found = {
+        name: (group["lr"] / ADAMW["lr"], group["weight_decay"])
+        for group in build_optimizer(model, entry).param_groups
+        for name in names_of(model, group)
+    }
+    assert found == {
+        "words.weight": (1.0, 0.01),
+        "head.weight": (1.0, 0.01),
+        "head.bias": (1.0, 0.0),
+        "pixels.weight": (0.5, 0.01),
+        "pixels.bias": (pytest.approx(0.1), 0.0),
+        "norm.weight": (pytest.approx(0.1), 0.0),
+        "norm.bias": (pytest.approx(0.1), 0.0),
+    }
+    assert build_optimizer(model, entry).param_groups[0]["lr"] == ADAMW["lr"], "the rate that is logged"
+
+
+def test_the_schedule_keeps_the_shares_of_the_rate():
+    optimizer = build_optimizer(Toy(), {**ADAMW, "lr_scales": {"words.*": 0.1}})
+    schedule = build_schedule(optimizer, {"name": "polynomial", "warmup_steps": 2}, total=10)
+    for _ in range(4):
+        base, _, words = (group["lr"] for group in optimizer.param_groups)
+        assert words == pytest.approx(0.1 * base)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("scales", "match"), [({"bert.*": 0.1}, r"'bert\.\*'"), ({"words.*": 0.0}, r"lr_scales\.words")]
+)
+def test_a_scale_that_matches_nothing_or_is_zero_is_an_error(scales, match):
+    with pytest.raises(UserError, match=match):
+        build_optimizer(Toy(), {**ADAMW, "lr_scales": scales})
 
 
 def test_nothing_left_to_train_is_an_error():
