@@ -108,18 +108,19 @@ def read_text(path: Path) -> str:
         raise _error(path, line, f"not UTF-8 (byte {data[error.start]:#04x}). Save the file in UTF-8") from error
 
 
-def read_csv(path: Path, needed: Sequence[str] = ()) -> CsvTable:
+def read_csv(path: Path, needed: Sequence[str] | None = ()) -> CsvTable:
     """Read a file of a user; see `parse_csv`."""
     return parse_csv(read_text(path), str(path), needed)
 
 
-def parse_csv(text: str, where: str, needed: Sequence[str] = ()) -> CsvTable:
+def parse_csv(text: str, where: str, needed: Sequence[str] | None = ()) -> CsvTable:
     """Parse CSV with a header.
 
     Args:
         text: the content.
         where: how messages name the file.
-        needed: columns that must exist. The separator is the one that gives them.
+        needed: columns that must exist. The separator is the one that gives them. None: no column is known
+            beforehand, and the separator is the one that gives most columns.
 
     Raises:
         UserError: no such column, a column twice, a row of another length, an open quote, text after a closing quote,
@@ -131,7 +132,7 @@ def parse_csv(text: str, where: str, needed: Sequence[str] = ()) -> CsvTable:
         next(found)
     line, header = next(found, (1, []))
     columns = tuple(name.strip() for name in header)
-    missing = [name for name in needed if name not in columns]
+    missing = [name for name in needed or () if name not in columns]
     if missing:
         has = f"Its columns are: {', '.join(columns)}" if any(columns) else "Its first line is empty"
         raise UserError(f"{where} has no column {', '.join(missing)}. {has}.")
@@ -165,7 +166,7 @@ def _row(where: str, line: int, columns: tuple[str, ...], cells: list[str], sepa
     return CsvRow(line, {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if name})
 
 
-def _separator(text: str, where: str, needed: Sequence[str]) -> tuple[str, int]:
+def _separator(text: str, where: str, needed: Sequence[str] | None) -> tuple[str, int]:
     """Return the separator, and 1 if the first line only names it, else 0."""
     named = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
     if named is not None:
@@ -173,13 +174,13 @@ def _separator(text: str, where: str, needed: Sequence[str]) -> tuple[str, int]:
             raise _error(where, 1, f"the separator '{named[1]}' is not known. Use {', '.join(SEPARATORS.values())}")
         return named[1], 1
     most, best = -1, ","
-    for separator in SEPARATORS if needed else ",":
+    for separator in SEPARATORS if needed or needed is None else ",":
         try:
             _, header = next(records(io.StringIO(text, newline=""), where, separator), (1, []))
         except UserError:
             continue  # the other separators may fit; the one that is chosen reports it
         columns = {name.strip() for name in header}
-        if columns.issuperset(needed):
+        if needed is not None and columns.issuperset(needed):
             return separator, 0
         if len(columns) > most:
             most, best = len(columns), separator

@@ -1,4 +1,4 @@
-"""The verb for the numbers that papers print: ``published audit`` and ``published show``."""
+"""The verb for the numbers that papers print: ``published audit``, ``published check`` and ``published show``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,33 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     audit = what.add_parser(
         "audit",
-        help="check printed averages, shifted category labels and disagreements between papers",
+        help="check printed averages, shifted category labels, impossible shares, disagreements between papers",
         description="Compute from the CSV files: printed averages against the mean of their rows, the correlation of "
-        "category columns between papers for each shift of their labels, and scores of one method that papers print "
-        "differently.",
+        "category columns between papers for each shift of their labels, the Pr@X that no count over the split's "
+        "samples gives, and scores of one method that papers print differently.",
         epilog="example: rrsis-bench published audit --metric oiou",
     )
     audit.add_argument("--metric", default="miou", help="of the disagreements (default: %(default)s)")
     audit.add_argument("--json", action="store_true", help="machine-readable, disagreements in all metrics")
     audit.set_defaults(call=_audit)
+
+    check = what.add_parser(
+        "check",
+        help="check whether a table's Pr@X can be counts over N samples",
+        description="Compare each Pr@X of a table with all counts over N samples, and with the sizes that a padded "
+        "sampler or one process's share would give. Exit status 1 if a row cannot be over N samples.",
+        epilog="example: rrsis-bench published check table.csv --n 3481 --also 1740",
+    )
+    check.add_argument(
+        "file", type=Path, help="CSV: a column per metric (Pr@0.5, ...), or the columns metric and value"
+    )
+    check.add_argument("--n", type=int, required=True, help="samples of the split")
+    check.add_argument(
+        "--also", type=int, nargs="+", default=[], metavar="M", help="other sizes to try, such as another split's"
+    )
+    check.add_argument("--columns", nargs="+", default=[], help="columns or metrics that are shares of samples")
+    check.add_argument("--json", action="store_true", help="machine-readable")
+    check.set_defaults(call=_check)
 
     show = what.add_parser(
         "show",
@@ -46,6 +64,7 @@ def _audit(args: argparse.Namespace) -> int:
 
     from rrsis_bench.console import Terminal
     from rrsis_bench.results.published import audit as published_audit
+    from rrsis_bench.results.render.terminal import attainable
     from rrsis_bench.results.render.terminal import published as published_show
 
     _require_metric(args.metric)
@@ -53,8 +72,28 @@ def _audit(args: argparse.Namespace) -> int:
     if args.json:
         emit_json(dataclasses.asdict(result))
     else:
-        published_show.audit(Terminal(), result, args.metric)
+        terminal = Terminal()
+        published_show.audit(terminal, result, args.metric)
+        attainable.attainability(terminal, result.attainability)
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from rrsis_bench.console import Terminal
+    from rrsis_bench.errors import UserError
+    from rrsis_bench.results.published import manuscript
+    from rrsis_bench.results.render.terminal import attainable
+
+    if min([args.n, *args.also]) < 1:
+        raise UserError("--n and --also are numbers of samples, at least 1.")
+    rows = manuscript.check(args.file, args.n, {f"--also {size}": size for size in args.also}, args.columns)
+    if args.json:
+        emit_json([dataclasses.asdict(row) for row in rows])
+    else:
+        attainable.checked(Terminal(), rows)
+    return int(not all(row.possible for row in rows))
 
 
 def _show(args: argparse.Namespace) -> int:

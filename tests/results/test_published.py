@@ -361,7 +361,7 @@ def test_the_audit_reads_well_at_any_width(width, monkeypatch, capsys):
 def test_the_audit_as_json(capsys):
     assert run("audit", "--json", "--leaderboards", str(ROOT)) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"averages", "repeats", "alignments", "disagreements"}
+    assert set(found) == {"averages", "repeats", "alignments", "disagreements", "attainability"}
     assert sum(entry["shift"] == 1 for entry in found["alignments"]) == 7
 
 

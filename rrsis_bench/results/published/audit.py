@@ -1,7 +1,7 @@
-"""Audit the printed numbers: wrong averages, shifted labels, disagreements between papers.
+"""Audit the printed numbers: wrong averages, shifted labels, disagreements between papers, impossible shares.
 
-Everything is computed from the CSV files alone. For the search of shifted labels the printed ones are used; the
-corrected ones are only compared with what was found.
+Everything is computed from the CSV files and the sizes of the splits alone. The search of shifted labels uses the
+printed labels. The corrected ones are only compared with what was found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from rrsis_bench.config import cards
 from rrsis_bench.results.published import numbers as published
+from rrsis_bench.results.published.attainable import Attainability, attainability
 from rrsis_bench.results.published.numbers import AVERAGE, PAPERS, Overall, PerCategory
 
 SHIFTS = (-2, -1, 0, 1, 2)
@@ -166,6 +168,7 @@ class Audit:
     repeats: tuple[Repeat, ...]
     alignments: tuple[Alignment, ...]
     disagreements: tuple[Disagreement, ...]
+    attainability: tuple[Attainability, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +193,14 @@ class PublishedColumn:
 def audit(root: Path) -> Audit:
     """Audit the published numbers under `root`; UserError as `published.load`."""
     columns = columns_of(published.load(root, "per_category"))
+    overall = published.load(root, "overall")
+    counts = {data: cards.data_config(data).counts or {} for data in dict.fromkeys(figure.data for figure in overall)}
     return Audit(
         tuple(averages(columns)),
         tuple(repeats(columns)),
         tuple(alignments(columns)),
-        tuple(disagreements(published.load(root, "overall"))),
+        tuple(disagreements(overall)),
+        tuple(attainability(overall, counts)),
     )
 
 

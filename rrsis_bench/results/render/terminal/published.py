@@ -34,7 +34,7 @@ def rows(console: Terminal, members: Sequence[PublishedRow], models: Mapping[str
     """
     for (source, split), group in groupby(members, key=lambda row: (row.source, row.split)):
         table_rows = list(group)
-        table = _table(f"{source}: {table_rows[0].data} {split}")
+        table = plain_table(f"{source}: {table_rows[0].data} {split}")
         table.add_column("method", overflow="fold")
         for column in ("vision", "text"):
             table.add_column(column, style="dim", overflow="fold")
@@ -47,7 +47,7 @@ def rows(console: Terminal, members: Sequence[PublishedRow], models: Mapping[str
             table.add_row(method, row.vision_encoder, row.text_encoder, *scores)
         lines = [*_remarks(table_rows), *_models(table_rows, models)]
         table.caption = "\n".join(lines) or None
-        _print(console, table)
+        print_plain(console, table)
 
 
 def matrix(console: Terminal, members: Sequence[PublishedRow], metric: str) -> None:
@@ -57,7 +57,7 @@ def matrix(console: Terminal, members: Sequence[PublishedRow], metric: str) -> N
         if not having:
             continue
         sources = list(dict.fromkeys(row.source for row in having))
-        table = _table(f"{having[0].data} {split}, {METRICS[metric].label} as printed")
+        table = plain_table(f"{having[0].data} {split}, {METRICS[metric].label} as printed")
         table.add_column("method", overflow="fold")
         for source in sources:
             table.add_column(source.replace(" ", "\n", 1), justify="right")
@@ -70,7 +70,7 @@ def matrix(console: Terminal, members: Sequence[PublishedRow], metric: str) -> N
             table.add_row(name, *(scores.get(source, "") for source in sources))
         if any(row.copied_from for row in having):
             table.caption = _COPIED
-        _print(console, table)
+        print_plain(console, table)
 
 
 _COPIED = "* copied: the text says so, or the row equals an earlier paper's"
@@ -97,7 +97,7 @@ def _remarks(members: Sequence[PublishedRow]) -> list[str]:
 
 def _averages(console: Terminal, result: Audit) -> None:
     for data, members in groupby(result.averages, key=lambda entry: entry.data):
-        table = _table(f"{data}: printed category averages (mIoU) and the mean of their rows")
+        table = plain_table(f"{data}: printed category averages (mIoU) and the mean of their rows")
         table.add_column("column", no_wrap=True)
         for name in ("rows", "printed", "mean", "gap"):
             table.add_column(name, justify="right")
@@ -116,7 +116,7 @@ def _averages(console: Terminal, result: Audit) -> None:
         ]
         if repeats:
             table.caption = "\n".join(["One value at two labels, a copying error or chance:", *repeats])
-        _print(console, table)
+        print_plain(console, table)
 
 
 def _verdict(entry: Average) -> str:
@@ -129,7 +129,7 @@ def _verdict(entry: Average) -> str:
 
 
 def _alignments(console: Terminal, members: Sequence[Alignment]) -> None:
-    table = _table(f"{members[0].data}: correlation of category columns per shift of their values, in rows")
+    table = plain_table(f"{members[0].data}: correlation of category columns per shift of their values, in rows")
     table.add_column("column", no_wrap=True)
     table.add_column("against", overflow="fold")
     for shift in SHIFTS:
@@ -157,7 +157,7 @@ def _alignments(console: Terminal, members: Sequence[Alignment]) -> None:
         f"Pearson per shift, over {min(sizes)} to {max(sizes)} categories; Spearman as printed → at the best shift. "
         "Shift +1: each value moves to the category one row above."
     )
-    _print(console, table)
+    print_plain(console, table)
     for line in _findings(members):
         console.print(f"- {line}", highlight=False)
     console.print()
@@ -191,7 +191,7 @@ def _disagreements(console: Terminal, found: Sequence[Disagreement], metric: str
     if not found:
         console.print(f"No two papers print a different {METRICS[metric].label} of the same method, dataset and split.")
         return
-    table = _table(f"One method, several papers: {METRICS[metric].label}, largest gap first")
+    table = plain_table(f"One method, several papers: {METRICS[metric].label}, largest gap first")
     table.add_column("dataset", overflow="fold")
     table.add_column("split")
     table.add_column("method", overflow="fold")
@@ -202,15 +202,17 @@ def _disagreements(console: Terminal, found: Sequence[Disagreement], metric: str
         table.add_row(
             entry.data, entry.split, entry.method, f"{entry.gap:.2f}", values
         )  # fmt: skip
-    _print(console, table)
+    print_plain(console, table)
 
 
-def _print(console: Terminal, table: Table) -> None:
+def print_plain(console: Terminal, table: Table) -> None:
+    """Print a table with an empty line after it."""
     console.print(table)
     console.print()
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """Return an empty table in the form of these reports."""
     return Table(
         title=title,
         title_justify="left",
