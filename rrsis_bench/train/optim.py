@@ -48,18 +48,8 @@ def over_groups(
 
 
 def _by_scale(names: Sequence[str], scales: Mapping[str, float]) -> dict[float, set[str]]:
-    """Return the names per share of the learning rate. The share 1 comes first: its rate is the one that is logged.
-
-    Raises:
-        UserError: a pattern matches no name.
-    """
+    """Return the names per share of the learning rate. The share 1 comes first: its rate is the one that is logged."""
     found: dict[float, set[str]] = {1.0: set()}
-    for pattern in scales:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UserError(
-                f"train.optimizer.lr_scales: the pattern '{pattern}' matches no trainable parameter of this model. "
-                "Remove it."
-            )
     for name in names:
         scale = next((scale for pattern, scale in scales.items() if fnmatchcase(name, pattern)), 1.0)
         found.setdefault(scale, set()).add(name)
@@ -140,7 +130,8 @@ def build_optimizer(model: Segmenter, entry: Mapping[str, Any]) -> Optimizer:
     Parameters that `model.no_weight_decay` names carry no decay.
 
     Raises:
-        UserError: nothing is trainable, or the entry does not fit; see `Entries.bind`.
+        UserError: nothing is trainable, a pattern of `lr_scales` matches nothing, or the entry does not fit; see
+            `Entries.bind`.
     """
     decayed: dict[str, Parameter] = {}
     plain: dict[str, Parameter] = {}
@@ -149,4 +140,11 @@ def build_optimizer(model: Segmenter, entry: Mapping[str, Any]) -> Optimizer:
             (plain if model.no_weight_decay(name) else decayed)[name] = parameter
     if not decayed and not plain:
         raise UserError("train.freeze matches every parameter of the model, so nothing is trained. Remove a pattern.")
-    return OPTIMIZERS.bind(entry)(decayed, plain)
+    optimizer = OPTIMIZERS.bind(entry)(decayed, plain)
+    for pattern in entry.get("lr_scales") or {}:
+        if not any(fnmatchcase(name, pattern) for name in (*decayed, *plain)):
+            raise UserError(
+                f"train.optimizer.lr_scales: the pattern '{pattern}' matches no trainable parameter of this model. "
+                "Remove it."
+            )
+    return optimizer

@@ -26,7 +26,7 @@ def check_recipe(train: TrainConfig) -> None:
     """
     SegmentationLoss(train.loss, align_corners=train.align_corners)
     # The optimiser's class checks its own values, so one is built over a stand-in parameter.
-    OPTIMIZERS.bind(train.optimizer)([torch.nn.Parameter(torch.zeros(1))], [])
+    OPTIMIZERS.bind(train.optimizer)({"stand-in": torch.nn.Parameter(torch.zeros(1))}, {})
     SCHEDULES.bind(train.schedule)
     AUGMENTATIONS.bind_all(train.augment)
     CALLBACKS.bind_all(train.callbacks)

@@ -29,6 +29,7 @@ TIMM = {"name": "timm", "lr": 1e-3}
         ({"loss": [{"name": "ce", "weight": 1, "class_weights": [1.0]}]}, ["train.loss[0].class_weights"]),
         ({"optimizer": {"name": "adam"}}, ["train.optimizer.name", "adamw"]),
         ({"optimizer": {"lr": -1.0}}, ["train.optimizer.lr"]),
+        ({"optimizer": {"lr_scales": {"words.*": 0.0}}}, ["train.optimizer.lr_scales.words", "above 0"]),
         ({"optimizer": {"betas": [0.9, 1.5]}}, ["train.optimizer", "beta"]),
         ({"optimizer": {"momentum": 0.9}}, ["train.optimizer.momentum"]),
         ({"schedule": {"name": "linear"}}, ["train.schedule.name", "cosine"]),
@@ -43,6 +44,10 @@ def test_an_entry_that_does_not_fit_is_refused(change, names):
     with pytest.raises(UserError) as caught:
         check_recipe(recipe(**change))
     assert all(name in str(caught.value) for name in names), str(caught.value)
+
+
+def test_shares_of_the_rate_are_accepted_before_the_model_is_known():
+    check_recipe(recipe(optimizer={"lr_scales": {"backbone.*": 0.1}}))
 
 
 @pytest.mark.parametrize(
