@@ -14,7 +14,7 @@ RUN   := model=$(MODEL) data=$(DATA) seed=$(SEED) $(if $(SIZE),size=$(SIZE)) $(A
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all test-lowest test-reliability test-slurm fuzz coverage mutants attack test-tables perf perf-data reference-sam2 lint data compare report clean
+.PHONY: help bench test test-all test-lowest test-reliability test-slurm fuzz coverage mutants attack test-tables perf perf-data reference-sam2 docs lint data compare report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -75,6 +75,9 @@ reference-sam2: $(STAMP)  ## Meta's own SAM 2, which the slow tests compare with
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target .venv/reference \
 		iopath==0.1.10 portalocker==4.4.2
 
+docs: $(STAMP)  ## the documentation in docs/_build/html; warnings are errors, no network
+	@$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html && echo "docs/_build/html/index.html"
+
 lint: $(STAMP)  ## ruff, its formatter and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -88,4 +91,4 @@ report: $(STAMP)  ## write tables and leaderboards/index.html from the records, 
 	@$(BIN)/rrsis-bench report $(DATA)
 
 clean:  ## runs, caches and the virtual environment; never the leaderboards
-	rm -rf runs .cache .venv .venv-lowest .coverage .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf runs .cache .venv .venv-lowest .coverage .pytest_cache .ruff_cache .mypy_cache *.egg-info docs/_build docs/reference

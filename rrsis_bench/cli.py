@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import rrsis_bench
@@ -17,6 +18,10 @@ GROUPS = (runs, config, predict, score, boards, page, published, data, doctor)
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (2 after a message for the user)."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions; see docs/quickstart.md
+        import argcomplete
+
+        argcomplete.autocomplete(build_parser())
     try:
         with StopRequest():
             return _run(arguments)

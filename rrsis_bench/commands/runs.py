@@ -56,7 +56,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.set_defaults(call=_check)
 
     listing = verbs.add_parser("list", help="models and datasets", epilog="example: rrsis-bench list --json")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    forms = listing.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print JSON")
+    forms.add_argument("--markdown", action="store_true", help="print the models as a Markdown table")
     listing.set_defaults(call=_list)
 
 
@@ -109,11 +111,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from rrsis_bench.config.cards import collect, show
+    from rrsis_bench.config.cards import collect, markdown, show
 
     found = collect()
     if args.json:
         emit_json(found)
+    elif args.markdown:
+        emit(markdown(found), end="")
     else:
         show(found)
     return 0

@@ -67,6 +67,25 @@ def _datasets(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "conf" / "data").glob("*.yaml"))
 
 
+def markdown(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the models as a Markdown table, one line per model of this repository; see ``docs/models.md``."""
+    header = ("name", "paper", "printed as", "parameters (M)", "held to the authors' code", "released weights")
+    lines = ["| " + " | ".join(header) + " |", "|---|---|---|---:|---|---|"]
+    for model in found["models"]:
+        if model["source"] == "in-tree":
+            title = f"[{model['title']}]({model['url']})" if model["url"] else model["title"]
+            cells = (
+                f"`{model['name']}`",
+                f"{title}, {model['venue']}",
+                ", ".join(model["printed_as"] or ()),
+                "" if model["params_m"] is None else f"{model['params_m']:.1f}",
+                model["parity"] or "not stated",
+                " ".join((model["weights"] or "none").split()),
+            )
+            lines.append("| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def show(found: dict[str, list[dict[str, Any]]]) -> None:
     """Print both lists as tables."""
     from rich.table import Table

@@ -35,6 +35,7 @@ class ModelCard:
         params_m: parameters at paper size, in millions.
         bibtex: of the paper.
         printed_as: names of the system in the tables of `rrsis-bench published`.
+        parity: what of the model tests hold to the authors' code; ``paper only`` if no code is public.
         weights: what the authors released and what it was selected on; None if nothing is known to be released.
         views: view -> side in pixels at paper size, if it does not follow from ``model.args.views``.
     """
@@ -46,6 +47,7 @@ class ModelCard:
     params_m: float | None = None
     bibtex: str | None = None
     printed_as: tuple[str, ...] = ()
+    parity: str | None = None
     weights: str | None = None
     views: dict[str, int] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,3 +86,16 @@ def test_the_views_of_a_card_are_those_of_the_paper_size(name):
     composed = compose(f"model={name}", "data=synthetic", "size=paper")["model"]
     listed = registry.card(registry.find(name))["views"]
     assert listed == composed["args"].get("views", composed["card"].get("views", listed))
+
+
+def test_a_shell_completes_verbs_and_options(tmp_path):
+    pytest.importorskip("argcomplete", reason="pip install argcomplete")
+    for line, expected in (("rrsis-bench lea", "leaderboard"), ("rrsis-bench predict x.png --ov", "--overlap")):
+        # argcomplete writes to a file instead of descriptor 8 if it is asked to.
+        out = tmp_path / "completions"
+        environment = {
+            **os.environ, "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(out), "_ARGCOMPLETE_IFS": "\n",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-m", "rrsis_bench.cli"], env=environment, check=False, capture_output=True)
+        assert expected in out.read_text().split()
