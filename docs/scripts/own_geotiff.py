@@ -44,7 +44,7 @@ from rrsis_bench.synthetic import SceneSpec, synthesize
 
 SCENES = OUT / "scenes"
 if not SCENES.exists():
-    synthesize(SceneSpec(train=1, val=1, test=1, size=192), SCENES, "rrsisd")
+    synthesize(SceneSpec(train=1, val=1, test=1, size=192, expressions_per_image=1, seed=1), SCENES, "rrsisd")
 
 image = next((SCENES / "images").rglob("*.jpg"))
 with rasterio.open(image) as source:
@@ -70,7 +70,7 @@ with rasterio.open(RASTER, "w", **profile) as target:
 from rrsis_bench import Predictor
 
 predictor = Predictor.from_run(RUN)
-result = predictor(RASTER, ["the red car on the left", "the largest ship"], bands=(3, 2, 1), threshold=0.3)
+result = predictor(RASTER, ["the red car on the left", "the largest ship"], bands=(3, 2, 1))
 for one in result:
     print(f"{one.expression}: {one.mask.sum()} pixels, highest probability {one.prob.max():.2f}")
 
@@ -95,12 +95,13 @@ with rasterio.open(OUT / "masks.tif") as masks, rasterio.open(RASTER) as source:
 # %% [markdown]
 # ## Areas
 #
-# One row per object, with its area in square metres and its mean probability.
+# One row per object, with its mean probability and its area in square metres, measured on the ellipsoid: a few in ten
+# thousand from the pixels' 0.25 m2 on UTM's plane.
 
 # %%
 table = result.to_geodataframe(min_area=4)
 print(table[["expression", "area_px", "area_m2", "score_mean"]].to_string())
-assert np.allclose(table.area_m2, 0.25 * table.area_px)
+assert np.allclose(table.area_m2, 0.25 * table.area_px, rtol=2e-3)
 
 # %% [markdown]
 # ## A large raster

@@ -134,5 +134,5 @@ assert main(["bench", "model=rrn", *SHORT]) == 0
 main(["leaderboard", "synthetic", "--leaderboards", f"{OUT}/leaderboards"])
 
 # %% [markdown]
-# A package that is not under version control gives rows without a rank, because a reader could not tell which code
-# made them. `rrsis-bench compare` asks the paired test about two rows all the same, by their run ids.
+# The record names the package and its version as the source of the model (`model_source`), so that a reader can tell
+# which code made the row.

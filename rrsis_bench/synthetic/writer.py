@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +33,8 @@ SPEC_FILE = "spec.json"
 JPEG_QUALITY = 92
 # Fixed, so that neither the work's division nor the order of results depends on the number of processes.
 CHUNK = 16
+FEW = 64
+"""Up to this many scenes, starting processes takes longer than drawing them."""
 
 
 def encode_jpeg(image_HW3: np.ndarray) -> bytes:
@@ -110,11 +113,11 @@ def synthesize(
         spec: counts, size, seed and options.
         out: a folder that does not exist yet, or is empty. It appears only when everything is written.
         fmt: a format with a ``write`` module.
-        workers: processes; None takes one per available core.
+        workers: processes; None takes one per available core, and this one alone for up to `FEW` scenes.
         progress: show a progress bar.
 
     Raises:
-        UserError: for an unknown format, or an `out` that is not empty.
+        UserError: for an unknown format, an `out` that is not empty, or a script that lets no process start.
     """
     writer = format_module(fmt, "write")
     out = Path(out)
@@ -123,7 +126,8 @@ def synthesize(
         for split in SPLITS
         for start in range(0, spec.scenes(split), CHUNK)
     ]
-    count = max(1, min(workers or _cores(), len(jobs)))
+    scenes = sum(spec.scenes(split) for split in SPLITS)
+    count = max(1, min(workers or (1 if scenes <= FEW else _cores()), len(jobs)))
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -132,7 +136,7 @@ def synthesize(
         TimeRemainingColumn(),
     )
     with _published(out, spec, fmt) as draft, Progress(*columns, console=Terminal(), disable=not progress) as bar:
-        task = bar.add_task("drawing scenes", total=sum(spec.scenes(split) for split in SPLITS))
+        task = bar.add_task("drawing scenes", total=scenes)
 
         def samples() -> Iterator[SceneSample]:
             for job, chunk in zip(jobs, _chunks(jobs, count), strict=True):
@@ -157,6 +161,11 @@ def _chunks(jobs: list[tuple[SceneSpec, str, int, int, str]], workers: int) -> I
     with ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts) as pool:
         try:
             yield from pool.map(_render_chunk, jobs)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "The processes that draw scenes ended at once. In a Python script, put the call below "
+                '`if __name__ == "__main__":`, or write the scenes first with `rrsis-bench data synthesize`.'
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # after a signal, do not draw the remaining scenes
 

@@ -7,6 +7,8 @@ import json
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -365,3 +367,20 @@ def test_all_default_scenes_are_frozen() -> None:
 @pytest.mark.slow
 def test_the_noun_alone_is_not_enough_on_the_whole_test_split() -> None:
     assert category_oracle_miou(DEFAULT_SPEC, "test") <= 65.0
+
+
+def test_a_script_without_a_main_guard_writes_few_scenes_and_is_told_about_many(tmp_path):
+    """Spawned processes import the script again, which would start processes again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom rrsis_bench.synthetic import SceneSpec, synthesize\n"
+        "spec = SceneSpec(train=17, val=0, test=0, size=96, expressions_per_image=1, seed=0)\n"
+        "synthesize(spec, sys.argv[1] + '/few', progress=False)\n"
+        "synthesize(spec, sys.argv[1] + '/many', workers=2, progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert (tmp_path / "few" / "spec.json").exists()
+    assert done.returncode == 1
+    assert "UserError" in done.stderr.splitlines()[-1]
+    assert "__main__" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "many").exists()
