@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from torch import Tensor
 from rrsis_bench import registry
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import convert_official
-from tests.fakes.config import RANDOM_WEIGHTS, model_args
+from rrsis_bench.train.losses import SegmentationLoss
+from tests.fakes.config import RANDOM_WEIGHTS, compose, model_args
 from tests.fakes.zoo import errors, expected_outputs, full_logits, load_zoo, zoo_shapes
 
 # Parameters in the authors' files, and of these the ones that their code never uses.
@@ -25,8 +27,11 @@ COUNTS = {
     "dmmi": (340_578_160, 25_730_816),
     "crossvlt": (236_711_038, 2_097_156),
     "lscf": (248_212_224, 2_234_948),
+    "refsegformer": (234_411_520, 5_514_368),
 }
 ALIGNED = {"lscf": False}
+# Weights of the masks in the loss, fine to coarse, and strides of the coarser ones.
+SIDE_MAPS = {"refsegformer": ((1.0, 0.4, 0.4, 0.4), (8, 16, 32))}
 # What is broken; the fixture of the first image must show each.
 Mutation = tuple[str, Callable[[Segmenter], object]]
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
@@ -57,6 +62,12 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("one head", lambda model: [setattr(stage.attention, "heads", 1) for stage in model.stages]),
         ("no norm before the decoder", lambda model: model.norms.__setitem__(1, torch.nn.Identity())),
     ),
+    "refsegformer": (
+        ("the memory leaves out the pads", lambda model: setattr(model, "pads", "masked")),
+        ("the decoder reads no memory in stage 3", lambda model: model.decoder.norms.__setitem__(1, Nothing())),
+        ("one head in the decoder", lambda model: [setattr(part, "heads", 1) for part in model.decoder.attentions]),
+        ("no norm of the queries in stage 4", lambda model: setattr(model.stages[2], "input_bn", torch.nn.Identity())),
+    ),
 }
 
 
@@ -65,6 +76,13 @@ class PassedOn(torch.nn.Module):
 
     def forward(self, pixels: Tensor, words: Tensor, **masks: Tensor) -> Tensor:  # noqa: ARG002
         return pixels
+
+
+class Nothing(torch.nn.Module):
+    """Takes away what passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
 
 @pytest.fixture(scope="module", params=sorted(COUNTS))
@@ -104,6 +122,9 @@ def test_the_small_fixture_in_both_precisions_and_what_it_sees(name: str, tmp_pa
             vars(part).update(attributes)
             part._modules.clear()
             part._modules.update(modules[part])
+    levels: list[list[Tensor]] = []
+    if name in SIDE_MAPS:
+        model.decoder.register_forward_hook(lambda *passed: levels.append(passed[2]))
     logits = full_logits(model.double(), expected, align_corners=ALIGNED.get(name, True))
     found = errors(logits, expected)
     print(f"{name}: {max(found):.2e}")  # shown with -s
@@ -111,6 +132,22 @@ def test_the_small_fixture_in_both_precisions_and_what_it_sees(name: str, tmp_pa
     assert foreground_agrees(logits, expected["foreground_pixels"].tolist())
     assert float(logits.mean()) == pytest.approx(float(expected["logits_mean"]), abs=1e-5)
     assert float(logits.std(correction=0)) == pytest.approx(float(expected["logits_std"]), rel=1e-4)
+    if name in SIDE_MAPS:
+        check_side_maps(name, [torch.cat(rows) for rows in zip(*levels, strict=True)], expected)
+
+
+def check_side_maps(name: str, levels: list[Tensor], expected: dict[str, np.ndarray]) -> None:
+    """Compare the masks of the coarser levels and the loss of the recipe in `conf` with the authors'."""
+    for level, stride in zip(levels[1:], SIDE_MAPS[name][1], strict=True):
+        wanted = torch.from_numpy(expected[f"side_logits_stride_{stride}"])
+        assert float((level - wanted).norm() / (wanted - wanted.mean()).norm()) <= 1e-5
+    train = compose(f"model={name}", "data=custom")["train"]
+    loss = SegmentationLoss(train["loss"], align_corners=train["align_corners"])
+    target = torch.randint(
+        0, 2, (2, *expected["image_shape"][2:]), generator=torch.Generator().manual_seed(int(expected["target_seed"]))
+    )
+    total = sum(weight * loss(level, target) for weight, level in zip(SIDE_MAPS[name][0], levels, strict=True))
+    assert float(total) == pytest.approx(float(expected["loss"]), rel=1e-5)
 
 
 def foreground_agrees(logits_BHW: Tensor, expected: list[int]) -> bool:
