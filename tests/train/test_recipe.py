@@ -86,3 +86,11 @@ def test_a_new_entry_is_one_decorated_function():
     assert list(scales) == ["twice"]
     with pytest.raises(ValueError, match="twice"):
         scales.add("twice")(twice)
+
+
+def test_patterns_of_learning_rates_wait_for_the_model():
+    """Names of parameters are known only when the model is built; the values are checked before."""
+    optimizer = {"name": "adamw", "lr": 1e-3, "lr_scales": {"text_encoder.*": 0.1}}
+    check_recipe(recipe(optimizer=optimizer))
+    with pytest.raises(UserError, match=r"lr_scales\.text_encoder"):
+        check_recipe(recipe(optimizer=optimizer | {"lr_scales": {"text_encoder.*": -1.0}}))
