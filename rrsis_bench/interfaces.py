@@ -240,7 +240,8 @@ class ImageFirstSegmenter(Segmenter):
             views: view name -> uint8 (B, 3, S, S), as in `forward`.
 
         Returns:
-            Tensors by name, every one with B rows first; row i depends on image i alone.
+            Tensors by name, every one with B rows first; row i depends on image i alone. In training, batch norms may
+            join the images of a batch, where an image counts once, however many expressions it has.
         """
 
     @abstractmethod

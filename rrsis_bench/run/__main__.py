@@ -35,6 +35,7 @@ def _guarded(
     a run is only added to `queued`.
     """
     from rrsis_bench.run.launch import own_console
+    from rrsis_bench.run.slurm import check_processes
     from rrsis_bench.run.sweep import Queued, run_cell
 
     def call(composed: DictConfig) -> None:
@@ -46,6 +47,7 @@ def _guarded(
             if config.launcher.name == "none":
                 task(config, console, overrides)
             else:
+                check_processes(config.launcher, config.trainer)
                 queued.append(Queued(name, config, tuple(overrides)))
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:

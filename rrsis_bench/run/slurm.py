@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.codec import dumps, parse_json
-from rrsis_bench.config.schema import LauncherConfig
+from rrsis_bench.config.schema import LauncherConfig, TrainerConfig
 from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason
 from rrsis_bench.files import write_text
@@ -88,6 +88,33 @@ class SlurmJob:
             result = {"error": f"The job reached its end and is not queued again: {problem}."}
         if is_first():
             write_text(self.outcome, dumps(result))
+
+
+def check_processes(config: LauncherConfig, trainer: TrainerConfig) -> None:
+    """Refuse a job whose processes are not those of the trainer, before it waits in a queue.
+
+    With one task per node the run starts its own processes there, which several nodes cannot share.
+
+    Raises:
+        UserError: naming the two fields that differ.
+    """
+    devices = trainer.devices or config.gpus_per_node
+    shown = (
+        f"A job starts launcher.tasks_per_node={config.tasks_per_node} processes on each of "
+        f"launcher.nodes={config.nodes} nodes"
+    )
+    if config.nodes != trainer.num_nodes:
+        raise UserError(f"{shown}, but trainer.num_nodes={trainer.num_nodes}. Set both to the same number.")
+    if config.tasks_per_node != devices and (config.tasks_per_node > 1 or config.nodes > 1):
+        raise UserError(
+            f"{shown}, but trainer.devices={trainer.devices} needs one process for each device. Set both to the same "
+            "number."
+        )
+    if config.gpus_per_node and devices > config.gpus_per_node:
+        raise UserError(
+            f"launcher.gpus_per_node={config.gpus_per_node}, but trainer.devices={trainer.devices}. Set "
+            f"launcher.gpus_per_node={devices}."
+        )
 
 
 def use_local_device() -> None:

@@ -3,6 +3,8 @@
 - The loss is that of the whole batch: every process gathers the logits and targets of all. The mean of the processes'
   losses would be another loss where a term is a sum over the batch, or is weighted by the pixels of the batch.
 - Batch norms in training use the statistics of the whole batch. Those that a model keeps in evaluation mode stay.
+  One difference is left: where an image is encoded once for all of its expressions, and the encoder trains its batch
+  norms (the tiny ResNet), an image whose expressions fall to two processes counts twice.
 - DDP averages gradients without a search for unused parameters. Parameters that a model's ``contract`` declares as dead
   are averaged here, if they get a gradient at all. Any other parameter without one is an error.
 - Dropout draws from a generator seeded by (seed, epoch, batch, process), so that a resumed run draws the same.

@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from rrsis_bench import registry
+from rrsis_bench.train import loop
 from rrsis_bench.train.loop import Trainer
 from rrsis_bench.train.rng import seed_everything
 from tests.fakes.config import compose, parsed
@@ -30,10 +31,12 @@ def trainer_of(root: Path, run_dir: Path, name: str, devices: int, strategy: str
     changes = ["model.args.parser=chain"] if "parser" in composed["model"]["args"] else []
     config = parsed(f"model={name}", "data=custom", *tiny(name), *changes)
     seed_everything(0)
-    model = build_tiny(name, *changes)
+    model = build_tiny(name, *changes).double()  # in float32 their batch norms amplify rounding errors
     for module in model.modules():
         if isinstance(module, nn.Dropout):  # other processes draw other numbers
             module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
     names = ("loss", "clip_norm", "align_corners", "freeze")
     options = {key: recipe[key] for key in names} | {"batch_size": 4, "epochs": epochs, "log_every": 1}
     options |= {"schedule": {"name": "constant", "warmup_steps": 0}, "optimizer": SGD}
@@ -43,6 +46,12 @@ def trainer_of(root: Path, run_dir: Path, name: str, devices: int, strategy: str
         root, run_dir, model=model, data=data, validate=lambda _: {"miou": 0.0}, devices=devices, strategy=strategy,
         **options,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def each_expression_with_its_own_image(monkeypatch):
+    """An image of two processes counts twice in the batch norms of an encoder; see `rrsis_bench.train.parallel`."""
+    monkeypatch.setattr(loop, "distinct_images", lambda images: (list(range(len(images))),) * 2)
 
 
 @pytest.mark.slow
@@ -57,8 +66,8 @@ def test_two_processes_train_as_one(fake_root, tmp_path, name):
         in_world(2, lambda _, strategy=strategy: call(2, strategy), tmp_path / "logs")
     two, shares = losses(tmp_path / "ddp2"), losses(tmp_path / "fsdp2")
     assert len(one) == STEPS
-    assert two == pytest.approx(one, abs=1e-4)
-    assert shares == pytest.approx(two, abs=1e-4)
+    assert two == pytest.approx(one, abs=1e-5)
+    assert shares == pytest.approx(two, abs=1e-5)
     a, b = final(tmp_path / "ddp2"), final(tmp_path / "fsdp2")
     assert a.state["frozen"] == b.state["frozen"]
     assert {part: set(tensors) for part, tensors in a.tensors.items()} == {p: set(t) for p, t in b.tensors.items()}

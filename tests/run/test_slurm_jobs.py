@@ -182,6 +182,42 @@ def test_a_sweep_on_a_cluster_has_one_closing_table(cluster, fake_root, monkeypa
     assert not list((cluster / "runs").glob("lavt-*")), "nothing was trained here"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["launcher=slurm_node"], "launcher.tasks_per_node=4 processes .* but trainer.devices=1"),
+        (["launcher=slurm_node", "trainer.devices=2"], "launcher.tasks_per_node=4 processes .* but trainer.devices=2"),
+        (["launcher=slurm_nodes", "trainer.devices=4"], "launcher.nodes=2 nodes, but trainer.num_nodes=1"),
+        (["launcher=slurm", "trainer.num_nodes=2"], "launcher.nodes=1 nodes, but trainer.num_nodes=2"),
+        (["launcher=slurm", "launcher.nodes=2", "trainer.num_nodes=2", "trainer.devices=4"], "tasks_per_node=1 proc"),
+        (["launcher=slurm", "trainer.devices=4"], "Set launcher.gpus_per_node=4"),
+        (["launcher=slurm_node", "trainer=ddp", "trainer.devices=4"], None),
+        (["launcher=slurm_node", "trainer=ddp"], None),
+        (["launcher=slurm_nodes", "trainer=fsdp", "trainer.devices=4", "trainer.num_nodes=2"], None),
+        (["launcher=slurm_cpu", "trainer.devices=2"], None),
+        (["launcher=slurm"], None),
+    ],
+)
+def test_a_job_starts_the_processes_of_the_trainer(overrides, problem):
+    """Otherwise each job would wait in the queue and end with an error."""
+    config = compose_config(["data=custom", "model=lavt", *overrides])
+    if problem is None:
+        slurm.check_processes(config.launcher, config.trainer)
+        return
+    with pytest.raises(UserError, match=problem):
+        slurm.check_processes(config.launcher, config.trainer)
+
+
+def test_a_job_with_other_processes_is_refused_before_it_is_queued(cluster, fake_root, monkeypatch, capsys):
+    monkeypatch.chdir(cluster)
+    monkeypatch.setattr(sys, "argv", ["rrsis-bench"])
+    with pytest.raises(SystemExit) as caught:
+        run.main([*tiny_overrides(cluster, fake_root), "model=lavt", "launcher=slurm_node"])
+    assert caught.value.code == 2
+    assert "trainer.devices=1 needs one process" in " ".join(capsys.readouterr().out.split())
+    assert not (cluster / "script").exists()
+
+
 def test_without_a_cluster_it_is_a_sentence(fake_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rrsis-bench"])

@@ -162,6 +162,34 @@ def test_a_folder_is_predicted_as_an_array(swept, slurm, tmp_path):
     assert (tmp_path / "out" / "predictions.gpkg").is_file()
 
 
+def test_a_job_of_two_processes_reaches_its_time_limit_and_continues(slurm, fake_root, tmp_path, monkeypatch):
+    """One process per task, as `slurm_node` starts them; SLURM's own warning, sent before the limit of a minute."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    long = ["train.epochs=400", "train.eval_every=400", "trainer.devices=2"]
+    asked = ["launcher.tasks_per_node=2", "launcher.minutes=1", "launcher.signal_s=50"]
+    command = [sys.executable, "-m", "rrsis_bench.run", *changes(tmp_path, fake_root), *long]
+    environment = {**slurm, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *LAUNCHER, *asked], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    for log in sorted(tmp_path.glob("runs/.slurm/*/*_log.out")):
+        print(f"--- {log.name}\n{log.read_text()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("runs/*-s0-*/manifest.json")
+    attempts = json.loads(path.read_text())["attempts"]
+    trained = [event["step"] for event in events(tmp_path, 0) if event["event"] == "train"]
+    print(f"{len(attempts)} attempts, resumed at {[e['step'] for e in events(tmp_path, 0) if e['event'] == 'resumed']}")
+    assert len(attempts) >= 2
+    assert trained == list(range(1, 801)), "no step was lost or done twice"
+    (record,) = tmp_path.glob("leaderboards/records/*/*/*.csv.gz")
+    here = tmp_path / "here"
+    here.mkdir()
+    serial = [sys.executable, "-m", "rrsis_bench.run", *changes(here, fake_root), *long]
+    subprocess.run(serial, cwd=here, env=environment, capture_output=True, check=True)
+    (expected,) = here.glob("leaderboards/records/*/*/*.csv.gz")
+    assert record.read_bytes() == expected.read_bytes()
+
+
 def test_a_refused_job_is_a_sentence(slurm, fake_root, tmp_path):
     command = [
         sys.executable, "-m", "rrsis_bench.run", *changes(tmp_path, fake_root), *LAUNCHER, "launcher.partition=none",
