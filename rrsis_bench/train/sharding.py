@@ -69,8 +69,13 @@ def is_supported() -> bool:
 def _is_block(module: nn.Module) -> bool:
     """Return whether a module has parameters in parts of its own, and no list whose parts others might call."""
     inside = list(module.modules())
-    lists = any(isinstance(child, nn.ModuleList | nn.ModuleDict) for child in inside)
+    lists = any(isinstance(child, nn.ModuleList | nn.ModuleDict) or _is_stage(child) for child in inside)
     return not lists and len(inside) > 1 and any(True for _ in module.parameters())
+
+
+def _is_stage(module: nn.Module) -> bool:
+    """Return whether a module is a row of blocks, each with modules of its own."""
+    return isinstance(module, nn.Sequential) and any(True for child in module for _ in child.children())
 
 
 def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
