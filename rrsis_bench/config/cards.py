@@ -24,7 +24,7 @@ def collect(root: Path = ROOT) -> dict[str, list[dict[str, Any]]]:
     """
     models = [_listed(entry) for entry in registry.entries(root).values()]
     datasets = []
-    for name in _datasets(root):
+    for name in dataset_names(root):
         data = data_config(name, root)
         assert data.card is not None, f"conf/data/{name}.yaml has no card"
         datasets.append({"name": name, **dataclasses.asdict(data.card), "counts": data.counts})
@@ -56,14 +56,15 @@ def data_config(name: str, root: Path = ROOT) -> DataConfig:
     Raises:
         UserError: there is no such file (with suggestions), or a field does not fit.
     """
-    if name not in _datasets(root):
-        raise unknown("dataset", name, _datasets(root))
+    if name not in dataset_names(root):
+        raise unknown("dataset", name, dataset_names(root))
     path = root / "conf" / "data" / f"{name}.yaml"
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     return codec.decode(DataConfig, raw.get("data", raw), str(path), path="data", defaults=True)
 
 
-def _datasets(root: Path) -> list[str]:
+def dataset_names(root: Path = ROOT) -> list[str]:
+    """Return the names of the datasets with a configuration, sorted."""
     return sorted(path.stem for path in (root / "conf" / "data").glob("*.yaml"))
 
 

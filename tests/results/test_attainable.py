@@ -163,7 +163,7 @@ def test_rows_that_were_scored_on_another_split_or_on_one_process_s_share(found)
 
 def test_copied_rows_on_rrsisd_were_truncated(found):
     cut = {row.method for row in found.values() if row.possible and row.stated.rule == TRUNCATION}
-    assert cut == {"RRN", "RNN", "CMSA", "BRINet", "CMPC", "CMPC+", "LSCM"}
+    assert cut == {"RRN", "RNN", "CMSA", "BRINet", "CMPC", "CMPC+", "LSCM", "GeoPixel"}  # the last by one figure
     assert all(row.data == "rrsisd" for row in found.values() if row.possible and row.stated.rule != HALF_UP)
 
 
@@ -182,7 +182,7 @@ def test_single_misprints(found):
 
 def test_most_rows_fit_and_large_splits_prove_nothing(found):
     small = [row for row in found.values() if row.data in ("refsegrs", "rrsisd")]
-    assert (len(small), sum(row.possible for row in small)) == (134, 97)
+    assert (len(small), sum(row.possible for row in small)) == (136, 99)
     assert all(row.possible and row.stated.chance == 1.0 for row in found.values() if row.data == "risbench")
 
 

@@ -45,14 +45,14 @@ def folder(tmp_path, text, name="refsegrs_overall.csv"):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("overall", 1318), ("per_category", 345), ("ablations", 354), ("efficiency", 33)]
+    ("kind", "count"), [("overall", 1388), ("per_category", 345), ("ablations", 506), ("efficiency", 33)]
 )
 def test_every_figure_is_there_with_its_paper_and_table(kind, count):
     figures = published.load(ROOT, kind)
     assert len(figures) == count
     for figure in figures:
         assert figure.paper in PAPERS
-        assert figure.table.startswith("Table ")
+        assert figure.table == "README" or figure.table.startswith("Table ")
         assert figure.condition if kind == "efficiency" else figure.split and figure.data
 
 
@@ -160,7 +160,7 @@ def test_a_dataset_s_rows_carry_the_suite_s_metrics():
 def test_a_dataset_without_published_numbers_has_none_and_a_folder_without_them_is_an_error(tmp_path):
     assert published.overall(ROOT, "synthetic") == []
     assert published.overall(ROOT, "*") == []
-    assert published.datasets(ROOT) == ["nwpu_refer", "refsegrs", "risbench", "rrsisd"]
+    assert published.datasets(ROOT) == ["aerial_d", "nwpu_refer", "refsegrs", "ris_lad", "risbench", "rrsisd"]
     assert published.datasets(tmp_path) == []
     with pytest.raises(UserError, match="no published numbers"):
         published.overall(tmp_path, "rrsisd")
@@ -261,12 +261,30 @@ def test_disagreements_between_papers_come_largest_first(audit):
     gaps = [round(entry.gap, 2) for entry in audit.disagreements]
     assert gaps == sorted(gaps, reverse=True)
     miou = [entry for entry in audit.disagreements if entry.metric == "miou"]
-    assert (miou[0].data, miou[0].split, miou[0].method) == ("refsegrs", "test", "LAVT")
-    assert miou[0].values == (("CSINet Table II", 47.40), ("FIANet Table I", 57.30))
-    assert [round(entry.gap, 2) for entry in miou[:4]] == [9.90, 4.80, 4.34, 4.16]
+    assert (miou[0].data, miou[0].split, miou[0].method) == ("refsegrs", "val", "RMSIN")  # a test figure, see below
+    assert (miou[1].data, miou[1].split, miou[1].method) == ("refsegrs", "test", "LAVT")
+    assert miou[1].values == (("CSINet Table II", 47.40), ("FIANet Table I", 57.30))
+    assert [round(entry.gap, 2) for entry in miou[:5]] == [14.22, 9.90, 4.80, 4.34, 4.16]
     assert (len(miou), len(audit.disagreements)) == (17, 117)
     (rrn,) = (entry for entry in miou if entry.method == "RRN")  # printed as RRN, ConvLSTM and RNN
     assert rrn.values == (("CSINet Table II", 41.88), ("SGSRF Table 2", 41.88), ("FIANet Table I", 43.34))
+
+
+def test_aerial_d_prints_test_figures_of_two_systems_as_rmsin_on_val():
+    printed = {(f.source, f.data, f.split, f.method, f.metric): f for f in published.load(ROOT, "overall")}
+    for data, origin, method in (("refsegrs", "CSINet Table II", "LGCE"), ("rrsisd", "FIANet Table III", "RMSIN")):
+        for metric in ("miou", "oiou"):
+            here = printed["Aerial-D Table IV", data, "val", "RMSIN", metric]
+            assert here.value == printed[origin, data, "test", method, metric].value
+            assert "captioned as validation" in here.notes
+
+
+def test_a_newer_source_says_what_is_unknown_about_it():
+    for paper in ("aerial_d", "geopixel", "lrb_wrel", "saarn"):
+        figures = [f for f in published.load(ROOT, "overall") if f.paper == paper]
+        assert figures
+        assert all(f.notes or f.copied_from for f in figures)
+        assert any("not stated" in f.notes for f in figures)
 
 
 def test_values_at_two_labels_are_listed(audit):

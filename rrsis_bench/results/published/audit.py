@@ -194,7 +194,8 @@ def audit(root: Path) -> Audit:
     """Audit the published numbers under `root`; UserError as `published.load`."""
     columns = columns_of(published.load(root, "per_category"))
     overall = published.load(root, "overall")
-    counts = {data: cards.data_config(data).counts or {} for data in dict.fromkeys(figure.data for figure in overall)}
+    known = set(cards.dataset_names()).intersection(figure.data for figure in overall)
+    counts = {data: cards.data_config(data).counts or {} for data in known}
     return Audit(
         tuple(averages(columns)),
         tuple(repeats(columns)),

@@ -23,8 +23,11 @@ from rrsis_bench.eval.metrics import grouped_metrics
 Kind = Literal["overall", "per_category", "ablations", "efficiency"]
 FOLDER = "published"
 
-PAPERS = {"csinet": "CSINet", "fianet": "FIANet", "mrsnet": "MRSNet", "sgsrf": "SGSRF"}
-"""Keys of the papers, which are the systems that they propose -> the name as written."""
+PAPERS = {
+    "aerial_d": "Aerial-D", "csinet": "CSINet", "fianet": "FIANet", "geopixel": "GeoPixel", "lrb_wrel": "LRB-WREL",
+    "mrsnet": "MRSNet", "saarn": "SAARN", "sgsrf": "SGSRF",
+}  # fmt: skip
+"""Keys of the papers, which are the systems or datasets that they propose -> the name as written."""
 
 ONE_METHOD = {"RNN": "RRN", "ConvLSTM": "RRN"}
 """Labels of the papers that are other names of one method (Li et al., CVPR 2018) -> the name used here."""
@@ -35,7 +38,7 @@ QUANTITIES = ("params_m", "trainable_params_m", "gflops", "latency_ms", "fps")
 AVERAGE = "average"
 """The category of a table's last row, its mean over the categories."""
 
-COPIED = re.compile(r"stated: .+|equal: (?P<paper>\w+) (?P<table>Table \w+)")
+COPIED = re.compile(r"stated: .+|equal: (?P<paper>\w+) (?P<table>Table \w+|README)")
 """What ``copied_from`` can hold: sources that the text names, or an earlier table whose row equals this one."""
 
 
@@ -45,7 +48,7 @@ class PrintedNumber:
 
     Attributes:
         paper: key of the paper that prints it, as in `PAPERS`.
-        table: the table's name in that paper.
+        table: the table's name in that paper; ``README`` if the authors print it there only.
         method: the system that it is about.
         value: the number as printed, with its digits.
         notes: remarks for the reader, separated by ``;``; may be empty.
@@ -330,7 +333,11 @@ def _check(path: Path, line: int, kind: str, entry: dict[str, str]) -> None:
         raise _error(path, line, f"a number of '{data}' belongs in {data}_{kind}.csv")
     copied = entry.get("copied_from")
     if copied and not COPIED.fullmatch(copied):
-        raise _error(path, line, f"copied_from '{copied}' is neither 'stated: <papers>' nor 'equal: <paper> Table <n>'")
+        raise _error(
+            path,
+            line,
+            f"copied_from '{copied}' is neither 'stated: <papers>' nor 'equal: <paper> Table <n>' (or README)",
+        )
 
 
 def _header_message(header: list[str], columns: tuple[str, ...]) -> str:
