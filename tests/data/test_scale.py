@@ -29,9 +29,9 @@ Plain = dict[str, Any]
 """Fields of a sample, and its run-length mask under ``rle``."""
 
 
-def plain_rrsisd(root: Path, split: str) -> Iterator[Plain]:
-    refs = pickle.loads((root / "rrsisd" / "refs(unc).p").read_bytes())  # noqa: S301 - our own bytes
-    instances = json.loads((root / "rrsisd" / "instances.json").read_text())
+def plain_rrsisd(root: Path, split: str, folder: str = "rrsisd") -> Iterator[Plain]:
+    refs = pickle.loads((root / folder / "refs(unc).p").read_bytes())  # noqa: S301 - our own bytes
+    instances = json.loads((root / folder / "instances.json").read_text())
     chosen = [ref for ref in refs if ref["split"] == split]
     for ref in chosen:
         (annotation,) = instances["annotations"][ref["ann_id"] : ref["ann_id"] + 1]
@@ -41,7 +41,7 @@ def plain_rrsisd(root: Path, split: str) -> Iterator[Plain]:
             "sample_id": f"{ref['ref_id']:05d}", "expression": ref["sentences"][0]["raw"], "language": "en",
             "category": CATEGORIES[ref["category_id"]], "n_targets": int(coco.area(rle) > 0), "rle": rle,
             "image_id": Path(chosen[0]["file_name"]).stem,  # the empty files are equal
-            "image_path": str(root / "images" / "rrsisd" / "JPEGImages" / ref["file_name"]),
+            "image_path": str(root / "images" / folder / "JPEGImages" / ref["file_name"]),
         }  # fmt: skip
 
 
@@ -94,6 +94,8 @@ def plain_custom(root: Path, split: str) -> Iterator[Plain]:
 
 PLAIN = {
     "rrsisd": plain_rrsisd,
+    "rrsis_hr": lambda root, split: plain_rrsisd(root, split, "rrsishr"),
+    "ris_lad": lambda root, split: plain_rrsisd(root, split, "rislad"),
     "nwpu_refer": plain_nwpu_refer,
     "refsegrs": lambda root, split: plain_phrases(root, split, "images", ".tif"),
     "risbench": lambda root, split: plain_phrases(root, split, "img_rgb", ""),

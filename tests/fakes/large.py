@@ -15,6 +15,7 @@ from PIL import Image
 from rrsis_bench.data.formats.nwpu_refer.dataset import CATEGORIES as NWPU_CATEGORIES
 from rrsis_bench.data.formats.rrsisd.dataset import CATEGORIES, images_dir, instances_path, refs_path
 from rrsis_bench.data.pixels import rle as masks
+from tests.fakes.rrsisd import rename
 
 SIDE = 800
 OTHERS = 8  # samples of val and of test
@@ -171,6 +172,15 @@ def _custom(root: Path, n: int) -> None:
         (root / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
+def _refer(folder: str) -> Callable[[Path, int], None]:
+    def write(root: Path, n: int) -> None:
+        _rrsisd(root, n)
+        rename(root, folder)
+
+    return write
+
+
 _WRITERS: dict[str, Callable[[Path, int], None]] = {
     "rrsisd": _rrsisd, "refsegrs": _refsegrs, "risbench": _risbench, "nwpu_refer": _nwpu, "custom": _custom,
+    "rrsis_hr": _refer("rrsishr"), "ris_lad": _refer("rislad"),
 }  # fmt: skip

@@ -100,6 +100,12 @@ def write_fake_rrsisd(
     return tree
 
 
+def rename(root: Path, folder: str) -> None:
+    """Give the folders of a copy another dataset's name; the layout is the same."""
+    (root / "rrsisd").rename(root / folder)
+    (root / "images" / "rrsisd").rename(root / "images" / folder)
+
+
 def _categories() -> list[dict[str, Any]]:
     return [{"id": index, "name": name} for index, name in enumerate(CATEGORIES)]
 
