@@ -137,7 +137,7 @@ def test_the_layout_that_ris_lad_s_readme_suggests_is_refused_with_a_way_out(tmp
 
 
 def test_a_synthetic_copy_is_in_the_dataset_s_layout(fmt, tmp_path):
-    spec = SceneSpec(train=1, val=1, test=1, size=64, expressions_per_image=2, seed=0)
+    spec = SceneSpec(train=1, val=1, test=1, size=96, expressions_per_image=2, seed=0)
     synthesize(spec, tmp_path / "out", fmt, workers=1, progress=False)
     assert (tmp_path / "out" / FOLDERS[fmt] / "refs(unc).p").is_file()
     index = read_index(fmt, tmp_path / "out")

@@ -103,7 +103,12 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("fmt", known_formats())
+ALIKE = ("rrsis_hr", "ris_lad")  # read by RRSIS-D's reader
+
+
+@pytest.mark.parametrize(
+    "fmt", [pytest.param(fmt, marks=pytest.mark.slow if fmt in ALIKE else ()) for fmt in known_formats()]
+)
 def test_each_of_two_thousand_samples_is_as_it_stands_in_the_files(tmp_path, fmt):
     write_large(fmt, tmp_path, 2000)
     index = read_index(fmt, tmp_path)
