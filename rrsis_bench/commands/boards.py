@@ -36,9 +36,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
     )
     board.add_argument(
-        "--by", choices=["size", "category", "threshold", "control", "targets", "language"],
+        "--by", choices=["size", "category", "threshold", "control", "probe", "targets", "language"],
         help="in the terminal: scores of all rows per size class, category, language control, number of targets "
-        "(with N-acc and T-acc) or language; Pr@X per threshold",
+        "(with N-acc and T-acc) or language; Pr@X per threshold; the figures of the probes",
     )  # fmt: skip
     board.set_defaults(call=_leaderboard)
 

@@ -52,6 +52,14 @@ class Entries(Generic[Result]):
         """Iterate over the names."""
         return iter(self._targets)
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an entry `name`."""
+        return name in self._targets
+
+    def target(self, name: str) -> Any:
+        """Return the function or class of entry `name`; KeyError if there is none."""
+        return self._targets[name]
+
     def add(self, name: str) -> Callable[[Target], Target]:
         """Return a decorator that adds a function or class under `name`."""
 

@@ -15,7 +15,7 @@ from rrsis_bench.resources import CONF
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
 _OF_EVALUATION = (
     "checkpoint", "protocol", "protocol.", "limit.test", "trainer", "trainer.", "leaderboards", "controls",
-    "predictions", "launcher", "launcher.", "splits", "data.root", "data.cache", "data.cache_gb", "force",
+    "probes", "predictions", "launcher", "launcher.", "splits", "data.root", "data.cache", "data.cache_gb", "force",
 )  # fmt: skip
 # Overrides that name the model and the data of weights that belong to no run.
 _OF_WEIGHTS = (

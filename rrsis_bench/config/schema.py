@@ -262,6 +262,12 @@ class Config:
         NOTHING,
         default=("test",),
     )
+    probes: tuple[str | dict[str, Any], ...] = setting(
+        "Probes of understanding that are asked before the record is written: names, or mappings with a name and "
+        "options. They cost further predictions.",
+        NOTHING,
+        default=(),
+    )
 
     @property
     def tokenizer(self) -> str:

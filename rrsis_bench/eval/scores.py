@@ -82,6 +82,35 @@ class ControlScores:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeGroup:
+    """Figures of a probe over some of its cases: a category, a turn of the image, an axis."""
+
+    n: int
+    scores: dict[str, Score]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeScores:
+    """Figures of one probe, in percent.
+
+    Attributes:
+        n: cases that were compared.
+        refused: reason -> samples that could not be used.
+        predictions: distinct inputs that the probe needed beyond those of the split.
+        scores: figure -> mean over the cases.
+        groups: name of a group -> its figures.
+        notes: what a reader must know.
+    """
+
+    n: int
+    refused: dict[str, int]
+    predictions: int
+    scores: dict[str, Score]
+    groups: dict[str, ProbeGroup] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Efficiency:
     """The cost of the evaluated model."""
 

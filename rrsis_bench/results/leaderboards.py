@@ -62,6 +62,9 @@ def _write(root: Path) -> tuple[list[Path], list[rows.BoardRow]]:
             data = marker.name.removesuffix("_per_threshold.csv")
             for name in tables.files(data, []):
                 (root / name).unlink(missing_ok=True)
+    for stale in root.glob(f"*{tables.PROBES}.csv"):
+        if stale not in files:
+            stale.unlink()
     if not everything:
         for name in (tables.EFFICIENCY, page.INDEX):
             (root / name).unlink(missing_ok=True)

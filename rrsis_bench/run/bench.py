@@ -191,6 +191,16 @@ def _publish_records(plan: RunPlan, run: RunFolder, console: Terminal) -> None:
             ),
             soft_wrap=True,
         )
+    asked = [entry if isinstance(entry, str) else str(entry.get("name")) for entry in plan.config.probes]
+    if any(name not in (record.probes or {}) for name in asked for record, _ in scored):
+        console.print(
+            Text.assemble(
+                ("Some of its probes were not asked, or the data does not allow them. To ask them without training:",
+                 "yellow"),
+                f" rrsis-bench evaluate checkpoint={run.path} probes=[{','.join(asked)}] force=true",
+            ),
+            soft_wrap=True,
+        )  # fmt: skip
     if plan.config.predictions == "save" and not all(run.predictions(record.split).is_file() for record, _ in scored):
         console.print(
             Text.assemble(

@@ -23,6 +23,7 @@ from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import ReferringDataset, Sample
 from rrsis_bench.synthetic import SceneSpec, is_complete, synthesize
+from rrsis_bench.synthetic.known import SyntheticScenes
 
 
 class FirstSamples(ReferringDataset):
@@ -144,6 +145,11 @@ def _limited(splits: Mapping[str, ReferringDataset], limit: LimitConfig) -> dict
 def scene_spec(data: DataConfig) -> SceneSpec:
     """Return the node ``data.synthetic`` as a spec; UserError names a field that does not fit."""
     return codec.decode(SceneSpec, data.synthetic or {}, "data.synthetic", path="data.synthetic", defaults=True)
+
+
+def known_scenes(data: DataConfig, dataset: ReferringDataset) -> SyntheticScenes | None:
+    """Return what is known about the images of a split beyond its files; None for a real dataset."""
+    return SyntheticScenes(scene_spec(data), dataset.split, expressions_of(dataset)) if data.synthetic else None
 
 
 def data_root(data: DataConfig, console: Terminal) -> Path:

@@ -1,7 +1,8 @@
 """The folder of a run: configuration, vocabulary, checkpoints, predictions, record.
 
 A folder holds ``config.yaml``, ``manifest.json``, ``vocab.txt`` (with ``text.tokenizer=wordpiece`` or ``words``),
-``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``, ``events.jsonl``, ``report.html`` and ``record/``,
+``categories.json``, ``checkpoints/``, ``predictions/<split>.jsonl``,
+``probes/<split>.csv.gz``, ``events.jsonl``, ``report.html`` and ``record/``,
 which has the layout of the leaderboards folder, with one record per scored split. While an evaluation is not finished,
 ``evaluation/`` holds its scored batches. Only this module reads or writes these names.
 """
@@ -239,6 +240,10 @@ class RunFolder:
         """Return the file of the predicted masks of a split, which ``predictions=save`` writes."""
         return self.path / "predictions" / f"{split}.jsonl"
 
+    def probes(self, split: str) -> Path:
+        """Return the file of every comparison of the probes on a split."""
+        return self.path / "probes" / f"{split}.csv.gz"
+
     @property
     def evaluation(self) -> Path:
         """The folder of scored batches; it exists while an evaluation is not finished."""
@@ -278,9 +283,18 @@ class RunFolder:
     def write_record(self, record: Record, table: CountsTable) -> None:
         """Store the record here before it is published, so that no result is lost; drop the scored batches.
 
-        The first record stays if the same scoring gives the same integers again.
+        The first record stays if the same scoring gives the same integers again and no control or probe that it lacks.
         """
         path = store.record_path(self.path / "record", record.data, record.model, record.run_id)
-        if not (path.is_file() and store.read(path).eval_hash == record.eval_hash and store.read_counts(path) == table):
+        first = store.read(path) if path.is_file() else None
+        repeated = first is not None and first.eval_hash == record.eval_hash and store.read_counts(path) == table
+        if first is None or not repeated or _lacks(first, record):
             store.write(self.path / "record", record, table, force=True)
         shutil.rmtree(self.evaluation, ignore_errors=True)
+
+
+def _lacks(first: Record, record: Record) -> bool:
+    """Return whether a record has language controls or probes that the first record of the run has not."""
+    return bool(
+        record.control.keys() - first.control.keys() or (record.probes or {}).keys() - (first.probes or {}).keys()
+    )

@@ -15,9 +15,10 @@ from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError, reason, unknown
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.scores import CONTROLS
+from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
-from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table
+from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table, probes
 from rrsis_bench.run.folder import CONFIG, RunFolder
 from rrsis_bench.run.sweep import run_folders
 
@@ -118,7 +119,7 @@ def show_run(console: Terminal, folder: RunFolder) -> None:
 
 
 def show_scores(console: Terminal, record: Record) -> None:
-    """Print the scores of one record, in percent with their 95% intervals, and its language controls."""
+    """Print the scores of one record, in percent with their 95% intervals, its language controls and its probes."""
     table = plain_table()
     table.add_column("score", no_wrap=True)
     table.add_column("%", justify="right", no_wrap=True)
@@ -131,6 +132,7 @@ def show_scores(console: Terminal, record: Record) -> None:
         if name in record.control:
             table.add_row(f"mIoU, {CONTROL_LABELS[name]}", _percent(record.control[name].scores["miou"].value), "")
     print_table(console, f"{record.run_id} on {record.data} {record.split}, n = {record.n}", table)
+    probes(console, [BoardRow((record,), "")])
 
 
 def show_paths(console: Terminal, folder: RunFolder) -> None:

@@ -14,6 +14,7 @@ from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.config.schema import Config
 from rrsis_bench.console import Terminal
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.probing import bind as bind_probes
 from rrsis_bench.files import require_writable
 from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.results.record import store
@@ -67,6 +68,7 @@ class RunPlan:
         clock, started = time.perf_counter(), datetime.now(UTC)
         model_class = registry.load_class(config.model.name)
         check_recipe(config.train)
+        bind_probes(config.probes)
         check_predictions(config)
         check_places(config)
         sources = loaded_sources(config.model.name)

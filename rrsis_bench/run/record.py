@@ -1,7 +1,7 @@
 """From predicted masks to a record, and from the record to the leaderboards.
 
-`score_and_record` is the one sequence of `bench`, `evaluate` and `score`: score the splits, their language controls and
-the costs, then write the records to the run's folder. `publish` enters records into the leaderboards.
+`score_and_record` is the one sequence of `bench`, `evaluate` and `score`: score the splits, their language controls,
+the probes and the costs, then write the records to the run's folder. `publish` enters records into the leaderboards.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from rrsis_bench.errors import reason
 from rrsis_bench.eval.counts import CountsTable
 from rrsis_bench.eval.efficiency import measure
 from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.eval.probing import bind as bind_probes
+from rrsis_bench.eval.probing import to_csv_gz
 from rrsis_bench.eval.scores import Efficiency
 from rrsis_bench.eval.scoring import Keep, Scores, score_split
-from rrsis_bench.files import sha256_bytes
+from rrsis_bench.files import sha256_bytes, write_files
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.resources import CHECKOUT
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Attempt, DatasetCard, Record, Split
 from rrsis_bench.results.render.terminal import board as show
-from rrsis_bench.run.data import view_cache
+from rrsis_bench.run.data import known_scenes, view_cache
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty, attempt_notes, device_name, initial_weights, versions
@@ -90,9 +92,10 @@ class ModelMasks:
             "device": self.fabric.device.type,
             "sources": sources_sha256(plan.sources),
         }
+        dataset = plan.data.splits[split]
         scores = score_split(
             self.model,
-            plan.data.splits[split],
+            dataset,
             self.text,
             plan.protocol,
             self.fabric,
@@ -104,7 +107,13 @@ class ModelMasks:
             view_cache=view_cache(plan.config.data),
             loader_timeout=plan.config.trainer.loader_timeout,
             keep=Keep(run.evaluation, identity),
+            probes=bind_probes(plan.config.probes),
+            scenes=known_scenes(plan.config.data, dataset),
         )
+        for name, why in scores.skipped.items():
+            console.print(f"Probe {name} was not asked: {why}.", soft_wrap=True)
+        if scores.cases:
+            write_files({run.probes(split): to_csv_gz(scores.cases)})
         if saved:
             console.print(f"Predictions: {saved}", soft_wrap=True)
         return scores
@@ -212,6 +221,7 @@ def _record(
         wall_s=round(plan.elapsed(), 1),
         overall=scored.overall,
         control=scores.controls,
+        probes=scores.probes or None,
         per_category=scored.per_category,
         per_size=scored.per_size,
         per_language=scored.per_language,
@@ -222,6 +232,7 @@ def _record(
             *data.notes,
             *attempt_notes(attempts),
             *config.data.notes,
+            *(note for found in scores.probes.values() for note in found.notes),
         ],
         dataset_card=dataset_card(plan),
     )
@@ -259,6 +270,9 @@ def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], consol
     rows = [row for row in leaderboards.regenerate_and_rank(root) if row.head.data == config.data.name]
     show.leaderboard(console, rows, highlight=shown)
     show.categories(console, rows)
+    mine = [row for row in rows if any(record.run_id in shown and record.probes for record in row.records)]
+    for row in mine:
+        show.probes(console, [other for other in rows if other.comparable == row.comparable])
 
 
 def _enter(root: Path, record: Record, table: CountsTable, console: Terminal, *, force: bool) -> str:

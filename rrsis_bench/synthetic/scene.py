@@ -61,6 +61,12 @@ def render_scene(spec: SceneSpec, split: str, index: int) -> Scene:
         UserError: for a split that does not exist, or where the options leave too little to say.
         IndexError: for an index outside the split.
     """
+    stage, objects, expressions = lay_out(spec, split, index)
+    return Scene(_develop(stage), objects, expressions)
+
+
+def lay_out(spec: SceneSpec, split: str, index: int) -> tuple[Stage, tuple[SceneObject, ...], tuple[Expression, ...]]:
+    """Return the stage of a scene, its objects and its expressions, before the photograph; errors as `render_scene`."""
     if not 0 <= index < spec.scenes(split):
         raise IndexError(f"split {split!r} has {spec.scenes(split)} scenes, there is no scene {index}")
     place = (spec.seed, SPLITS.index(split), index)
@@ -75,7 +81,7 @@ def render_scene(spec: SceneSpec, split: str, index: int) -> Scene:
             continue
         expressions = write_expressions(objects, spec, rng)
         if expressions is not None:
-            return Scene(_develop(stage), objects, expressions)
+            return stage, objects, expressions
     raise UserError(
         f"synthetic scenes: none of {_ATTEMPTS} layouts of {split} scene {index} offers what the spec asks for "
         f"(expressions_per_image={spec.expressions_per_image}, multi_target={spec.multi_target}). Lower one of them."

@@ -100,6 +100,20 @@ RISBENCH: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """RISBench: its 26 names, each with the other words that its sentences (or plain English) have for it."""
 
 
+CHINESE_NAMES: Mapping[str, str] = MappingProxyType({
+    "airplane": "飞机", "airport": "机场", "baseball field": "棒球场", "baseball diamond": "棒球场",
+    "basketball court": "篮球场", "bridge": "桥", "chimney": "烟囱", "dam": "大坝",
+    "expressway service area": "高速服务区",
+    "expressway toll station": "高速收费站", "golf field": "高尔夫球场", "ground track field": "田径场",
+    "harbor": "港口",
+    "overpass": "立交桥", "ship": "船", "stadium": "体育场", "storage tank": "储油罐", "tennis court": "网球场",
+    "train station": "火车站", "vehicle": "车辆", "windmill": "风车", "swimming pool": "游泳池", "helicopter": "直升机",
+    "roundabout": "环岛", "building": "建筑物", "road": "道路", "tree": "树", "bus": "公交车",
+    "truck": "卡车", "car": "汽车",
+})  # fmt: skip
+"""Words of a category's name -> its Chinese name."""
+
+
 def table_of(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """Return the dataset's table of names and aliases.
 

@@ -56,6 +56,10 @@ _NAME_WORDS = (
 _WHOLE_NAMES = ("airplane", "windmill")
 
 
+IMAGE_WORDS = frozenset(("image", "picture", "photo", "photograph", "frame", "scene", "view", "map", "area"))
+"""Words by which sentences mean the whole image: "on the left of the picture"."""
+
+
 def perceptron_present() -> bool:
     """Whether NLTK's ``averaged_perceptron_tagger_eng`` is installed."""
     return _tagger() is None

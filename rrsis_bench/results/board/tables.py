@@ -18,6 +18,8 @@ from rrsis_bench.results.record.identity import attestation
 from rrsis_bench.results.record.schema import Record
 
 EFFICIENCY = "efficiency.csv"
+PROBES = "_probes"
+"""End of the name of the table of the probes, which datasets without probes do not have."""
 MACRO_ROW = "(macro mean)"
 """The row of ``<data>_per_category.csv`` that averages over the categories."""
 
@@ -38,6 +40,7 @@ _EFFICIENCY_COLUMNS = (
     "latency_ms", "fps", "batch", "device", "precision", "peak_mem_gb", "wall_s", "n_runs", "train_hash",
 )  # fmt: skip
 
+_PROBE_COLUMNS = ("probe", "group", "n", "figure", "value", "std", "lo", "hi", "refused", "predictions")
 _AMP = "latency_amp_ms"
 
 
@@ -59,6 +62,8 @@ def files(data: str, rows: Sequence[BoardRow]) -> dict[str, bytes]:
         "_per_threshold": ((*_ROW, "threshold", "pr", "pr_std", "pr_lo", "pr_hi", *ends), _per_threshold),
         "_per_size": ((*_ROW, "scheme", "size_class", "n", *scores, *ends), _per_size),
     }
+    if any(row.names("probes") for row in rows):  # a file of its own from the first record that has probes
+        columns[PROBES] = ((*_ROW, *_PROBE_COLUMNS, *ends), _probes)
     return {f"{data}{suffix}.csv": _csv(names, cells(rows)) for suffix, (names, cells) in columns.items()}
 
 
@@ -120,6 +125,20 @@ def _per_size(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
             for name in row.names("per_size", scheme):
                 labels = {"scheme": scheme, "size_class": name}
                 yield _identity(row) | labels | _group_cells(row, "per_size", scheme, name)
+
+
+def _probes(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
+    """One line per figure of a probe, over all of its cases (an empty group), then per group."""
+    for row in rows:
+        for probe in row.names("probes"):
+            costs = {name: row.text("probes", probe, name) for name in ("refused", "predictions")}
+            for group in ("", *row.names("probes", probe, "groups")):
+                path = ("probes", probe, *(("groups", group) if group else ()))
+                for figure in row.names(*path, "scores"):
+                    score = row.score(figure, *path)
+                    cells = {"value": score.value, "lo": score.lo, "hi": score.hi, "std": row.deviation(figure, *path)}
+                    labels = {"probe": probe, "group": group, "n": row.text(*path, "n"), "figure": figure}
+                    yield _identity(row) | labels | {key: _two(value) for key, value in cells.items()} | costs
 
 
 def _per_threshold(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:

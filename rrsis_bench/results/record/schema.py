@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rrsis_bench import codec
 from rrsis_bench.config.protocol import Protocol
-from rrsis_bench.eval.scores import ControlScores, Efficiency, ScoreSet
+from rrsis_bench.eval.scores import ControlScores, Efficiency, ProbeScores, ScoreSet
 
 SCHEMA_VERSION = 2
 
@@ -109,6 +110,7 @@ class Record:
     dataset_card: DatasetCard | None = None  # None if the dataset's configuration has none
     rescored_from: str | None = None  # metric version of the first scoring, if the record was scored again
     schema_version: int = SCHEMA_VERSION
+    probes: dict[str, ProbeScores] | None = codec.optional()  # name of the probe -> figures; None if none was asked for
 
     @property
     def machine(self) -> str:

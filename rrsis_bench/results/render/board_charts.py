@@ -8,6 +8,7 @@ from rrsis_bench.eval.metrics import METRICS, PRECISIONS
 from rrsis_bench.eval.scores import CONTROLS, Score
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.render.charts import SLOTS, Bars, Chart, Controls, Curves, Point, Scatter, Series
+from rrsis_bench.results.render.probes import blocks, label
 
 CONTROL_LABELS = {
     "score": ("mIoU", "with the true expression"),
@@ -15,6 +16,10 @@ CONTROL_LABELS = {
     "same_image_other_expression": ("other expression", "mIoU with another expression of the same image"),
     "shuffled_text": ("shuffled text", "mIoU with another image's expression"),
 }
+PROBE_NOTE = (
+    "One figure of each probe, with 95% intervals, images resampled. An arrow up means that more is better, an arrow "
+    "down that less is better."
+)
 _SCHEMES = {"pixels": "pixels", "share": "share of image"}
 _SIZE_REMARKS = {"small": "<32²", "medium": "<96²", "large": "≥96²"}
 _COSTS = (("params_total", "parameters (M)", 1e-6), ("gflops", "GFLOPs", 1.0), ("fps", "FPS", 1.0))
@@ -52,6 +57,12 @@ def board_charts(rows: Sequence[BoardRow]) -> list[Chart]:
             "model that ignores language would show all marks on top of each other."
         )
         found.append(Chart("controls", "Effect of language", Controls("mIoU (%)", tuple(controls), names), note))
+    probes = blocks(few)
+    if probes:
+        shown = tuple((f"{block.title}: {label(block.headline)}", "") for block in probes)
+        values = series(lambda row: [_or_none(row.score(b.headline.name, "probes", b.name)) for b in probes])
+        note = f"{PROBE_NOTE}{left_out}"
+        found.append(Chart("probes", "What changes with the words (%)", Bars(shown, "%", values), note))
     curves = Curves(tuple(PRECISIONS.values()), "IoU threshold X", series(lambda row: [
         _or_none(row.score(name)) for name in PRECISIONS
     ]))  # fmt: skip

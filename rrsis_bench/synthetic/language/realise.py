@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import numpy as np
 
+from rrsis_bench.data.text.categories import CHINESE_NAMES
+from rrsis_bench.data.text.lexicon import spelt_out
 from rrsis_bench.synthetic.language.semantics import Query
 
-NOUNS: dict[str, dict[str, str]] = {
-    "airplane": {"en": "airplane", "zh": "飞机"},
-    "baseballfield": {"en": "baseball field", "zh": "棒球场"},
-    "basketballcourt": {"en": "basketball court", "zh": "篮球场"},
-    "bridge": {"en": "bridge", "zh": "桥"},
-    "chimney": {"en": "chimney", "zh": "烟囱"},
-    "groundtrackfield": {"en": "ground track field", "zh": "田径场"},
-    "ship": {"en": "ship", "zh": "船"},
-    "stadium": {"en": "stadium", "zh": "体育场"},
-    "storagetank": {"en": "storage tank", "zh": "储油罐"},
-    "tenniscourt": {"en": "tennis court", "zh": "网球场"},
-    "vehicle": {"en": "vehicle", "zh": "车辆"},
-    "windmill": {"en": "windmill", "zh": "风车"},
-}
+_CATEGORIES = (
+    "airplane", "baseballfield", "basketballcourt", "bridge", "chimney", "groundtrackfield", "ship", "stadium",
+    "storagetank", "tenniscourt", "vehicle", "windmill",
+)  # fmt: skip
+_WORDS = {name: " ".join(spelt_out(name)) for name in _CATEGORIES}
+NOUNS: dict[str, dict[str, str]] = {name: {"en": words, "zh": CHINESE_NAMES[words]} for name, words in _WORDS.items()}
 _MEASURE_ZH = {"airplane": "架", "bridge": "座", "chimney": "座", "ship": "艘", "stadium": "座", "vehicle": "辆"}
-_COLOURS_ZH = {
+COLOURS_ZH = {
     "red": "红色",
     "blue": "蓝色",
     "white": "白色",
@@ -54,7 +51,7 @@ NUMBERS = {
     7: ("seven", "七"),
     8: ("eight", "八"),
 }
-_RANKS = {2: ("second", "二"), 3: ("third", "三"), 4: ("fourth", "四")}
+RANKS = {2: ("second", "二"), 3: ("third", "三"), 4: ("fourth", "四")}
 _PLACES_EN: dict[str, tuple[str, ...]] = {
     "left": ("on the left", "on the left side", "on the left of the image"),
     "right": ("on the right", "on the right side", "on the right of the image"),
@@ -66,7 +63,7 @@ _PLACES_EN: dict[str, tuple[str, ...]] = {
     "bottom left": ("on the bottom left", "on the lower left", "in the lower left corner"),
     "bottom right": ("on the bottom right", "on the lower right", "in the lower right corner"),
 }
-_EXTREMES_EN = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
+EXTREMES_EN = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
 _RELATIONS_EN: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of the", "on the left of the"),
     "right of": ("to the right of the", "on the right of the"),
@@ -75,7 +72,27 @@ _RELATIONS_EN: dict[str, tuple[str, ...]] = {
 }
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+class _Draws(Protocol):
+    """Draws the template: a random generator, or a list of every choice."""
+
+    def integers(self, high: int, /) -> int | np.integer[Any]:
+        """Return a whole number below `high`."""
+
+
+class _Listed:
+    """Draws given numbers and remembers their bounds, to go through all templates."""
+
+    def __init__(self, numbers: Sequence[int]):
+        self._numbers, self.bounds = list(numbers), [0] * 0
+
+    def integers(self, high: int, /) -> int:
+        """See `_Draws`; 0 behind the end of the list."""
+        self.bounds.append(high)
+        place = len(self.bounds) - 1
+        return self._numbers[place] if place < len(self._numbers) else 0
+
+
+def _pick(rng: _Draws, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
@@ -83,12 +100,51 @@ def _plural(noun: str) -> str:
     return noun + "s"
 
 
-def realise(query: Query, language: str, rng: np.random.Generator) -> str:
+def realise(query: Query, language: str, rng: _Draws) -> str:
     """Return the words of `query` in `language` ("en" or "zh"), one of several templates per kind."""
     return _english(query, rng) if language == "en" else _chinese(query, rng)
 
 
-def _english(query: Query, rng: np.random.Generator) -> str:
+def realisations(query: Query, language: str) -> list[str]:
+    """Return the words of `query` in every template, always in the same order."""
+    found, numbers = [], [0]
+    while numbers:
+        draws = _Listed(numbers)
+        found.append(realise(query, language, draws))
+        numbers = (numbers + [0] * len(draws.bounds))[: len(draws.bounds)]
+        while numbers and numbers[-1] + 1 == draws.bounds[len(numbers) - 1]:
+            numbers.pop()
+        if numbers:
+            numbers[-1] += 1
+    return found
+
+
+def negated(query: Query, language: str, template: int, *, plural: bool) -> str | None:
+    """Return the words for the objects of a category that do *not* have its one attribute.
+
+    Args:
+        query: of kind ``colour``, ``position`` or ``relation``.
+        language: ``"en"`` or ``"zh"``.
+        template: place of the query's own words in `realisations`, for the words of the attribute.
+        plural: whether several objects are meant.
+
+    Returns:
+        None for another kind of query.
+    """
+    noun = NOUNS[query.category][language]
+    words = realisations(query, language)[template]
+    if query.kind not in ("colour", "position", "relation"):
+        return None
+    if language == "zh":
+        every = "所有" if plural else ""
+        if query.colour:
+            return f"{every}不是{COLOURS_ZH[query.colour]}的{noun}"
+        return f"{every}不在{words[: words.index('的')]}的{noun}"
+    what = query.colour or words[words.index(noun) + len(noun) :].removeprefix("s").strip()
+    return f"all the {_plural(noun)} that are not {what}" if plural else f"the {noun} that is not {what}"
+
+
+def _english(query: Query, rng: _Draws) -> str:
     noun = NOUNS[query.category]["en"]
     if query.plural:
         noun = _plural(noun)
@@ -100,9 +156,9 @@ def _english(query: Query, rng: np.random.Generator) -> str:
     if query.kind == "size":
         return f"{article}{query.size} {noun}"
     if query.kind == "extreme" and query.side:
-        return f"{article}{_EXTREMES_EN[query.side]} {noun}"
+        return f"{article}{EXTREMES_EN[query.side]} {noun}"
     if query.kind == "ordinal" and query.side and query.rank:
-        return f"{article}{_RANKS[query.rank][0]} {noun} from the {query.side}"
+        return f"{article}{RANKS[query.rank][0]} {noun} from the {query.side}"
     if query.relation and query.anchor:
         return f"{article}{noun} {_pick(rng, _RELATIONS_EN[query.relation])} {NOUNS[query.anchor]['en']}"
     if query.place:
@@ -110,11 +166,11 @@ def _english(query: Query, rng: np.random.Generator) -> str:
     return f"{article}{noun}" if query.plural or query.colour else _pick(rng, (f"the {noun}", f"a {noun}"))
 
 
-def _chinese(query: Query, rng: np.random.Generator) -> str:
+def _chinese(query: Query, rng: _Draws) -> str:
     noun = NOUNS[query.category]["zh"]
     measure = _MEASURE_ZH.get(query.category, "个")
     if query.colour:
-        noun = _COLOURS_ZH[query.colour] + noun
+        noun = COLOURS_ZH[query.colour] + noun
     if query.plural:
         noun = f"{NUMBERS[query.number][1]}{measure}{noun}" if query.number else f"所有{noun}"
     if query.kind == "size":
@@ -122,7 +178,7 @@ def _chinese(query: Query, rng: np.random.Generator) -> str:
     if query.kind == "extreme" and query.side:
         return f"最{_SIDES_ZH[query.side]}{_pick(rng, ('侧', '边'))}的{noun}"
     if query.kind == "ordinal" and query.side and query.rank:
-        return f"从{_SIDES_ZH[query.side]}边数第{_RANKS[query.rank][1]}{measure}{noun}"
+        return f"从{_SIDES_ZH[query.side]}边数第{RANKS[query.rank][1]}{measure}{noun}"
     if query.relation and query.anchor:
         return f"{NOUNS[query.anchor]['zh']}{_RELATIONS_ZH[query.relation]}的{noun}"
     if query.place:

@@ -16,6 +16,8 @@ from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts
 from rrsis_bench.results.render.charts import inline_svg
+from rrsis_bench.results.render.probes import ProbeBlock, label, number_of, refused
+from rrsis_bench.results.render.probes import blocks as probe_blocks
 from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval, seeds, shown_metrics
 
 
@@ -71,6 +73,7 @@ class Board:
     ranked: Table | None
     unranked: Table | None
     charts: tuple[tuple[str, Markup, str], ...]  # title, SVG, note
+    probes: tuple[tuple[str, str, Table], ...]  # title, one sentence, figures
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
 
@@ -119,6 +122,9 @@ def _board(rows: Sequence[BoardRow], ident: str, crowded: bool) -> Board:
         )
         if scored
         else (),
+        probes=tuple(
+            (block.title, block.summary, _probe(block, f"{ident}-{block.name}")) for block in probe_blocks(rows)
+        ),
         runs=tuple(_run(record, row) for row in rows for record in row.records),
         notes=tuple(noted),
     )
@@ -176,6 +182,31 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             )
         )  # fmt: skip
     return Table(ident, caption, tuple(columns), tuple(lines))
+
+
+def _probe(block: ProbeBlock, ident: str) -> Table:
+    """The figures of one probe, and how many samples it could use."""
+    columns = (
+        TableColumn("Model", number=False),
+        *(
+            TableColumn(label(figure), f"{figure.meaning}; [lo, hi] 95% interval over images")
+            for figure in block.figures
+        ),
+        TableColumn("n", "comparisons"),
+        TableColumn("Predictions", "inputs that the probe needed beyond those of the split"),
+        TableColumn("Not used", "samples that the probe could not use", number=False),
+    )
+    lines = []
+    for row in block.rows:
+        cells = []
+        for figure in block.figures:
+            score = row.score(figure.name, "probes", block.name)
+            bounds = "" if score.lo is None or score.hi is None else f"[{score.lo:.1f}, {score.hi:.1f}]"
+            cells.append(Cell() if score.value is None else Cell(f"{score.value:.2f}", f"{score.value:.6f}", bounds))
+        counts = [number_of(row, block.name, field) for field in ("n", "predictions")]
+        name = Cell(row.head.model, row.label, " ".join(row.head.variant))
+        lines.append((name, *cells, *(Cell(count, count) for count in counts), Cell(refused(row, block.name))))
+    return Table(ident, f"Probe: {block.title}", columns, tuple(lines))
 
 
 def _with_forest(text: str, score: Score, low: float, high: float) -> Markup:

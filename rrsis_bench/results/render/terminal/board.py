@@ -14,6 +14,7 @@ from rrsis_bench.eval.metrics import METRICS, PRECISIONS
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
+from rrsis_bench.results.render.probes import blocks, label, number_of, refused
 from rrsis_bench.results.render.text import (
     AS_PRINTED,
     LEGEND,
@@ -40,7 +41,7 @@ CONTROL_LABELS = {
     "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
     "category_only": "category only",
 }  # fmt: skip
-BREAKDOWNS = ("size", "category", "threshold", "control", "targets", "language")
+BREAKDOWNS = ("size", "category", "threshold", "control", "probe", "targets", "language")
 """Groups for which scores can be shown; `threshold` shows Pr@X."""
 
 Column = tuple[str, tuple[str, ...]]
@@ -99,7 +100,7 @@ def categories(console: Terminal, rows: Sequence[BoardRow], limit: int = 5) -> N
 
 
 def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
-    """Print mIoU of all rows per size class, category, language control, number of targets or language, or Pr@X.
+    """Print mIoU of all rows per size class, category, control, number of targets or language, Pr@X, or the probes.
 
     Args:
         console: where to print.
@@ -120,6 +121,9 @@ def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
         elif by == "control":
             columns = {"mIoU": ("miou", ()), **{CONTROL_LABELS[name]: ("miou", ("control", name)) for name in CONTROLS}}
             _classes(console, title + "mIoU with the right and with a wrong or reduced text", members, columns)
+        elif by == "probe":
+            if not probes(console, members):
+                console.print(Text(f"{title}no row has probes: rrsis-bench bench ... experiment=language", style="dim"))
         elif by == "targets":
             silence = 100 if head.protocol.empty == "rela" else 0
             words = f"scores by the number of targets (a correct empty mask scores {silence})"
@@ -134,6 +138,39 @@ def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
                     for name in names
                 }
                 _classes(console, f"{title}mIoU by {words}", members, columns)
+
+
+def probes(console: Terminal, rows: Sequence[BoardRow]) -> bool:
+    """Print one table per probe of comparable rows, the best value of each figure in bold; False if there is none."""
+    found = blocks(rows)
+    for block in found:
+        table = plain_table()
+        for name in ("#", "model"):
+            table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
+        for figure in block.figures:
+            table.add_column(label(figure), justify="right")
+        for name in ("n", "predictions"):
+            table.add_column(name, justify="right", style="dim")
+        columns = []
+        for figure in block.figures:
+            values = [row.score(figure.name, "probes", block.name).value for row in block.rows]
+            known = [value for value in values if value is not None]
+            best = (max if figure.better == "higher" else min)(known) if figure.better and len(known) > 1 else None
+            columns.append(
+                [Text(number(v, 1), style="bold green" if v is not None and v == best else "") for v in values]
+            )
+        for index, row in enumerate(block.rows):
+            rank = "" if row.rank is None else str(row.rank)
+            counts = [number_of(row, block.name, field) for field in ("n", "predictions")]
+            table.add_row(rank, row.label, *(column[index] for column in columns), *counts)
+        reasons = refused(block.rows[0], block.name)
+        caption = "; ".join(f"{label(figure)}: {figure.meaning}" for figure in block.figures)
+        head = block.rows[0].head
+        print_table(
+            console, f"{head.data} {head.split}, probe {block.name}: {block.summary}", table,
+            caption + (f"\nnot used: {reasons}" if reasons else ""),
+        )  # fmt: skip
+    return bool(found)
 
 
 def _split(console: Terminal, title: str, rows: Sequence[BoardRow], field: str) -> None:
