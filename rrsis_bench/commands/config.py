@@ -58,18 +58,19 @@ def _below(name: str, prefix: str) -> bool:
 
 
 def _entries(console: Any, prefixes: Sequence[str]) -> None:
-    """Print the named entries of a recipe with their options."""
+    """Print the named entries of the recipe and the probes with their options."""
     import dataclasses
 
     from rich.table import Table
 
     from rrsis_bench.config.fields import meaning
+    from rrsis_bench.eval import probing
     from rrsis_bench.train.recipe import KINDS
 
-    table = Table(title="Entries of a recipe", title_justify="left")
+    table = Table(title="Named entries", title_justify="left")
     for column in ("field", "name", "option", "default", "meaning"):
         table.add_column(column, overflow="fold")
-    for kind in KINDS:
+    for kind in (*KINDS, probing.load()):
         if prefixes and not any(_below(kind.field, prefix) for prefix in prefixes):
             continue
         for name in kind:

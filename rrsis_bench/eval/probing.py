@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from rrsis_bench.config.entries import Entries
 from rrsis_bench.csv_files import write_rows
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.errors import UserError
@@ -51,12 +52,13 @@ _Key = tuple[str, str | None, str]  # image, turn, expression
 
 
 @cache
-def load() -> None:
-    """Import all probes: the modules beside `probe`, and those of installed packages."""
+def load() -> Entries[Probe]:
+    """Import all probes and return them: the modules beside `probe`, and those of installed packages."""
     for found in pkgutil.iter_modules(probes.__path__):
         importlib.import_module(f"{probes.__name__}.{found.name}")
     for point in entry_points(group=ENTRY_POINT_GROUP):
         point.load()
+    return PROBES
 
 
 def bind(entries: Sequence[Entry]) -> dict[str, Probe]:
@@ -67,9 +69,9 @@ def bind(entries: Sequence[Entry]) -> dict[str, Probe]:
     """
     if not entries:
         return {}
-    load()
+    known = load()
     full = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
-    made = [make() for make in PROBES.bind_all(full)]
+    made = [make() for make in known.bind_all(full)]
     names = [str(entry["name"]) for entry in full]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
@@ -79,14 +81,14 @@ def bind(entries: Sequence[Entry]) -> dict[str, Probe]:
 
 def figures_of(name: str) -> tuple[Figure, ...]:
     """Return the figures of a probe; none if it is not installed here."""
-    load()
-    return PROBES.target(name).figures if name in PROBES else ()
+    known = load()
+    return known.target(name).figures if name in known else ()
 
 
 def summary_of(name: str) -> str:
     """Return the first sentence of a probe's documentation; empty if it is not installed here."""
-    load()
-    return (PROBES.target(name).__doc__ or "").partition("\n")[0] if name in PROBES else ""
+    known = load()
+    return (known.target(name).__doc__ or "").partition("\n")[0] if name in known else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.record import store
 from rrsis_bench.results.record.schema import Record
-from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table, probes
+from rrsis_bench.results.render.terminal.board import CONTROL_LABELS, plain_table, print_table, probe_summary
 from rrsis_bench.run.folder import CONFIG, RunFolder
 from rrsis_bench.run.sweep import run_folders
 
@@ -132,7 +132,7 @@ def show_scores(console: Terminal, record: Record) -> None:
         if name in record.control:
             table.add_row(f"mIoU, {CONTROL_LABELS[name]}", _percent(record.control[name].scores["miou"].value), "")
     print_table(console, f"{record.run_id} on {record.data} {record.split}, n = {record.n}", table)
-    probes(console, [BoardRow((record,), "")])
+    probe_summary(console, BoardRow((record,), ""))
 
 
 def show_paths(console: Terminal, folder: RunFolder) -> None:

@@ -270,9 +270,9 @@ def publish(config: Config, scored: Sequence[tuple[Record, CountsTable]], consol
     rows = [row for row in leaderboards.regenerate_and_rank(root) if row.head.data == config.data.name]
     show.leaderboard(console, rows, highlight=shown)
     show.categories(console, rows)
-    mine = [row for row in rows if any(record.run_id in shown and record.probes for record in row.records)]
-    for row in mine:
-        show.probes(console, [other for other in rows if other.comparable == row.comparable])
+    for row in rows:
+        if any(record.run_id in shown for record in row.records):
+            show.probe_summary(console, row)
 
 
 def _enter(root: Path, record: Record, table: CountsTable, console: Terminal, *, force: bool) -> str:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from rrsis_bench.data.text.exchange import TURNS
+from rrsis_bench.resources import ROOT
 from rrsis_bench.synthetic.language.semantics import verdicts
+from rrsis_bench.synthetic.oracle import READERS
 from rrsis_bench.synthetic.scene import union_HW
 from tests.fakes.readers import InMemory, asked, scenes_of, views_of_scene
 
@@ -235,3 +237,30 @@ def test_turned_samples_show_turned_images():
             assert (sample.read_mask() <= covered).all()
             assert sample.read_mask().any()
     assert seen == set(TURNS)
+
+
+COLUMNS = {
+    "flip: IoU": ("flip", "consistency", None), "flip: IoU, left and right exchanged": (
+        "flip", "consistency", "mirror, words exchanged"),
+    "wrong left/right: off target": ("wrong_side", "leaves", "left_right"),
+    "as given": ("wrong_side", "given_leaves", "left_right"), "same mask": ("wrong_side", "same", "left_right"),
+    "absent: false positives": ("absent", "false_positives", None), "paraphrase: worst": (
+        "paraphrase", "worst_miou", None),
+    "typo: worst": ("typo", "worst_miou", None), "negation: new": ("negation", "new_miou", None),
+    "old": ("negation", "old_miou", None), "swap: new": ("attribute_swap", "new_miou", None),
+}  # fmt: skip
+
+
+def readers_table():
+    """The table of docs/probes.md: what the probes find in each reader, on the default test split."""
+    lines = [f"| reader | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    for reader in READERS:
+        cells = [f"{value('default', reader, *where):.1f}" for where in COLUMNS.values()]
+        lines.append(f"| {reader} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_the_documented_readers_are_the_measured_ones():
+    text = (ROOT / "docs" / "probes.md").read_text(encoding="utf-8")
+    assert readers_table() == text.partition("<!-- readers -->\n")[2].partition("\n<!-- /readers -->")[0]

@@ -10,7 +10,7 @@ import numpy as np
 from rrsis_bench.data.pixels import rle
 from rrsis_bench.eval.probing import Inquiry, bind
 from rrsis_bench.interfaces import ReferringDataset, Sample
-from rrsis_bench.synthetic import SceneSpec
+from rrsis_bench.synthetic import DEFAULT_SPEC, SceneSpec
 from rrsis_bench.synthetic.known import SyntheticScenes
 from rrsis_bench.synthetic.language.realise import NOUNS
 from rrsis_bench.synthetic.oracle import READERS
@@ -21,6 +21,9 @@ ALL = ("flip", "wrong_side", "absent", "paraphrase", "typo", "agreement", "negat
 
 @cache
 def spec_of(language: str) -> SceneSpec:
+    """Few small scenes in a language, or the suite's own data set for ``"default"``."""
+    if language == "default":
+        return DEFAULT_SPEC
     return SceneSpec(0, 0, 14, size=96, expressions_per_image=4, seed=3, multi_target=0.1, languages=(language,))
 
 

@@ -129,6 +129,27 @@ class Toy(Callback):
 ''',
 }
 METRIC = 'Metric("toy", "Toy", "IoU above 0", lambda scored: (scored.iou_N > 0, scored.iou_N >= 0)),'
+PROBE = '''\
+"""Capitals: an expression in capital letters means the same."""
+
+from fractions import Fraction
+
+from rrsis_bench.eval.probes.probe import PROBES, Case, Figure, Probe, Question, iou
+
+
+@PROBES.add("toy")
+class Toy(Probe):
+    """Write the expression in capitals."""
+
+    figures = (Figure("same", "Same", "IoU of the two predictions", "higher"),)
+
+    def cases(self, subject):
+        for index, sample in enumerate(subject.samples):
+            yield Case(index, (Question(index, sample.expression.upper()),))
+
+    def measure(self, case, answers):
+        return {"same": iou(answers.masks[0], answers.given)}
+'''
 RECIPE = (
     "train.loss=[{name: toy, weight: 1.0}]",
     "~train.optimizer",  # Hydra merges mappings, so the old options have to go
@@ -282,6 +303,11 @@ def test_every_other_door_takes_one_entry_or_one_folder_and_works_in_a_run(check
     assert changed(checkout) == ["rrsis_bench/eval/metrics.py"]
     git(checkout, "commit", "-qam", "a metric")
 
+    (checkout / "rrsis_bench" / "eval" / "probes" / "toy.py").write_text(PROBE)
+    assert changed(checkout) == ["rrsis_bench/eval/probes/toy.py"]
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "a probe")
+
     folder = checkout / "rrsis_bench" / "data" / "formats" / "pairs"
     folder.mkdir()
     (folder / "__init__.py").touch()
@@ -295,7 +321,14 @@ def test_every_other_door_takes_one_entry_or_one_folder_and_works_in_a_run(check
     write_pairs(checkout / "pairs")
     run = [sys.executable, "-m", "rrsis_bench.run", "model=toy", "data=pairs", "size=tiny", "size.image=32"]
     shown = call(
-        checkout, *run, *RECIPE, "train.epochs=1", "train.batch_size=4", "trainer=cpu", "trainer.num_workers=0"
+        checkout,
+        *run,
+        *RECIPE,
+        "train.epochs=1",
+        "train.batch_size=4",
+        "trainer=cpu",
+        "trainer.num_workers=0",
+        "probes=[toy]",
     )
     assert "toy augmentation" in shown
     assert "toy callback" in shown
@@ -303,6 +336,9 @@ def test_every_other_door_takes_one_entry_or_one_folder_and_works_in_a_run(check
     record = json.loads(path.read_text())
     assert record["status"] == "finished"
     assert '"toy": {' in path.read_text().partition('"scores"')[2]
+    assert record["probes"]["toy"]["n"] == 4
+    with (checkout / "leaderboards" / "pairs_probes.csv").open() as file:
+        assert [line["figure"] for line in csv.DictReader(file)] == ["same"]
     with (checkout / "leaderboards" / "pairs.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert [column for column in row if "toy" in column.lower()]

@@ -157,3 +157,24 @@ def test_weights_that_changed_while_they_were_frozen_are_found(fake_root, tmp_pa
     config = parsed("model=lavt", *tiny_overrides(tmp_path, fake_root), "controls=false")
     with pytest.raises(UserError, match="frozen part 'backbone', which has other weights here"):
         harness.bench(config, Terminal(file=io.StringIO()))
+
+
+def test_probes_join_the_record_of_a_finished_run_and_change_no_hash(finished, tmp_path):
+    folder = shutil.copytree(finished.run.path, tmp_path / "runs" / finished.run.path.name)
+    own = finished.run.record
+    assert own.probes is None
+    record = evaluate(tmp_path / "leaderboards", f"checkpoint={folder}", "probes=[flip,{name: typo, k: 2},negation]")
+    assert (record.run_id, record.train_hash, record.eval_hash) == (own.run_id, own.train_hash, own.eval_hash)
+    assert (record.overall, record.settings) == (own.overall, own.settings)
+    assert list(record.probes) == ["flip", "typo"], "the truth of a negation is not known here"
+    assert record.probes["flip"].n == 3 * record.n
+    assert record.probes["typo"].predictions == 2 * record.n
+    run = RunFolder.open(folder)
+    assert run.record.probes == record.probes
+    assert run.probes("test").is_file()
+    assert (tmp_path / "leaderboards" / "rrsisd_probes.csv").is_file()
+
+
+def test_a_wrong_probe_stops_before_anything_is_computed(finished, tmp_path):
+    with pytest.raises(UserError, match=r"probes\[0\]\.name"):
+        evaluate(tmp_path, f"checkpoint={finished.run.path}", "probes=[flipp]")

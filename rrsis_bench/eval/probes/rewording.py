@@ -52,7 +52,7 @@ class Rewording(Probe):
 
 @PROBES.add("paraphrase")
 class Paraphrase(Rewording):
-    """Reword by rules: article, synonym, order of phrases, "located"; `rrsis_bench.data.text.reword` has them."""
+    """Reword by rules: article, synonym, order of phrases, "located"."""
 
     why_not = "no rule applies"
 

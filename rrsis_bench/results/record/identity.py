@@ -130,6 +130,17 @@ def _ranges(record: Record) -> list[str]:
         for name, found in record.control.items()
         if not 0 <= found.n <= record.n
     ]
+    for name, probe in (record.probes or {}).items():
+        groups = [probe.scores, *(group.scores for group in probe.groups.values())]
+        broken += [
+            f"probes.{name}.{figure} = {score.value} is not a percentage"
+            for scores in groups
+            for figure, score in scores.items()
+            if score.value is not None and not 0 <= score.value <= 100
+        ]
+        numbers = {"n": probe.n, "predictions": probe.predictions, **probe.refused}
+        numbers |= {f"groups.{group}.n": found.n for group, found in probe.groups.items()}
+        broken += [f"probes.{name}.{key} = {value} is negative" for key, value in numbers.items() if value < 0]
     cost = record.efficiency
     amounts = {
         name: getattr(cost, name)

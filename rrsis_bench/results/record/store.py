@@ -198,10 +198,10 @@ def rescore(
     """Score a record again from its integers, without the model.
 
     Args:
-        record: the record; its language controls and costs are kept.
+        record: the record; its language controls, probes and costs are kept.
         table: its integers.
-        protocol: other rules; None keeps the record's. Controls are dropped if the rules change, since their
-            integers are not stored.
+        protocol: other rules; None keeps the record's. Controls and probes are dropped if the rules change, since
+            their integers are not stored.
         resamples: bootstrap replicates.
 
     Raises:
@@ -229,6 +229,7 @@ def rescore(
         per_language=result.per_language,
         per_target=result.per_target,
         control=record.control if same_rules else {},
+        probes=record.probes if same_rules else None,
         rescored_from=record.rescored_from or record.metric_version,
     )
 

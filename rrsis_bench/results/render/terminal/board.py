@@ -173,6 +173,27 @@ def probes(console: Terminal, rows: Sequence[BoardRow]) -> bool:
     return bool(found)
 
 
+def probe_summary(console: Terminal, row: BoardRow) -> None:
+    """Print the figures of all probes of one row with their intervals; nothing if it has none."""
+    table = plain_table()
+    for name in ("probe", "figure"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("%", justify="right")
+    table.add_column("95% interval", no_wrap=True)
+    table.add_column("n", justify="right", style="dim")
+    for block in blocks([row]):
+        for place, figure in enumerate(block.figures):
+            score = row.score(figure.name, "probes", block.name)
+            bounds = "" if score.lo is None or score.hi is None else f"[{score.lo:.1f}, {score.hi:.1f}]"
+            first = (block.title, number_of(row, block.name, "n")) if place == 0 else ("", "")
+            table.add_row(first[0], label(figure), number(score.value, 1), Text(bounds), first[1])
+    if table.row_count:
+        caption = (
+            f"↑: more is better, ↓: less is better; rows beside each other: rrsis-bench leaderboard {row.head.data}"
+        )
+        print_table(console, f"{row.label}: probes", table, f"{caption} --by probe; docs/probes.md")
+
+
 def _split(console: Terminal, title: str, rows: Sequence[BoardRow], field: str) -> None:
     """Scores of the whole split, then mIoU and oIoU of each of its classes in `field`."""
     names = dict.fromkeys(name for row in rows for name in row.names(field))
