@@ -186,6 +186,14 @@ class Segmenter(nn.Module, ABC):
             text: text key -> int64 (B, L); keys that the model does not use are ignored.
         """
 
+    def whole_batch(self, rows: Tensor) -> Tensor:
+        """Return rows (B, ...) for the whole batch of a training step, for a loss that compares its samples.
+
+        One process has the whole batch, and these are the same rows. Of several processes each has a share; the trainer
+        puts a function here that returns the rows of all, in order, with the gradient of each process's own.
+        """
+        return rows
+
     def no_weight_decay(self, name: str) -> bool:  # noqa: ARG002 - subclasses use the name
         """Return whether the optimiser applies no weight decay to parameter `name`."""
         return False

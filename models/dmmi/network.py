@@ -79,7 +79,7 @@ class DMMI(StagedSegmenter):
         masked_BLD = self.text_encoder(ids_BL * (1 - text["noun_mask"]), mask_BL)
         losses = {
             "reconstruction": self.objective.reconstruction(maps, masked_BLD, words_BLD, mask_BL),
-            "contrast": self.objective.contrast(maps, words_BLD, slots_BL),
+            "contrast": self.objective.contrast(maps, words_BLD, slots_BL, self.whole_batch),
         }
         return SegmenterOutput(logits, {name: self.loss_weights[name] * loss for name, loss in losses.items()})
 

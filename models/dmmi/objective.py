@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,19 +40,27 @@ class ExpressionObjective(nn.Module):
         mask_BL = mask_BL.to(cosine_BL.dtype)
         return 1 - ((cosine_BL * mask_BL).sum(1) / mask_BL.sum(1).clamp(min=1)).mean()
 
-    def contrast(self, maps: Sequence[Tensor], words_BLD: Tensor, slots_BL: Tensor) -> Tensor:
+    def contrast(
+        self,
+        maps: Sequence[Tensor],
+        words_BLD: Tensor,
+        slots_BL: Tensor,
+        whole_batch: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> Tensor:
         """Return the symmetric InfoNCE loss between the images and the expressions of the batch.
 
         Args:
             maps: the decoder's maps, coarse to fine.
             words_BLD: the words after the last stage.
             slots_BL: 1 for the slots that enter the mean of an expression.
+            whole_batch: `Segmenter.whole_batch` of the model.
         """
         image_BD = maps[0].mean((2, 3))
         for join, map_BDhw in zip(self.joins, maps[1:], strict=True):
             image_BD = join(torch.cat([image_BD, map_BDhw.mean((2, 3))], dim=1))
         slots_BL = slots_BL.to(words_BLD.dtype)
         sentence_BD = (self.align(words_BLD) * slots_BL[..., None]).sum(1) / slots_BL.sum(1, keepdim=True).clamp(min=1)
+        image_BD, sentence_BD = whole_batch(image_BD), whole_batch(sentence_BD)
         scores_BB = F.normalize(image_BD, dim=1) @ F.normalize(sentence_BD, dim=1).T / TEMPERATURE
         own_B = torch.arange(len(scores_BB), device=scores_BB.device)
         return (F.cross_entropy(scores_BB, own_B) + F.cross_entropy(scores_BB.T, own_B)) / 2

@@ -1,7 +1,8 @@
 """Training on several devices: one process each, which together compute what a single process computes.
 
 - The loss is that of the whole batch: every process gathers the logits and targets of all. The mean of the processes'
-  losses would be another loss where a term is a sum over the batch, or is weighted by the pixels of the batch.
+  losses would be another loss where a term is a sum over the batch, or is weighted by the pixels of the batch. A
+  model's own losses are means over samples. One that compares samples asks for all with `Segmenter.whole_batch`.
 - Batch norms in training use the statistics of the whole batch. Those that a model keeps in evaluation mode stay.
   One difference is left: where an image is encoded once for all of its expressions, and the encoder trains its batch
   norms (the tiny ResNet), an image whose expressions fall to two processes counts twice.
@@ -126,6 +127,7 @@ class Parallel:
         self._dead: list[str] = []
         if self.world.size == 1:
             return
+        model.whole_batch = self.whole  # type: ignore[method-assign]
         model.train()
         for module in model.modules():
             if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) and module.training:
@@ -142,7 +144,8 @@ class Parallel:
         self.require_equal(tensors_sha256(state, list(state)), "initial weights")
 
     def restore(self) -> None:
-        """Give the batch norms their own class back, after the training."""
+        """Give the model its own batch norms and `whole_batch` back, after the training."""
+        self._model.__dict__.pop("whole_batch", None)
         for module, kind in self._norms:
             module.__class__ = kind
         self._norms = []

@@ -37,6 +37,16 @@ class Counting(Toy):
         return super().forward(views, text)
 
 
+class CountingImages(ImageFirst):
+    """Counts the images that it encodes."""
+
+    seen = 0
+
+    def encode_image(self, views):
+        self.seen += len(views["image"])
+        return super().encode_image(views)
+
+
 def score(model, root, folder, size, *, batch_size=2):
     """Everything that a pass over the samples gives: integers, controls, predictions, samples seen, output."""
     data, out = views_of(root, native_masks=True), io.StringIO()
@@ -60,11 +70,12 @@ def lines(folder):
     return (folder / "predictions.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("make", [Counting, ImageFirst])
+@pytest.mark.parametrize("make", [Counting, CountingImages])
 @pytest.mark.parametrize("size", [2, 3])
 def test_each_sample_once_and_the_same_integers(fake_root, tmp_path, make, size):
-    alone = score(make(), fake_root, tmp_path / "alone", 1)
-    found = in_world(size, lambda _: score(make(), fake_root, tmp_path / "many", size), tmp_path / "logs")
+    # Two samples show an image, so that batches of three share images.
+    alone = score(make(), fake_root, tmp_path / "alone", 1, batch_size=3)
+    found = in_world(size, lambda _: score(make(), fake_root, tmp_path / "many", size, batch_size=3), tmp_path / "logs")
     assert {one["integers"] for one in found} == {alone["integers"]}
     assert {one["controls"] for one in found} == {alone["controls"]}
     assert sum(one["seen"] for one in found) == alone["seen"]
