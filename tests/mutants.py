@@ -84,7 +84,7 @@ MUTANTS = (
     ),
     Mutant(
         "consistency in bf16: attention weights",
-        "models/sgsrf/layers.py",
+        "models/blocks/multihead.py",
         "scores = scores if scores.dtype == torch.float64 else scores.float()",
         "scores = scores.to(query.dtype)",
         f"{WIRING}::test_the_consistency_loss_is_computed_in_float32_under_autocast",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..blocks.multihead import Attention
 from .consistency import consistency_loss, relations
-from .layers import Attention, FeedForward
+from .layers import FeedForward
 
 INITS = ("pooled", "zero", "random")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import Attention, FeedForward, mlp
+from ..blocks.multihead import Attention
+from .layers import FeedForward, mlp
 
 
 class PromptBlock(nn.Module):

@@ -15,11 +15,12 @@ from rrsis_bench.backbones.sam2 import Sam2Encoder, SamFeatures
 from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, ImageFirstSegmenter, SegmenterOutput
 
+from ..blocks.multihead import initialise
 from .ccr import INITS, ConsistencyRefinement, pool_words
 from .consistency import REDUCTIONS
 from .gmfe import FeatureEnhancement
 from .gpg import DenseMap, PromptGenerator, mean_word
-from .layers import initialise, mlp
+from .layers import mlp
 
 PROMPTS = ("gpg", "text")
 DENSE = ("token", "text_pool", "none")

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from rrsis_bench.models.blocks.multihead import Attention, initialise
 from rrsis_bench.models.sgsrf.ccr import ConsistencyRefinement, ContextTokens, pool_words
 from rrsis_bench.models.sgsrf.consistency import consistency_loss, relations
 from rrsis_bench.models.sgsrf.gmfe import FeatureEnhancement, MapEnhancement
 from rrsis_bench.models.sgsrf.gpg import DenseMap, PromptBlock, PromptGenerator, mean_word
-from rrsis_bench.models.sgsrf.layers import Attention, FeedForward, initialise
+from rrsis_bench.models.sgsrf.layers import FeedForward
 from torch import Tensor
 
 DIM, HEADS = 16, 4
