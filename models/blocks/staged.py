@@ -25,7 +25,7 @@ def freeze_unread(*modules: nn.Module | None) -> None:
 class StagedSegmenter(Segmenter):
     """A model with a `StagedEncoder`, a `TextEncoder` and one fusion per stage.
 
-    A subclass sets `stages` and `norms`, one module per stage of the encoder.
+    A subclass sets `norms` and, for `fused_stages`, `stages`: one module per stage of the encoder.
     """
 
     stages: nn.ModuleList

@@ -3,12 +3,15 @@
 Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019.
 """
 
+# P = appended vectors
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import BertConfig as HFBertConfig
 from transformers import BertModel
@@ -89,12 +92,23 @@ class BertEncoder(TextEncoder):
             raise UserError(f"The model keeps {count} layers of BERT, but {FIELD}.layers={len(layers)}.")
         self.bert.encoder.layer = layers[:count]
 
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor, appended_BPD: Tensor | None = None) -> Tensor:
         """Return features (B, L, D) of int64 ids (B, L); every token attends to the tokens with mask 1.
 
         A row without any 1 attends to all of its tokens. The LAVT family's code does the same, because it adds the same
         large negative number to every score.
+
+        Args:
+            ids_BL: token ids.
+            mask_BL: 1 for words.
+            appended_BPD: vectors behind the embedded words, without positions, that every token attends to as well.
         """
+        if appended_BPD is not None:
+            tokens_BND = torch.cat([self.bert.embeddings(input_ids=ids_BL), appended_BPD], dim=1)
+            mask_BN = F.pad(mask_BL, (0, appended_BPD.shape[1]), value=1)
+            added_B11N = 1e4 * (mask_BN[:, None, None].to(tokens_BND.dtype) - 1)
+            encoded_BND: Tensor = self.bert.encoder(tokens_BND, attention_mask=added_B11N).last_hidden_state
+            return encoded_BND[:, : ids_BL.shape[1]]
         attended_BL = torch.where(mask_BL.any(1, keepdim=True), mask_BL, torch.ones_like(mask_BL))
         words_BLD: Tensor = self.bert(input_ids=ids_BL, attention_mask=attended_BL).last_hidden_state
         return words_BLD

@@ -26,6 +26,7 @@ COUNTS = {
     "lgce": (276_257_786, 22_142_592),
     "dmmi": (340_578_160, 25_730_816),
     "crossvlt": (236_711_038, 2_097_156),
+    "caris": (226_572_664, 18_688),
     "lscf": (248_212_224, 2_234_948),
     "refsegformer": (234_411_520, 5_514_368),
 }
@@ -56,6 +57,12 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("a head in stage 0", lambda model: setattr(model.stages[0].fusion, "heads", 2)),
         ("words do not read stage 3", lambda model: setattr(model.language[2], "to_pixels", PassedOn())),
     ),
+    "caris": (
+        ("prompts without their norm", lambda model: setattr(model.prompts, "norm", torch.nn.Identity())),
+        ("pixels do not read words", lambda model: setattr(model.decoder.layers[1], "pixels_from_words", PassedOn())),
+        ("the norms of pixels as their authors number them", lambda model: swap(model.decoder.layers[2].pixels_norms)),
+        ("no norm behind stage 1", lambda model: model.norms.__setitem__(1, torch.nn.Identity())),
+    ),
     "lscf": (
         ("the sentence leaves out the pads", lambda model: setattr(model, "pads", "masked")),
         ("no gate in stage 0", lambda model: setattr(model.stages[0], "gate", None)),
@@ -74,7 +81,7 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
 class PassedOn(torch.nn.Module):
     """A language layer that changes nothing."""
 
-    def forward(self, pixels: Tensor, words: Tensor, **masks: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, pixels: Tensor, *words: Tensor, **masks: Tensor) -> Tensor:  # noqa: ARG002
         return pixels
 
 
@@ -83,6 +90,11 @@ class Nothing(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+
+def swap(modules: torch.nn.ModuleList) -> None:
+    """Exchange the first two."""
+    modules[0], modules[1] = modules[1], modules[0]
 
 
 @pytest.fixture(scope="module", params=sorted(COUNTS))
