@@ -25,11 +25,8 @@ def check_recipe(train: TrainConfig) -> None:
         UserError: an unknown name, an unknown or missing option, or an option of a wrong type or out of bounds.
     """
     SegmentationLoss(train.loss, align_corners=train.align_corners)
-    OPTIMIZERS.bind(train.optimizer)
-    # The optimiser's class checks its own values, so one is built over a stand-in parameter, which has no name that
-    # the patterns of lr_scales could match.
-    unscaled = {name: value for name, value in train.optimizer.items() if name != "lr_scales"}
-    OPTIMIZERS.bind(unscaled)({"stand-in": torch.nn.Parameter(torch.zeros(1))}, {})
+    # The optimiser's class checks its own values, so one is built over a stand-in parameter.
+    OPTIMIZERS.bind(train.optimizer)({"stand-in": torch.nn.Parameter(torch.zeros(1))}, {})
     SCHEDULES.bind(train.schedule)
     AUGMENTATIONS.bind_all(train.augment)
     CALLBACKS.bind_all(train.callbacks)

@@ -46,10 +46,6 @@ def test_an_entry_that_does_not_fit_is_refused(change, names):
     assert all(name in str(caught.value) for name in names), str(caught.value)
 
 
-def test_shares_of_the_rate_are_accepted_before_the_model_is_known():
-    check_recipe(recipe(optimizer={"lr_scales": {"backbone.*": 0.1}}))
-
-
 @pytest.mark.parametrize(
     ("entry", "names"),
     [
