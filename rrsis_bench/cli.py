@@ -7,7 +7,7 @@ import os
 import sys
 
 import rrsis_bench
-from rrsis_bench.commands import boards, config, data, doctor, page, predict, published, runs, score
+from rrsis_bench.commands import boards, config, data, doctor, page, predict, published, runs, score, show_help
 from rrsis_bench.errors import UserError
 from rrsis_bench.printing import emit
 from rrsis_bench.stop import Interrupted, StopRequest
@@ -50,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="rrsis-bench", description="Benchmark suite for referring remote sensing image segmentation."
     )
     parser.add_argument("--version", action="version", version=f"rrsis-bench {rrsis_bench.__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    show_help(parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for group in GROUPS:
         group.add(verbs)
     return parser

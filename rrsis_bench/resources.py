@@ -16,5 +16,16 @@ ROOT = _PACKAGE if INSTALLED else _PACKAGE.parent
 CONF = ROOT / "conf"
 LEADERBOARDS = ROOT / "leaderboards"
 """The suite's own leaderboards. A wheel has only the published numbers in it."""
+FORMATS = _PACKAGE / "data" / "formats"
 CHECKOUT = None if INSTALLED else ROOT
 """The checkout, whose git state belongs to a run. None for an installed wheel."""
+
+
+def choices(group: str) -> str:
+    """Return the names of the files in a group of ``conf/``, for the help of the command line."""
+    return ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
+def formats(module: str = "dataset") -> str:
+    """Return the dataset formats that have a module, ``dataset`` or ``write``, for the help of the command line."""
+    return ", ".join(sorted(path.parent.name for path in FORMATS.glob(f"*/{module}.py")))

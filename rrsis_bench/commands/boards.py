@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.printing import emit
-from rrsis_bench.resources import LEADERBOARDS
+from rrsis_bench.resources import LEADERBOARDS, choices
 
 if TYPE_CHECKING:
     from rrsis_bench.results.board.rows import BoardRow
@@ -26,9 +26,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "significant difference share a rank.",
         epilog="example: rrsis-bench leaderboard rrsisd --by size",
     )
-    board.add_argument("data", help="dataset")
+    board.add_argument("data", help=f"dataset: {choices('data')}")
     board.add_argument("--split", choices=["train", "val", "test"], help="only this split")
-    board.add_argument("--protocol", help="only this protocol (conf/protocol)")
+    board.add_argument("--protocol", help=f"only this protocol: {choices('protocol')}")
     board.add_argument(
         "--with-published", action="store_true", help="also show the numbers printed in papers, unranked"
     )
@@ -51,12 +51,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "rrsis-bench compare ../before/runs/RUN runs/RUN (exit code 1 if an integer of a sample differs)",
     )
     compare.add_argument(
-        "a", help="model, model with its variant in quotes, run id; a .csv file; a run folder or .csv.gz"
+        "a",
+        help="with --data: model, model with its variant in quotes, or run id; else a .csv file, a run (id or folder) "
+        "or a .csv.gz file",
     )
     compare.add_argument("b", help="the other one, given like the first")
-    compare.add_argument("--data", help="dataset of the leaderboard")
+    compare.add_argument("--data", help=f"dataset of the leaderboard: {choices('data')}")
     compare.add_argument("--split", choices=["train", "val", "test"], help="only rows of this split")
-    compare.add_argument("--protocol", help="only rows of this protocol")
+    compare.add_argument("--protocol", help=f"only rows of this protocol: {choices('protocol')}")
     compare.add_argument("--resamples", type=_positive, default=RESAMPLES, metavar="N", help="default: %(default)s")
     compare.add_argument("--format", default="table", choices=["table", "csv", "md"], help="default: %(default)s")
     compare.add_argument("--data-root", type=Path, help="the dataset's folder, to show the expressions")
@@ -68,7 +70,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="audit the records, write all tables and the report page from them, and show one table",
         epilog="example: rrsis-bench report rrsisd --markdown",
     )
-    report.add_argument("data", help="dataset of the leaderboard")
+    report.add_argument("data", help=f"dataset of the leaderboard: {choices('data')}")
     report.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     report.set_defaults(call=_report)
     cite = verbs.add_parser(
@@ -76,8 +78,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="print BibTeX of a model, a dataset and this suite, and the attestation of the model's rows",
         epilog="example: rrsis-bench cite lavt rrsisd",
     )
-    cite.add_argument("model", help="model")
-    cite.add_argument("data", help="dataset")
+    cite.add_argument("model", help=f"model: {choices('model')}")
+    cite.add_argument("data", help=f"dataset: {choices('data')}")
     cite.set_defaults(call=_cite)
     for parser in (board, compare, report, cite):
         parser.add_argument(
@@ -130,7 +132,10 @@ def _compare(args: argparse.Namespace) -> int:
     from rrsis_bench.results.compare.integers import compare_integers, is_counts
     from rrsis_bench.results.render.expressions import expressions
     from rrsis_bench.results.render.terminal import compare as show_compare
+    from rrsis_bench.run.folder import RunFolder
 
+    if args.data is None:  # beside --data, a run id names a row
+        args.a, args.b = (str(RunFolder.locate(name, args.runs)) for name in (args.a, args.b))
     as_counts = [is_counts(name) for name in (args.a, args.b)]
     if any(as_counts):
         if not all(as_counts):

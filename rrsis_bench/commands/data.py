@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrsis_bench.commands import show_help
 from rrsis_bench.errors import UserError
+from rrsis_bench.resources import choices, formats
 
 if TYPE_CHECKING:
     from rrsis_bench.config.schema import DataConfig
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
     parser = verbs.add_parser("data", help="describe, check, count, convert or write a dataset")
-    data = parser.add_subparsers(dest="what", required=True)
+    show_help(parser)
+    data = parser.add_subparsers(dest="what", metavar="VERB", title="verbs")
     info = _named(data, "info", "print the card, the files on disk, and the samples found")
     info.add_argument("--fingerprint", action="store_true", help="compute it even if gigabytes have to be read")
     info.set_defaults(call=_info)
@@ -35,7 +38,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _named(data: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = data.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("name", help="dataset, as in conf/data")
+    parser.add_argument("name", help=f"dataset: {choices('data')}")
     parser.add_argument(
         "--data-root", type=Path, metavar="DIR", help="folder of the dataset (default: data.root of its configuration)"
     )
@@ -49,7 +52,7 @@ def _add_convert(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Write a dataset in the plain format of data=custom: JSON Lines with the masks as run lengths. "
         "Images become hard links if the file system allows it, else copies.",
     )
-    convert.add_argument("format", help="the format to read, such as nwpu_refer")
+    convert.add_argument("format", help=f"the format to read: {formats()}")
     convert.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     convert.add_argument(
         "--to", choices=["custom"], default="custom", help="the format to write (default: %(default)s)"
@@ -64,7 +67,7 @@ def _add_convert(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_synthesize(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     synth = data.add_parser("synthesize", help="write procedural aerial scenes in the exact format of a dataset")
-    synth.add_argument("--format", default="rrsisd", help="such as nwpu_refer (default: %(default)s)")
+    synth.add_argument("--format", default="rrsisd", help=f"{formats('write')} (default: %(default)s)")
     synth.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
     for split, count in (("train", 1200), ("val", 60), ("test", 150)):
         synth.add_argument(f"--{split}", type=int, default=count, metavar="N", help="scenes (default: %(default)s)")
@@ -199,10 +202,13 @@ def _expected(config: DataConfig, root: Path | None) -> dict[str, int] | None:
 
 
 def _default_root(config: DataConfig) -> Path:
-    """Where the configuration says that the dataset lies; synthetic scenes are written first."""
-    if not config.synthetic:
-        return Path(config.root)
-    from rrsis_bench.console import Terminal
-    from rrsis_bench.run.data import data_root
+    """Return the folder that the configuration names; UserError if its synthetic scenes are not written yet."""
+    from rrsis_bench.run.data import find_root
 
-    return data_root(config, Terminal())
+    root, there = find_root(config) if config.synthetic else (Path(config.root), True)
+    if not there:
+        raise UserError(
+            f"The scenes of data={config.name} are not in {root} yet: the first run writes them. To see such "
+            f"scenes now: rrsis-bench data synthesize --format {config.format} --out DIR, then --data-root DIR."
+        )
+    return root

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from rrsis_bench.errors import UserError
+from rrsis_bench.resources import choices
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,9 +17,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Write runs/<RUN>/report.html from the masks that predictions=save keeps.",
         epilog="example: rrsis-bench gallery lavt-rrsisd-paper-s0-0123abcd",
     )
-    gallery.add_argument("run", help="run id")
+    gallery.add_argument("run", help="run id, or the folder of a run")
     gallery.add_argument(
-        "--against", metavar="RUN", help="another run id: also show the samples on which the two differ most"
+        "--against", metavar="RUN", help="another run: also show the samples on which the two differ most"
     )
     gallery.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     gallery.set_defaults(call=_gallery)
@@ -28,10 +29,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="write the leaderboard's charts as PNG and SVG, for papers",
         epilog="example: rrsis-bench figures rrsisd --out figures",
     )
-    figures.add_argument("data", help="dataset of the leaderboard")
+    figures.add_argument("data", help=f"dataset of the leaderboard: {choices('data')}")
     figures.add_argument("--out", type=Path, required=True, help="folder of the images")
     figures.add_argument("--split", default="test", choices=("test", "val", "train"), help="default: %(default)s")
-    figures.add_argument("--protocol", default="native", help="default: %(default)s")
+    figures.add_argument("--protocol", default="native", help=f"{choices('protocol')} (default: %(default)s)")
     figures.add_argument(
         "--leaderboards", type=Path, default=Path("leaderboards"), help="folder of the tables (default: %(default)s)"
     )
@@ -43,15 +44,15 @@ def _gallery(args: argparse.Namespace) -> int:
     from rrsis_bench.results.record import store
     from rrsis_bench.results.render import gallery
     from rrsis_bench.run.data import data_root, open_limited
-    from rrsis_bench.run.folder import RunFolder
+    from rrsis_bench.run.overview import find_run
 
     console = Terminal()
-    run = RunFolder.open(args.runs / args.run)
+    run = find_run(args.run, args.runs)
     record, config = run.record, run.config
     dataset = open_limited(config, data_root(config.data, console), [record.split])[record.split]
     against = None
     if args.against:
-        second = RunFolder.open(args.runs / args.against)
+        second = find_run(args.against, args.runs)
         place = second.record_paths.get(record.split)
         if place is None:
             raise UserError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.printing import emit_json
+from rrsis_bench.resources import choices
 
 if TYPE_CHECKING:
     from rrsis_bench.console import Terminal
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Predict the masks of referring expressions on your own image.
 
-  rrsis-bench predict scene.png "the ship on the left" --run runs/<run_id> -o out/
+  rrsis-bench predict scene.png "the ship on the left" --run RUN -o out/
 
 A folder or a list of images is predicted image by image; finished ones are kept when the same command is given again.
 
-  rrsis-bench predict scenes/ "the ship on the left" --run runs/<run_id> -o out/
+  rrsis-bench predict scenes/ "the ship on the left" --run RUN -o out/
 
 GeoTIFFs and other rasters keep their georeference and need pip install 'rrsis-bench[geo]'. PNG and JPEG files need no
 extra. OUT receives <image>.mask.tif (or .png), .gpkg, .overlay.png and .predict.json, either all of them or none."""
@@ -46,17 +47,20 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     model = predict.add_argument_group("model")
     either = model.add_mutually_exclusive_group(required=True)
     either.add_argument(
-        "--run", type=Path, metavar="RUN", help="a finished run, runs/<run_id>, or one of its checkpoints"
+        "--run", type=Path, metavar="RUN", help="a finished run: its id, its folder, or one of its checkpoints"
     )
     either.add_argument("--weights", type=Path, metavar="PATH", help="released weights (.pth), or a checkpoint")
-    model.add_argument("--model", help="for a .pth file: name of the model")
+    model.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: %(default)s)"
+    )
+    model.add_argument("--model", help=f"for a .pth file: {choices('model')}")
     model.add_argument(
         "--set", dest="overrides", metavar="OVERRIDE", action="append", default=[],
         help="for a .pth file: Hydra overrides for the model, such as data=refsegrs",
     )  # fmt: skip
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
     cluster = predict.add_argument_group("cluster, for a folder or a list")
-    cluster.add_argument("--launcher", metavar="NAME", help="file of conf/launcher, such as slurm: one job per image")
+    cluster.add_argument("--launcher", metavar="NAME", help=f"one job per image: {choices('launcher')}")
     cluster.add_argument(
         "--launcher-set", dest="launcher_set", metavar="OVERRIDE", action="append", default=[],
         help="field of the launcher, such as partition=gpu",
@@ -109,8 +113,10 @@ def _predict(args: argparse.Namespace) -> int:
 
     from rrsis_bench.console import Terminal
     from rrsis_bench.predict import batch, job
+    from rrsis_bench.run.folder import RunFolder
 
-    source = batch.ModelSource(args.run, args.weights, args.model, tuple(args.overrides), args.device)
+    run = None if args.run is None else RunFolder.locate(args.run, args.runs)
+    source = batch.ModelSource(run, args.weights, args.model, tuple(args.overrides), args.device)
     request = job.Request(
         image=args.image.expanduser(),
         expressions=tuple(_expressions(args)),

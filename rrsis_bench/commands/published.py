@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rrsis_bench.commands import show_help
 from rrsis_bench.printing import emit_json
 from rrsis_bench.resources import LEADERBOARDS
 
@@ -12,7 +13,8 @@ from rrsis_bench.resources import LEADERBOARDS
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
     published = verbs.add_parser("published", help="show and audit the numbers that papers print")
-    what = published.add_subparsers(dest="what", required=True)
+    show_help(published)
+    what = published.add_subparsers(dest="what", metavar="VERB", title="verbs")
 
     audit = what.add_parser(
         "audit",
@@ -22,7 +24,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "samples gives, and scores of one method that papers print differently.",
         epilog="example: rrsis-bench published audit --metric oiou",
     )
-    audit.add_argument("--metric", default="miou", help="of the disagreements (default: %(default)s)")
+    audit.add_argument("--metric", default="miou", help="of the disagreements, such as oiou (default: %(default)s)")
     audit.add_argument("--json", action="store_true", help="machine-readable, disagreements in all metrics")
     audit.set_defaults(call=_audit)
 
@@ -49,14 +51,20 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="show a dataset's printed numbers with their paper and table",
         epilog="example: rrsis-bench published show rrsisd --split test",
     )
-    show.add_argument("data", help="dataset")
-    show.add_argument("--split", help="only this split")
-    show.add_argument("--metric", help="only this metric, with one column per paper's table")
+    show.add_argument("data", help=f"dataset: {_datasets()}")
+    show.add_argument("--split", help="only this split, such as test or val")
+    show.add_argument("--metric", help="only this metric, such as miou, with one column per paper's table")
     show.set_defaults(call=_show)
     for parser in (audit, show):
         parser.add_argument(
             "--leaderboards", type=Path, default=LEADERBOARDS, help="folder with published/ (default: the suite's own)"
         )
+
+
+def _datasets() -> str:
+    """Return the datasets with published numbers; `numbers.datasets` would import more than a help text needs."""
+    end = "_overall.csv"
+    return ", ".join(sorted(path.name.removesuffix(end) for path in (LEADERBOARDS / "published").glob(f"*{end}")))
 
 
 def _audit(args: argparse.Namespace) -> int:

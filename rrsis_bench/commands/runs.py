@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from rrsis_bench.errors import UserError
 from rrsis_bench.printing import emit, emit_json
+from rrsis_bench.resources import choices
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,6 +16,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = verbs.add_parser(
         "bench",
         help="train, evaluate, write the leaderboards (Hydra overrides)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a model, evaluate it, and write its record and the leaderboards. The groups are:\n\n"
+        + "\n".join(
+            textwrap.fill(f"{group}= {choices(group)}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+            for group in ("model", "data", "size", "vision", "text", "trainer", "protocol", "logger", "launcher")
+        ),
         epilog="example: rrsis-bench bench model=lavt data=synthetic seed=0 (`rrsis-bench config` prints all fields)",
     )
     bench.add_argument("overrides", nargs="*", help="model=lavt data=synthetic size=tiny seed=0 train.epochs=5 ...")
@@ -25,11 +33,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="score a finished run or an official checkpoint (Hydra overrides)",
         description="Score weights that exist already. For a run, its folder gives model, data, seed and recipe. "
         "predictions=save keeps the masks in runs/<run_id>/predictions/, as `rrsis-bench score` reads them.",
-        epilog="examples: rrsis-bench evaluate checkpoint=runs/<run_id> protocol=lavt | "
-        "rrsis-bench evaluate checkpoint=runs/<run_id> splits=[val] | "
+        epilog="examples: rrsis-bench evaluate checkpoint=RUN protocol=lavt | "
+        "rrsis-bench evaluate checkpoint=RUN splits=[val] | "
         "rrsis-bench evaluate model=fianet data=rrsisd checkpoint=official:/path/file.pth",
     )
-    evaluate.add_argument("overrides", nargs="*", help="checkpoint=runs/<run_id> | checkpoint=official:/path ...")
+    evaluate.add_argument("overrides", nargs="*", help="checkpoint=RUN | checkpoint=official:/path ...")
     evaluate.add_argument("--rescore", metavar="RUN", help="a run id: derive its metrics from its integers, no model")
     evaluate.add_argument(
         "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="for --rescore (%(default)s)"
@@ -52,7 +60,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = verbs.add_parser(
         "check", help="check a model's contract with the harness", epilog="example: rrsis-bench check lavt"
     )
-    check.add_argument("model", metavar="MODEL", help="a model of `rrsis-bench list`")
+    check.add_argument("model", metavar="MODEL", help=f"such as {choices('model')}")
     check.set_defaults(call=_check)
 
     listing = verbs.add_parser("list", help="models and datasets", epilog="example: rrsis-bench list --json")

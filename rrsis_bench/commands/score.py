@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rrsis_bench.resources import choices
+
 _DESCRIPTION = """\
 Score masks that another system predicted, and enter them into the leaderboards.
 
@@ -25,12 +27,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="example: rrsis-bench score --data rrsisd --predictions masks.jsonl --name ours --selected-on val",
     )
     splits = ("train", "val", "test")
-    score.add_argument("--data", required=True, help="dataset, as in conf/data")
+    score.add_argument("--data", required=True, help=f"dataset: {choices('data')}")
     score.add_argument("--data-root", type=Path, metavar="DIR", help="its folder (default: conf/data/<name>.yaml)")
     score.add_argument("--split", default="test", choices=splits, help="the split predicted (default: %(default)s)")
     score.add_argument("--predictions", type=Path, required=True, help="a JSON Lines file or a folder of PNG masks")
     score.add_argument("--name", required=True, help="the system's name in the tables")
-    score.add_argument("--protocol", default="native", help="as in conf/protocol (default: %(default)s)")
+    score.add_argument("--protocol", default="native", help=f"{choices('protocol')} (default: %(default)s)")
     score.add_argument(
         "--selected-on",
         choices=splits,

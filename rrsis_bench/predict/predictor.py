@@ -77,13 +77,13 @@ class Predictor:
         """Load the best checkpoint of a finished run.
 
         Args:
-            run: its folder, ``runs/<run_id>``, or the folder of one of its checkpoints.
+            run: its id, if it is in the folder ``runs``; its folder, or the folder of one of its checkpoints.
             device: ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
             UserError: not a finished run, or some of its files are missing or damaged.
         """
-        folder = RunFolder.open(run)
+        folder = RunFolder.open(RunFolder.locate(run, "runs"))
         config, path = folder.config, folder.weights
         saved = checkpoint.load(path)
         seed_everything(config.seed)  # frozen parts with random weights are not in the checkpoint

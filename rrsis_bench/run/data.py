@@ -153,16 +153,25 @@ def known_scenes(data: DataConfig, dataset: ReferringDataset) -> SyntheticScenes
 
 
 def data_root(data: DataConfig, console: Terminal) -> Path:
-    """Return the dataset's folder. Synthetic scenes are written on first use, one folder per set of options."""
+    """Return the dataset's folder. Synthetic scenes are written on first use."""
+    root, there = find_root(data)
+    if not there:
+        console.print(f"Writing synthetic scenes to {root} (once)")
+        synthesize(scene_spec(data), root, data.format)
+    return root
+
+
+def find_root(data: DataConfig) -> tuple[Path, bool]:
+    """Return the dataset's folder, and whether nothing has to be written to it first.
+
+    Synthetic scenes have one folder per set of options.
+    """
     root = Path(data.root)
     if not data.synthetic:
-        return root
+        return root, True
     spec = scene_spec(data)
     root = root / hashlib.sha256(json.dumps(spec.options(), sort_keys=True).encode()).hexdigest()[:8]
-    if not is_complete(spec, root, data.format):
-        console.print(f"Writing synthetic scenes to {root} (once)")
-        synthesize(spec, root, data.format)
-    return root
+    return root, is_complete(spec, root, data.format)
 
 
 def expected_counts(data: DataConfig) -> dict[str, int] | None:

@@ -80,10 +80,12 @@ def evaluate(config: Config, console: Terminal, overrides: Sequence[str] = ()) -
         return
     if not source:
         raise UserError(
-            "evaluate needs checkpoint=runs/<run id> (a run, or a checkpoint folder in it), or "
+            "evaluate needs checkpoint=RUN (a run id, a run's folder, or a checkpoint folder in it), or "
             "checkpoint=official:/path/file.pth (a paper's released weights)."
         )
     path = Path(source.removeprefix(OFFICIAL)).expanduser()
+    if not source.startswith(OFFICIAL):
+        path = RunFolder.locate(path, config.runs)
     world = connect(config.trainer)
     with world.watched():
         if source.startswith(OFFICIAL) or not RunFolder.is_run(path):

@@ -131,10 +131,21 @@ class RunFolder:
             )
         return run
 
+    @classmethod
+    def locate(cls, name: str | Path, runs: str | Path) -> Path:
+        """Return the folder that a person means: a path, or the id of a run in the folder `runs`.
+
+        A name that is neither is returned as it is, for a message of the caller.
+        """
+        path = Path(name).expanduser()
+        inside = Path(runs) / path
+        return inside if not cls.is_run(path) and cls.is_run(inside) else path
+
     @staticmethod
     def is_run(path: Path) -> bool:
         """Return whether `open` would open `path`."""
-        return any((folder / CONFIG).is_file() for folder in (path, path.parent.parent))
+        above = path.parent.parent if path.parent.name == CHECKPOINTS else path
+        return any((folder / CONFIG).is_file() for folder in (path, above))
 
     @cached_property
     def config(self) -> Config:

@@ -24,14 +24,14 @@ from rrsis_bench.run.sweep import run_folders
 
 
 def find_run(name: str, runs: Path) -> RunFolder:
-    """Return the run with the id or folder `name`.
+    """Return the run with the id or folder `name`, or the run and checkpoint of a checkpoint's folder.
 
     Raises:
         UserError: there is none. The message suggests close names.
     """
-    for path in (Path(name), runs / name):
-        if RunFolder.is_run(path):
-            return RunFolder.open(path)
+    path = RunFolder.locate(name, runs)
+    if RunFolder.is_run(path):
+        return RunFolder.open(path)
     known = [folder.path.name for folder in run_folders(runs)]
     raise unknown("run", name, known) if known else UserError(f"{runs} has no runs. Name their folder with --runs.")
 

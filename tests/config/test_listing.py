@@ -99,3 +99,32 @@ def test_a_shell_completes_verbs_and_options(tmp_path):
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "rrsis_bench.cli"], env=environment, check=False, capture_output=True)
         assert expected in out.read_text().split()
+
+
+@pytest.mark.parametrize("verb", [[], ["data"], ["published"]])
+def test_help_is_printed_without_a_verb(verb, capsys):
+    assert cli.main(verb) == 0
+    assert "VERB" in capsys.readouterr().out
+
+
+def test_help_shows_the_choices(capsys):
+    known = {"rrsisd": "data", "native": "protocol", "fianet": "model", "slurm_node": "launcher"}
+    wanted = {
+        ("bench",): set(known), ("leaderboard",): {"rrsisd", "native"}, ("compare",): {"rrsisd", "native"},
+        ("report",): {"rrsisd"}, ("cite",): {"rrsisd", "fianet"}, ("figures",): {"rrsisd", "native"},
+        ("score",): {"rrsisd", "native"}, ("predict",): {"fianet", "slurm_node"}, ("check",): {"fianet"},
+        ("data", "verify"): {"rrsisd"}, ("data", "convert"): {"rrsisd"}, ("published", "show"): {"rrsisd"},
+    }  # fmt: skip
+    for verb, names in wanted.items():
+        with pytest.raises(SystemExit):
+            cli.build_parser().parse_args([*verb, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert {name for name in names if name not in shown} == set(), verb
+
+
+@pytest.mark.parametrize("verb", ["info", "verify", "stats"])
+def test_a_verb_that_informs_writes_no_scenes(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["data", verb, "synthetic"]) == 2
+    assert "data synthesize" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

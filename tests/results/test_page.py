@@ -276,7 +276,7 @@ def test_the_gallery_of_a_stored_run_against_another(fake_root, tmp_path, capsys
     said = capsys.readouterr().err
     assert "lacks sample" in said
     assert "predictions=save" in said
-    assert "run-c is not the folder of a run" in said
+    assert "Unknown run 'run-c'" in said
 
 
 def test_points_without_a_colour_of_their_own_are_in_the_legend(tmp_path, monkeypatch):

@@ -180,3 +180,28 @@ def test_printed_val_numbers_stand_beside_the_val_rows(tmp_path, capsys, monkeyp
     assert "CSINet Table I" in val
     assert "67.70" in val, "CSINet, mIoU on val"
     assert "67.70" not in test
+
+
+def test_the_id_of_a_run_names_it_in_every_verb(both, monkeypatch, capsys):
+    runs, name = str(both.run.path.parent), both.run.path.name
+    boards = both.tmp_path / "elsewhere"
+    evaluation.evaluate(
+        parsed(f"checkpoint={name}", f"runs={runs}", f"leaderboards={boards}", "splits=[val]"),
+        Terminal(file=io.StringIO(), width=200),
+        ["splits=[val]", f"leaderboards={boards}"],
+    )
+    assert [record.run_id for record in store.read_all(boards)] == [f"{name}-val"]
+    assert cli.main(["show", name, "--runs", runs]) == 0
+    assert cli.main(["gallery", name, "--runs", runs]) == 0
+    counts = next((both.run.path / "record").rglob(f"{name}-*.csv.gz"))
+    monkeypatch.chdir(both.tmp_path)
+    assert cli.main(["compare", str(counts), str(counts)]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", name, name, "--runs", runs]) == 2  # two splits: two counts files
+    assert f"{name} has 2 counts files" in capsys.readouterr().err
+    image = next(Path(both.run.config.data.root).rglob("*.jpg"))
+    command = ["predict", str(image), "the vehicle", "--run", name, "-o", str(both.tmp_path / "out"), "--json"]
+    assert cli.main(command) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["run_id"] == name
+    assert cli.main([*command[:4], "other-run", *command[5:], "--overwrite"]) == 2
+    assert "other-run is not the folder of a run" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def stored(path: Path, dataset: ReferringDataset) -> Masks:
                         found[wanted[entry["sample_id"]]] = masks.decode(rle)
         except OSError as error:
             raise UserError(
-                f"{path} cannot be read ({error.strerror}). `rrsis-bench evaluate checkpoint=runs/<run_id> "
+                f"{path} cannot be read ({error.strerror}). `rrsis-bench evaluate checkpoint=RUN "
                 "predictions=save` writes a run's masks."
             ) from error
         except (ValueError, KeyError, TypeError) as error:
