@@ -30,13 +30,20 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def is_written_for(model: str, data: str, size: str) -> bool:
+    """Whether the pair has a recipe of its own; any other takes the model's and the dataset's."""
+    return (CONF / "recipe" / model / f"{data}_{size}.yaml").is_file()
+
+
+PAIRS = [(model, data, size) for model in names("model") for data in names("data") for size in names("size")]
 CASES = [
     *(f"{group}={name}" for group in GROUPS for name in names(group)),
     *(
-        f"model={model} data={data} size={size}"
-        for model in names("model")
-        for data in names("data")
-        for size in names("size")
+        pytest.param(
+            f"model={model} data={data} size={size}",
+            marks=() if data == "custom" or is_written_for(model, data, size) else pytest.mark.slow,
+        )
+        for model, data, size in PAIRS
     ),
 ]
 

@@ -165,8 +165,8 @@ def test_a_folder_is_predicted_as_an_array(swept, slurm, tmp_path):
 def test_a_job_of_two_processes_reaches_its_time_limit_and_continues(slurm, fake_root, tmp_path, monkeypatch):
     """One process per task, as `slurm_node` starts them; SLURM's own warning, sent before the limit of a minute."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    long = ["train.epochs=400", "train.eval_every=400", "trainer.devices=2"]
-    asked = ["launcher.tasks_per_node=2", "launcher.minutes=1", "launcher.signal_s=50"]
+    long = ["train.epochs=1000", "train.eval_every=1000", "trainer.devices=2"]
+    asked = ["launcher.tasks_per_node=2", "launcher.minutes=1", "launcher.signal_s=20"]
     command = [sys.executable, "-m", "rrsis_bench.run", *changes(tmp_path, fake_root), *long]
     environment = {**slurm, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -180,7 +180,7 @@ def test_a_job_of_two_processes_reaches_its_time_limit_and_continues(slurm, fake
     trained = [event["step"] for event in events(tmp_path, 0) if event["event"] == "train"]
     print(f"{len(attempts)} attempts, resumed at {[e['step'] for e in events(tmp_path, 0) if e['event'] == 'resumed']}")
     assert len(attempts) >= 2
-    assert trained == list(range(1, 801)), "no step was lost or done twice"
+    assert trained == list(range(1, 2001)), "no step was lost or done twice"
     (record,) = tmp_path.glob("leaderboards/records/*/*/*.csv.gz")
     here = tmp_path / "here"
     here.mkdir()
