@@ -183,11 +183,12 @@ def score_split(
                 if texts is None
                 else [entry if entry is not None else asked[index].expression for index, entry in enumerate(texts)]
             )
+            questions = asked.digest if isinstance(asked, Inquiry) else None
+            read = text.lenient() if questions else text
             views = ViewDataset(
-                asked, model.views, text, native_masks=True, expressions=expressions, view_cache=view_cache
+                asked, model.views, read, native_masks=True, expressions=expressions, view_cache=view_cache
             )
             saving = file is not None or masks is not None
-            questions = asked.digest if isinstance(asked, Inquiry) else None
             while True:
                 progress = keep.progress(name, batch_size, world, saving=saving, asked=questions) if keep else None
                 try:

@@ -16,7 +16,6 @@ from rrsis_bench.synthetic.language.semantics import (
     PLACES,
     RELATIONS,
     SIDES,
-    UNSURE,
     Query,
     SceneObject,
     denotes,
@@ -81,11 +80,12 @@ class SyntheticScenes:
 
 def negation(objects: Sequence[SceneObject], expression: Expression) -> tuple[str, tuple[int, ...]] | None:
     """Return the negated expression and the objects that it denotes; None if there are none, or it is not sure."""
-    judged = verdicts(expression.query, objects)
-    peers = [index for index, item in enumerate(objects) if item.category == expression.category]
-    if not expression.targets or any(judged[index] == UNSURE for index in peers):
+    if not expression.targets:
         return None
-    others = tuple(index for index in peers if judged[index] == NO)
+    judged = verdicts(expression.query, objects)  # sure of every object, or it would be no expression
+    others = tuple(
+        index for index, item in enumerate(objects) if item.category == expression.category and judged[index] == NO
+    )
     template = _template(expression)
     if not others or template is None:
         return None

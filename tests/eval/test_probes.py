@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from rrsis_bench.data.text.exchange import TURNS
+from rrsis_bench.eval.probes.probe import Answers, Case, Question
+from rrsis_bench.eval.probing import Inquiry, bind
 from rrsis_bench.resources import ROOT
 from rrsis_bench.synthetic.language.semantics import verdicts
 from rrsis_bench.synthetic.oracle import READERS
 from rrsis_bench.synthetic.scene import union_HW
-from tests.fakes.readers import InMemory, asked, scenes_of, views_of_scene
+from tests.fakes.readers import InMemory, asked, scenes, scenes_of, views_of_scene
 
 LANGUAGES = ("en", "zh")
 
@@ -120,6 +123,36 @@ def test_absent_objects(language):
         objects, _ = scenes_of(language)[int(inquiry.samples[case.index].image_id)]
         assert case.groups[0] not in {item.category for item in objects}
     assert len(scores["absent"].groups) > 4, "categories take turns"
+
+
+def test_every_category_that_is_asked_for_is_absent():
+    """All of them are asked for here; the objects that no sentence names are in the image too."""
+    data = InMemory("en")
+    inquiry = Inquiry(data, bind([{"name": "absent", "per_image": 12}]), scenes("en"))
+    expected, unnamed = set(), 0
+    known = {data[index].category for index in range(len(data))}
+    for number, (objects, expressions) in enumerate(scenes_of("en")):
+        present = {item.category for item in objects}
+        expected |= {(str(number), category) for category in known - present}
+        unnamed += len(present - {expression.category for expression in expressions})
+    asked_for = {(data[case.index].image_id, case.groups[0]) for case in inquiry.cases["absent"]}
+    assert asked_for == expected
+    assert unnamed > 0
+
+
+def test_the_worst_and_the_mean_of_k():
+    """Three answers that cover 1, 1/2 and 0 of the target, beside a prediction that equals the second one."""
+    target_HW = np.array([[1, 1, 0, 0]], bool)
+    masks = tuple(np.array([row], bool) for row in ([1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]))
+    answers = Answers(target_HW, masks[1], masks)
+    case = Case(0, (Question(0, "a"), Question(0, "b"), Question(0, "c")))
+    for name in ("paraphrase", "typo"):
+        assert bind([name])[name].measure(case, answers) == {
+            "worst_miou": 0, "mean_miou": Fraction(1, 2), "given_miou": Fraction(1, 2), "agreement": Fraction(1, 2),
+        }  # fmt: skip
+    assert bind(["agreement"])["agreement"].measure(case, answers) == {
+        "worst_miou": 0, "mean_miou": Fraction(1, 2), "agreement": Fraction(1, 6),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

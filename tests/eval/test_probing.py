@@ -14,6 +14,8 @@ from lightning.fabric import Fabric
 
 from rrsis_bench.console import Terminal
 from rrsis_bench.data.pixels import rle
+from rrsis_bench.data.text.pipeline import TextPipeline
+from rrsis_bench.data.text.tokenizers import build_words
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.probes.probe import turned, turned_back
 from rrsis_bench.eval.probing import Inquiry, bind, load, to_csv_gz
@@ -38,6 +40,14 @@ def ask(model, root, fabric, *, names=NAMES, folder=None, protocol=NATIVE, batch
         model, data.dataset, data._pipeline, protocol, fabric, batch_size=batch_size, num_workers=0, controls=controls,
         console=Terminal(file=io.StringIO()), probes=bind(names), keep=Keep(folder, {"w": 1}) if folder else None,
     )  # fmt: skip
+
+
+class Sided(Toy):
+    """A toy whose logits fall on both sides of zero, so that its masks differ with image and text."""
+
+    def forward(self, views, text):
+        logits_BSS = super().forward(views, text).logits
+        return SegmenterOutput(logits_BSS - logits_BSS.mean(dim=(1, 2), keepdim=True))
 
 
 class Bright(Segmenter):
@@ -79,10 +89,10 @@ def test_each_image_and_each_turned_image_is_encoded_once(fake_root, fabric):
 
 def test_killed_anywhere_the_probes_continue(fake_root, fabric, tmp_path):
     torch.manual_seed(0)
-    model = Toy()
+    model = Sided()
     whole = ask(model, fake_root, fabric, folder=tmp_path / "whole")
 
-    class Counting(Toy):
+    class Counting(Sided):
         calls, dies_after = 0, 1000
 
         def forward(self, views, text):
@@ -108,7 +118,7 @@ def test_killed_anywhere_the_probes_continue(fake_root, fabric, tmp_path):
 
 def test_other_questions_do_not_take_over_the_answers(fake_root, fabric, tmp_path):
     torch.manual_seed(0)
-    model = Toy()
+    model = Sided()
     ask(model, fake_root, fabric, folder=tmp_path, names=("typo",))
     other = ask(model, fake_root, fabric, folder=tmp_path, names=("flip",))
     assert other.probes == ask(model, fake_root, fabric, names=("flip",)).probes
@@ -121,7 +131,7 @@ def test_memory_that_runs_out(fake_root, fabric):
     assert halved.probes == ask(Greedy(), fake_root, fabric, batch_size=2).probes
 
 
-@pytest.mark.parametrize("make", [Toy, ImageFirst])
+@pytest.mark.parametrize("make", [Sided, ImageFirst])
 def test_two_processes_give_the_same_figures(fake_root, tmp_path, make):
     from rrsis_bench.run.model import build_fabric
 
@@ -194,3 +204,18 @@ def test_a_probe_of_an_installed_package_is_found(monkeypatch, fake_root):
         assert inquiry.compare(given, answers)[0]["shout"].scores["empty"].value == 100
     finally:
         load.cache_clear()
+
+
+def test_words_that_the_vocabulary_does_not_know_are_asked_for(fake_root, fabric):
+    """A vocabulary of words refuses unknown ones in the data. In a probe a typing error is one, and is read as such."""
+    data = views_of(fake_root, native_masks=True)
+    texts = [data.dataset[index].expression for index in range(len(data))]
+    text = TextPipeline(build_words(texts, 300), TOKENS)
+    with pytest.raises(UserError, match="does not know"):
+        text(["shhip", "tnnis court"])
+    assert (text.lenient()(texts)["input_ids"] == text(texts)["input_ids"]).all()
+    scores = score_split(
+        Sided(), data.dataset, text, NATIVE, fabric, batch_size=3, num_workers=0, controls=False,
+        console=Terminal(file=io.StringIO()), probes=bind(["typo", "absent"]),
+    )  # fmt: skip
+    assert scores.probes["typo"].n == len(data.dataset)

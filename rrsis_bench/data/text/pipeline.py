@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -122,6 +123,12 @@ class TextPipeline:
         """What tags parts of speech for phrases and nouns, ``"perceptron"`` or ``"lexicon"``; None without them."""
         tags = self.finder is not None or NOUN_KEY in self.phrase_masks
         return lexicon.tagger_name() if tags else None
+
+    def lenient(self) -> TextPipeline:
+        """Return the same pipeline without the refusal of unknown words: a typing error is one, and is asked for."""
+        found = copy.copy(self)
+        found.unknown_id = None
+        return found
 
     def __call__(self, expressions: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenise expressions.

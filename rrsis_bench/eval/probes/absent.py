@@ -27,7 +27,7 @@ from rrsis_bench.eval.probes.probe import (
 
 @PROBES.add("absent")
 class Absent(Probe):
-    """Name a category that is not annotated in the image: once per image, all categories in turn."""
+    """Name a category of the split that is not annotated in the image: once per image, all categories in turn."""
 
     figures = (
         Figure("false_positives", "False positives", "share of images with any predicted pixel", "lower"),
@@ -47,8 +47,10 @@ class Absent(Probe):
 
     def cases(self, subject: Subject) -> Iterator[Case | Refused]:
         """See `Probe`. Groups: the absent category."""
-        if len(subject.categories) < 2:
-            raise NotApplicable("the dataset has no list of categories")
+        seen = {sample.category for sample in subject.samples}
+        categories = [name for name in subject.categories if name in seen]
+        if len(categories) < 2:
+            raise NotApplicable("the samples of the split have no categories")
         if subject.scenes is None and not self.complete:
             self.notes = ("absent: the category is not annotated in the image, which may show it all the same",)
         members: dict[str, list[int]] = {}
@@ -59,7 +61,7 @@ class Absent(Probe):
             present = {subject.samples[i].category for i in indices}
             if subject.scenes is not None:
                 present |= subject.scenes.present(index)
-            missing = [name for name in subject.categories if name not in present]
+            missing = [name for name in categories if name not in present]
             if not missing:
                 yield Refused(index, "the image has all categories")
                 continue
