@@ -36,9 +36,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
     )
     board.add_argument(
-        "--by", choices=["size", "category", "threshold", "control", "probe", "targets", "language"],
+        "--by", choices=["size", "category", "threshold", "control", "probe", "targets", "language", "strata"],
         help="in the terminal: scores of all rows per size class, category, language control, number of targets "
-        "(with N-acc and T-acc) or language; Pr@X per threshold; the figures of the probes",
+        "(with N-acc and T-acc), language or strata of the expressions (seen in train, position word, relation, "
+        "length); Pr@X per threshold; the figures of the probes",
     )  # fmt: skip
     board.set_defaults(call=_leaderboard)
 
@@ -99,7 +100,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
     if args.by and args.format != "table":
         raise UserError(
             f"--by {args.by} is for the terminal and cannot be used with --format {args.format}. Leave one out. "
-            f"The files {args.data}_per_size.csv, _per_category.csv and _per_threshold.csv hold these numbers."
+            f"The files {args.data}_per_size.csv, _per_category.csv, _per_threshold.csv and _per_stratum.csv hold "
+            "these numbers."
         )
     rows = _rows(args.leaderboards, args.data)
     printed = published.overall(LEADERBOARDS, args.data, args.split) if args.with_published else []

@@ -32,6 +32,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     stats.add_argument("--max-tokens", type=int, metavar="N", help="another token limit than the model's")
     stats.add_argument("--out", type=Path, metavar="FILE.png", help="draw a figure too")
     stats.set_defaults(call=_stats)
+    strata = _named(data, "strata", "write the strata of a split's samples, for scores by stratum of earlier records")
+    strata.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: %(default)s")
+    strata.add_argument(
+        "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="default: %(default)s"
+    )
+    strata.set_defaults(call=_strata)
     _add_convert(data)
     _add_synthesize(data)
 
@@ -160,6 +166,27 @@ def _stats(args: argparse.Namespace) -> int:
 
         write(found, args.out)
         console.print(f"Figure: {args.out}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _strata(args: argparse.Namespace) -> int:
+    from rrsis_bench.config.cards import data_config
+    from rrsis_bench.console import Terminal
+    from rrsis_bench.data.checks.fingerprint import fingerprint
+    from rrsis_bench.data.formats import SPLITS, read_index
+    from rrsis_bench.results import leaderboards
+    from rrsis_bench.results.record import store
+    from rrsis_bench.run.data import membership_of
+
+    console = Terminal()
+    config = data_config(args.name)
+    index = read_index(config.format, args.data_root or _default_root(config), config.options)
+    index.require_readable(SPLITS)
+    membership = membership_of(index, args.split)
+    assert membership is not None, "the index is readable"
+    path = store.write_membership(args.leaderboards, args.name, args.split, fingerprint(index), membership)
+    leaderboards.regenerate(args.leaderboards)
+    console.print(f"Strata of {len(membership.sample_ids):,} samples: {path}", soft_wrap=True, highlight=False)
     return 0
 
 

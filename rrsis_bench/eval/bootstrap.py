@@ -4,7 +4,7 @@ Samples of one image are not independent, so images are resampled, each with all
 is a ratio of two sums over samples, so a resample only needs the sums per image.
 """
 
-# R = bootstrap replicates, K = images, M = summed quantities
+# R = bootstrap replicates, K = images, M = summed quantities, P = ratios of a mean
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ Ratio = tuple[Array, Array]
 
 
 def intervals(
-    ratios: Mapping[K, Ratio], image_ids: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+    ratios: Mapping[K, Ratio],
+    image_ids: Sequence[str],
+    *,
+    means: Mapping[K, Sequence[K]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[K, tuple[float, float] | None]:
     """Percentile interval of each ratio of sums, resampling images with replacement.
 
     Args:
         ratios: metric -> (numerator, denominator) per sample.
         image_ids: the image of each sample.
+        means: further metrics, each the mean of some of the ratios. A replicate's mean is over the ratios that it
+            defines.
         resamples: bootstrap replicates.
         seed: of the generator; the same seed and data give the same interval.
 
@@ -43,7 +50,7 @@ def intervals(
     """
     index_N, n_images = clusters(image_ids)
     if n_images < 2 or not ratios:
-        return dict.fromkeys(ratios)
+        return dict.fromkeys([*ratios, *(means or ())])
     columns = [np.asarray(side, dtype=np.float64) for ratio in ratios.values() for side in ratio]
     sums_KM = np.stack([np.bincount(index_N, weights=column, minlength=n_images) for column in columns], axis=1)
     totals_RM = np.concatenate([times_RK @ sums_KM for times_RK in draws(n_images, resamples, seed)])
@@ -57,6 +64,16 @@ def intervals(
             continue
         low, high = np.percentile(numerator_R[defined] / denominator_R[defined], [tail, 100.0 - tail])
         out[name] = (float(low), float(high))
+    places = {name: position for position, name in enumerate(ratios)}
+    for name, parts in (means or {}).items():
+        columns_P = [2 * places[part] for part in parts]
+        up_RP, down_RP = totals_RM[:, columns_P], totals_RM[:, [column + 1 for column in columns_P]]
+        known_RP = down_RP > 0
+        ratio_RP = np.divide(up_RP, down_RP, out=np.zeros_like(up_RP), where=known_RP)
+        known_R = known_RP.sum(1)
+        mean_R = ratio_RP.sum(1)[known_R > 0] / known_R[known_R > 0]
+        low, high = np.percentile(mean_R, [tail, 100.0 - tail]) if len(mean_R) else (np.nan, np.nan)
+        out[name] = (float(low), float(high)) if len(mean_R) else None
     return out
 
 

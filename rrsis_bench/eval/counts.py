@@ -6,9 +6,6 @@ under another rule or a corrected metric, without the model.
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rrsis_bench.csv_files import records, write_rows
 from rrsis_bench.data.pixels.rle import Spans, overlap
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval import packed
+from rrsis_bench.eval.membership import Membership
 
 if TYPE_CHECKING:
     from rrsis_bench.interfaces import Sample
@@ -119,9 +117,6 @@ class SampleCounts:
         )
 
 
-MAX_UNPACKED = 64 * 2**20
-"""Bytes of a counts file as text: about 700,000 samples."""
-
 COLUMNS = tuple(entry.name for entry in fields(SampleCounts))
 _VALUES = attrgetter(*COLUMNS)
 _OPTIONAL_TEXT = frozenset({"category"})
@@ -154,11 +149,16 @@ def count_spans(sample: Sample, size: tuple[int, int], pred: Spans, target: Span
 class CountsTable:
     """Rows of integers, each sample exactly once, in the order of the split.
 
+    Attributes:
+        rows: the integers.
+        membership: the strata of the samples; None if unknown. It is stored in a file of its own.
+
     Raises:
         UserError: a sample id is there twice.
     """
 
     rows: list[SampleCounts] = field(default_factory=list)
+    membership: Membership | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         twice = [sample_id for sample_id, times in Counter(row.sample_id for row in self.rows).items() if times > 1]
@@ -195,7 +195,7 @@ class CountsTable:
         if missing or surplus:
             parts = [f"{kind}: {_some(ids)}" for kind, ids in (("missing", missing), ("surplus", surplus)) if ids]
             raise UserError(f"The counts do not cover the split: {'; '.join(parts)}. Evaluate again.")
-        return CountsTable([by_id[sample_id] for sample_id in sample_ids])
+        return CountsTable([by_id[sample_id] for sample_id in sample_ids], self.membership)
 
     @cached_property
     def arrays(self) -> dict[str, Array]:
@@ -205,11 +205,7 @@ class CountsTable:
 
     def to_csv_gz(self) -> bytes:
         """Return the table as gzip-compressed CSV (UTF-8); the same rows give the same bytes."""
-        text = write_rows([COLUMNS, *map(_VALUES, self.rows)])
-        packed = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
-            file.write(text.encode("utf-8"))
-        return packed.getvalue()
+        return packed.pack([COLUMNS, *map(_VALUES, self.rows)])
 
     @classmethod
     def from_csv_gz(cls, data: bytes, where: str = "the counts file") -> CountsTable:
@@ -223,39 +219,11 @@ class CountsTable:
             UserError: a torn file, other columns, a value that is not an integer, a sample twice, or
                 contradicting counts.
         """
-        try:
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-                lines = records(io.TextIOWrapper(io.BufferedReader(_Bounded(file, where)), "utf-8", newline=""), where)
-                _, header = next(lines)
-                if tuple(header) != COLUMNS:
-                    raise UserError(f"{where} has the columns {', '.join(header)}; expected: {', '.join(COLUMNS)}.")
-                return cls([_row(where, line, cells) for line, cells in lines])
-        except StopIteration:
-            raise UserError(f"{where} is damaged: it has no line. Restore it, or evaluate the run again.") from None
-        except (OSError, EOFError, zlib.error, ValueError) as error:  # torn gzip, not UTF-8
-            raise UserError(f"{where} is damaged: {error}. Restore it, or evaluate the run again.") from error
-
-
-class _Bounded(io.RawIOBase):
-    """An unpacked file of at most `MAX_UNPACKED` bytes. One megabyte of gzip can hold a thousand."""
-
-    def __init__(self, file: gzip.GzipFile, where: str):
-        self._file, self._where, self._left = file, where, MAX_UNPACKED
-
-    def readable(self) -> bool:
-        """As `io.RawIOBase.readable`."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """As `io.RawIOBase.readinto`; UserError after the last byte that is allowed."""
-        read = self._file.readinto(buffer)
-        self._left -= read
-        if self._left < 0:
-            raise UserError(
-                f"{self._where} unpacks to more than {MAX_UNPACKED // 2**20} MB, which none needs. Restore it, or "
-                "evaluate the run again."
-            )
-        return read
+        lines = packed.unpack(data, where)
+        _, header = next(lines)
+        if tuple(header) != COLUMNS:
+            raise UserError(f"{where} has the columns {', '.join(header)}; expected: {', '.join(COLUMNS)}.")
+        return cls([_row(where, line, cells) for line, cells in lines])
 
 
 def _row(where: str, line: int, cells: list[str]) -> SampleCounts:

@@ -9,6 +9,7 @@ are int64 or exact floats, so that the order of samples does not matter.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rrsis_bench.config.protocol import Protocol
 from rrsis_bench.eval import bootstrap
 from rrsis_bench.eval.bootstrap import Ratio
 from rrsis_bench.eval.counts import Array, CountsTable, SampleCounts
+from rrsis_bench.eval.membership import class_order
 from rrsis_bench.eval.scores import (
     SIZE_CLASSES,
     TARGET_CLASSES,
@@ -164,6 +166,8 @@ class Evaluation:
         per_size: scheme -> size class -> scores.
         per_language: language -> scores; empty if there is one language.
         per_target: class in `TARGET_CLASSES` -> scores; empty if there is one class.
+        per_stratum: stratum -> class -> scores, the means over categories included; None if the strata of the samples
+            are unknown.
     """
 
     overall: ScoreSet
@@ -171,6 +175,7 @@ class Evaluation:
     per_size: dict[str, dict[str, ScoreSet]]
     per_language: dict[str, ScoreSet]
     per_target: dict[str, ScoreSet]
+    per_stratum: dict[str, dict[str, ScoreSet]] | None = None
 
 
 def score_samples(table: CountsTable, protocol: Protocol) -> SampleScores:
@@ -240,7 +245,69 @@ def compute_metrics(
         per_size,
         per_language if len(per_language) > 1 else {},
         per_target if len(per_target) > 1 else {},
+        score_strata(table, protocol, resamples=resamples, seed=seed),
     )
+
+
+def score_strata(
+    table: CountsTable, protocol: Protocol, *, resamples: int = bootstrap.RESAMPLES, seed: int = 0
+) -> dict[str, dict[str, ScoreSet]] | None:
+    """Return stratum -> class -> scores, in the order of `STRATA`; None if `table` has no membership.
+
+    Beside the grouped metrics, every class has the means over the categories that occur in it. Arguments as in
+    `compute_metrics`.
+    """
+    if table.membership is None:
+        return None
+    scored, ids = score_samples(table, protocol), [row.sample_id for row in table]
+    images, categories = [row.image_id for row in table], np.array([category_class(row) for row in table])
+    resamples = min(resamples, GROUP_RESAMPLES)
+    found = {}
+    for stratum in table.membership.strata:
+        classes = np.array(table.membership.classes(stratum, ids))
+        members = {name: np.flatnonzero(classes == name) for name in class_order(stratum, classes.tolist())}
+        sets = _score_sets(scored, images, members, grouped_metrics(), resamples, seed)
+        means = _category_means(scored, images, members, categories, resamples, seed)
+        found[stratum] = {
+            name: dataclasses.replace(group, scores=group.scores | means[name]) for name, group in sets.items()
+        }
+    return found
+
+
+def _category_means(
+    scored: SampleScores, images: list[str], members: Mapping[str, Array], categories: Array, resamples: int, seed: int
+) -> dict[str, dict[str, Score]]:
+    """Means over the named categories of each group, with intervals in which the categories are resampled together."""
+    wanted = [metric for metric in METRICS.values() if metric.mean_of]
+    ratios: dict[tuple[str, str, str], Ratio] = {}
+    means: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {}
+    values: dict[tuple[str, str], list[float]] = {}
+    for group, index_M in members.items():
+        for metric in wanted:
+            base = METRICS[metric.mean_of]
+            assert base.ratio is not None, f"{metric.mean_of} is no ratio"
+            up_N, down_N = base.ratio(scored)
+            for category in sorted(set(categories[index_M].tolist()) - {UNMATCHED}):
+                member_N = np.zeros(len(images), dtype=bool)
+                member_N[index_M] = True
+                member_N &= categories == category
+                key = (group, category, base.name)
+                ratios[key] = (up_N * member_N, down_N * member_N)
+                means.setdefault((group, "", metric.name), []).append(key)
+                total = math.fsum(ratios[key][1].tolist())
+                if total:
+                    value = metric.scale * math.fsum(ratios[key][0].tolist()) / total
+                    values.setdefault((group, metric.name), []).append(value)
+    bounds = bootstrap.intervals(ratios, images, means=means, resamples=resamples, seed=seed) if resamples else {}
+    return {
+        group: {
+            metric.name: Score(
+                mean(values.get((group, metric.name), [])), *_ends(metric, bounds.get((group, "", metric.name)))
+            )
+            for metric in wanted
+        }
+        for group in members
+    }
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -283,10 +350,7 @@ def _score_sets(
             up_N, down_N = ratios[metric.name]
             total = math.fsum(down_N[index_M].tolist())
             value = metric.scale * math.fsum(up_N[index_M].tolist()) / total if total else None
-            pair = bounds.get((group, metric.name))
-            # Six decimals: far below the bootstrap's own noise, and the same digits whatever order a BLAS sums in.
-            ends = (round(metric.scale * pair[0], 6), round(metric.scale * pair[1], 6)) if pair else (None, None)
-            scores[metric.name] = Score(value, *ends)
+            scores[metric.name] = Score(value, *_ends(metric, bounds.get((group, metric.name))))
         found[group] = ScoreSet(
             len(index_M),
             int(np.count_nonzero(scored.targeted_N[index_M])),
@@ -295,3 +359,11 @@ def _score_sets(
             scores,
         )
     return found
+
+
+def _ends(metric: Metric, pair: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    """Return an interval in the metric's unit.
+
+    It has six decimals: far below the bootstrap's own noise, and the same digits whatever order a BLAS sums in.
+    """
+    return (round(metric.scale * pair[0], 6), round(metric.scale * pair[1], 6)) if pair else (None, None)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -50,6 +50,7 @@ class Samples:
         categories: (N) categories, `UNMATCHED` for none.
         sizes: scheme -> (N) size classes.
         seeds: contributions of the samples, one entry per seed.
+        strata: stratum -> (N) classes; empty if they are unknown.
     """
 
     ids: tuple[str, ...]
@@ -57,6 +58,7 @@ class Samples:
     categories: tuple[str, ...]
     sizes: dict[str, tuple[str, ...]]
     seeds: tuple[SampleScores, ...]
+    strata: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def iou_N(self) -> Array:
@@ -110,12 +112,14 @@ def samples(tables: Sequence[CountsTable], protocol: Protocol) -> Samples:
     ids = tuple(row.sample_id for row in first)
     if any(tuple(row.sample_id for row in rows) != ids for rows in ordered):
         raise UserError("The seeds of one row were scored on different samples. Evaluate them again on the same data.")
+    known = tables[0].membership
     return Samples(
         ids,
         tuple(row.image_id for row in first),
         tuple(category_class(row) for row in first),
         {scheme: tuple(size_class(row, scheme) for row in first) for scheme in SIZE_CLASSES},
         tuple(score_samples(CountsTable(rows), protocol) for rows in ordered),
+        {} if known is None else {name: tuple(known.classes(name, ids)) for name in known.strata},
     )
 
 

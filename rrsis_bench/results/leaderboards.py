@@ -65,6 +65,9 @@ def _write(root: Path) -> tuple[list[Path], list[rows.BoardRow]]:
     for stale in root.glob(f"*{tables.PROBES}.csv"):
         if stale not in files:
             stale.unlink()
+    for path in root.glob(f"*{tables.STRATA_TABLE}.csv"):
+        if path not in files:
+            path.unlink(missing_ok=True)
     if not everything:
         for name in (tables.EFFICIENCY, page.INDEX):
             (root / name).unlink(missing_ok=True)

@@ -17,10 +17,12 @@ from rrsis_bench.console import Terminal
 from rrsis_bench.data.checks.fingerprint import fingerprint
 from rrsis_bench.data.checks.gate import require_verified
 from rrsis_bench.data.checks.overlap import train_overlap
-from rrsis_bench.data.formats import read_index
+from rrsis_bench.data.formats import DatasetIndex, read_index
 from rrsis_bench.data.formats.dataset import IndexedDataset
 from rrsis_bench.data.loading.cache import ViewCache
+from rrsis_bench.data.text.strata import Training
 from rrsis_bench.errors import UserError
+from rrsis_bench.eval.membership import Membership
 from rrsis_bench.interfaces import ReferringDataset, Sample
 from rrsis_bench.synthetic import SceneSpec, is_complete, synthesize
 from rrsis_bench.synthetic.known import SyntheticScenes
@@ -56,6 +58,7 @@ class OpenData:
         fingerprint: content hash over all splits; None if a split that was not asked for cannot be read.
         found: split -> samples of this copy, before ``limit.<split>``.
         train_overlap: val, test -> samples whose image is also a training image; None if a split cannot be read.
+        index: the dataset as its files describe it, all splits.
     """
 
     root: Path
@@ -65,6 +68,7 @@ class OpenData:
     fingerprint: str | None
     found: dict[str, int]
     train_overlap: dict[str, int] | None
+    index: DatasetIndex
 
     @property
     def notes(self) -> list[str]:
@@ -116,12 +120,27 @@ class OpenData:
         splits = _limited(full, config.limit)
         limit = {split: found[split] for split in short}
         limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
-        return cls(root, splits, expected, limit, content, found, overlap)
+        return cls(root, splits, expected, limit, content, found, overlap, index)
+
+    def membership(self, split: str) -> Membership | None:
+        """Return the strata of a whole split; None if the training expressions cannot be read."""
+        return membership_of(self.index, split)
 
     def with_limits(self, **limits: int | None) -> OpenData:
         """Return the data with other entries in `limit`; None removes an entry."""
         limit = {split: n for split, n in {**self.limit, **limits}.items() if n is not None}
         return dataclasses.replace(self, limit=limit)
+
+
+def membership_of(index: DatasetIndex, split: str) -> Membership | None:
+    """Return the strata of a split; None if it or the training expressions cannot be read."""
+    try:
+        index.require_readable(("train", split))
+    except UserError:
+        return None
+    rows = index.rows[split]
+    training = Training((row.expression for row in index.rows["train"]), index.category_names)
+    return Membership.of((row.sample_id for row in rows), [row.expression for row in rows], training)
 
 
 def open_splits(data: DataConfig, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:

@@ -196,6 +196,7 @@ def _record(
 ) -> Record:  # fmt: skip
     attempts = list(attempts_of_run)
     dirty = any_dirty([provenance.git_dirty, *(attempt.git_dirty for attempt in attempts)])
+    scores.table.membership = plan.data.membership(split)
     scored = compute_metrics(scores.table, plan.protocol)
     data, config = plan.data, plan.config
     return Record(
@@ -226,6 +227,7 @@ def _record(
         per_size=scored.per_size,
         per_language=scored.per_language,
         per_target=scored.per_target,
+        per_stratum=scored.per_stratum,
         notes=[
             *source.notes(plan),
             *_split_notes(provenance, split),

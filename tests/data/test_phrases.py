@@ -64,10 +64,10 @@ TABLE = [
 @pytest.fixture
 def lexicon_tagger(monkeypatch):
     """Tags by the lexicon, also on a machine where the perceptron tagger's data is installed."""
-    lexicon._tagger.cache_clear()
+    lexicon.perceptron_present.cache_clear()
     monkeypatch.setattr(lexicon.nltk.data, "find", lambda _: (_ for _ in ()).throw(LookupError))
     yield
-    lexicon._tagger.cache_clear()
+    lexicon.perceptron_present.cache_clear()
 
 
 @pytest.mark.usefixtures("lexicon_tagger")

@@ -108,7 +108,7 @@ def test_ids_and_categories_travel_exactly():
 
 
 def test_a_counts_file_that_unpacks_to_gigabytes_is_refused_early(monkeypatch):
-    monkeypatch.setattr("rrsis_bench.eval.counts.MAX_UNPACKED", 2**20)
+    monkeypatch.setattr("rrsis_bench.eval.packed.MAX_UNPACKED", 2**20)
     head = gzip.decompress(random_table(1).to_csv_gz())
     line = head.splitlines(keepends=True)[1]
     for unpacked in (line * (2**22 // len(line)), b'"' + b" " * 2**22, b"\n" * 2**22):

@@ -262,5 +262,5 @@ def test_breakdowns_show_every_row(root, by, width):
     assert all(row.head.model in text for row in rows)
     value = {"size": ("miou", "per_size", "share", "1-10%"), "category": ("miou", "per_category", "ship"),
              "threshold": ("pr70",), "control": ("miou", "control", "category_only"),
-             "targets": ("pr90",), "language": ("oiou",)}[by]  # fmt: skip
+             "targets": ("pr90",), "language": ("oiou",), "strata": ("macro_miou",)}[by]  # fmt: skip
     assert all(f"{row.score(*value).value:.1f}" in text for row in rows)

@@ -45,6 +45,13 @@ _ENDINGS = [
     (r".*", "NN"),
 ]
 
+_NO_OBJECTS = """
+image picture photo photograph scene frame view part portion half section quarter quadrant area region third
+colour color shape size orientation direction position location form appearance category relation manner far end s
+"""  # the last one is what a possessive leaves
+NO_OBJECTS = frozenset(_NO_OBJECTS.split())
+"""Nouns behind a preposition that are no object: the image and its parts, and properties of the object itself."""
+
 # Category names of these datasets are often written together; the words that they consist of.
 _NAME_WORDS = (
     "baseball", "basketball", "tennis", "golf", "ground", "track", "storage", "train", "swimming", "soccer", "ball",
@@ -60,9 +67,14 @@ IMAGE_WORDS = frozenset(("image", "picture", "photo", "photograph", "frame", "sc
 """Words by which sentences mean the whole image: "on the left of the picture"."""
 
 
+@lru_cache(maxsize=1)
 def perceptron_present() -> bool:
     """Whether NLTK's ``averaged_perceptron_tagger_eng`` is installed."""
-    return _tagger() is None
+    try:
+        nltk.data.find("taggers/averaged_perceptron_tagger_eng/")
+    except LookupError:
+        return False
+    return True
 
 
 def tagger_name() -> str:
@@ -72,23 +84,31 @@ def tagger_name() -> str:
 
 def tag(words: Sequence[str]) -> list[tuple[str, str]]:
     """Part of speech (Penn Treebank) of each word, by the perceptron tagger where present, else by the lexicon."""
-    tagger = _tagger()
-    if tagger is None:
+    if perceptron_present():
         tagged: list[tuple[str, str]] = nltk.pos_tag(list(words))
         return tagged
-    return [(word, found) for word, (_, found) in zip(words, tagger.tag([w.lower() for w in words]), strict=True)]
+    return tag_by_lexicon(words)
+
+
+def tag_by_lexicon(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Part of speech (Penn Treebank) of each word by the lexicon, the same on every machine."""
+    return [(word, found) for word, (_, found) in zip(words, _tagger().tag([w.lower() for w in words]), strict=True)]
+
+
+def is_known(word: str) -> bool:
+    """Return whether the lexicon lists a word, in any letter case. Other words are tagged by their endings."""
+    return word.lower() in _listed()
 
 
 @lru_cache(maxsize=1)
-def _tagger() -> UnigramTagger | None:
-    """The lexicon tagger, or None where the perceptron tagger's data is installed."""
-    try:
-        nltk.data.find("taggers/averaged_perceptron_tagger_eng/")
-    except LookupError:
-        lines = [line.split() for line in _TAGGED_WORDS.strip().splitlines()]
-        words = {word: found for found, *listed in lines for word in listed}
-        return UnigramTagger(model=words, backoff=RegexpTagger(_ENDINGS))
-    return None
+def _listed() -> dict[str, str]:
+    lines = [line.split() for line in _TAGGED_WORDS.strip().splitlines()]
+    return {word: found for found, *listed in lines for word in listed}
+
+
+@lru_cache(maxsize=1)
+def _tagger() -> UnigramTagger:
+    return UnigramTagger(model=_listed(), backoff=RegexpTagger(_ENDINGS))
 
 
 def spelt_out(category: str) -> tuple[str, ...]:

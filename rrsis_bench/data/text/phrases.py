@@ -119,7 +119,7 @@ class OffsetPhraseFinder(PhraseFinder):
         texts = [expression[a:b] for a, b in words]
         return [
             (words[start][0], words[end - 1][1])
-            for start, end in _chunks(texts, _GRAMMAR)
+            for start, end in prepositional_phrases(texts)
             if all(word.lower() != "of" for word in texts[start:end])
         ]
 
@@ -175,12 +175,20 @@ def word_spans(expression: str) -> list[Span]:
     return spans
 
 
-def _chunks(words: Sequence[str], grammar: str) -> list[Span]:
+Tagger = Callable[[Sequence[str]], list[tuple[str, str]]]
+
+
+def prepositional_phrases(words: Sequence[str], tagger: Tagger = lexicon.tag) -> list[Span]:
+    """Return (start, end) word positions of the prepositional phrases, those with "of" included."""
+    return _chunks(words, _GRAMMAR, tagger)
+
+
+def _chunks(words: Sequence[str], grammar: str, tagger: Tagger = lexicon.tag) -> list[Span]:
     """(start, end) word positions of the PP chunks."""
     if not words:
         return []
     chunks, position = [], 0
-    for node in _parser(grammar).parse(lexicon.tag(words)):
+    for node in _parser(grammar).parse(tagger(words)):
         size = len(node) if isinstance(node, nltk.Tree) else 1
         if isinstance(node, nltk.Tree):
             chunks.append((position, position + size))

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.eval.scores import Score
+from rrsis_bench.eval.scores import Score, ScoreSet
 from rrsis_bench.results.board import significance
+from rrsis_bench.results.record import store
 from rrsis_bench.results.record.identity import attestation, duplicates
 from rrsis_bench.results.record.schema import Record
 from rrsis_bench.results.record.verified import verifications
@@ -36,12 +37,15 @@ class BoardRow:
         reason: why the row is not ranked; empty if it is.
         rank: 1 + the number of rows with a significantly better mIoU; None if the row is not ranked.
         verified_by: who confirmed the preprocessing and the numbers of all records.
+        strata: ``per_stratum`` of each record; computed from the integers if the record is older. None if the strata of
+            its dataset are unknown.
     """
 
     records: tuple[Record, ...]
     reason: str
     rank: int | None = None
     verified_by: tuple[str, ...] = ()
+    strata: tuple[dict[str, dict[str, ScoreSet]] | None, ...] = ()
 
     @property
     def head(self) -> Record:
@@ -68,6 +72,8 @@ class BoardRow:
 
     def values(self, *path: str) -> list[Any]:
         """Return the value of each seed's record at `path` (fields and keys, outermost first); None if it has none."""
+        if path[0] == "per_stratum":
+            return [_lookup(strata, path[1:]) for strata in self.strata]
         return [_lookup(record, path) for record in self.records]
 
     def mean(self, *path: str) -> float | None:
@@ -106,8 +112,8 @@ class BoardRow:
         return list(dict.fromkeys(name for mapping in self.values(*path) for name in mapping or ()))
 
 
-def _lookup(record: Record, path: Sequence[str]) -> Any:
-    value: Any = record
+def _lookup(record: Any, path: Sequence[str]) -> Any:
+    value = record
     for step in path:
         value = None if value is None else value.get(step) if isinstance(value, dict) else getattr(value, step)
     return value
@@ -187,7 +193,8 @@ def rank(records: Iterable[Record], root: Path) -> list[BoardRow]:
                 )
         confirmed = [verified.get(attestation([record]), ()) for record in members]
         by_all = tuple(name for name in confirmed[0] if all(name in names for names in confirmed))
-        grouped.append(BoardRow(tuple(members), reason, verified_by=by_all))
+        strata = tuple(store.strata_of(root, record) for record in members)
+        grouped.append(BoardRow(tuple(members), reason, verified_by=by_all, strata=strata))
     grouped.sort(key=_order)
     return _ranked(grouped, root)
 

@@ -20,6 +20,8 @@ from rrsis_bench.results.record.schema import Record
 EFFICIENCY = "efficiency.csv"
 PROBES = "_probes"
 """End of the name of the table of the probes, which datasets without probes do not have."""
+STRATA_TABLE = "_per_stratum"
+"""End of the name of the table by stratum. A dataset whose strata are unknown has none."""
 MACRO_ROW = "(macro mean)"
 """The row of ``<data>_per_category.csv`` that averages over the categories."""
 
@@ -64,6 +66,10 @@ def files(data: str, rows: Sequence[BoardRow]) -> dict[str, bytes]:
     }
     if any(row.names("probes") for row in rows):  # a file of its own from the first record that has probes
         columns[PROBES] = ((*_ROW, *_PROBE_COLUMNS, *ends), _probes)
+    if any(row.names("per_stratum") for row in rows):
+        means = [f"{name}{end}" for name, metric in METRICS.items() if metric.mean_of for end in ("", "_std")]
+        bounds = [f"{name}{end}" for name in ("miou", "macro_miou") for end in ("_lo", "_hi")]
+        columns[STRATA_TABLE] = ((*_ROW, "stratum", "class", "n", *scores, *means, *bounds, *ends), _per_stratum)
     return {f"{data}{suffix}.csv": _csv(names, cells(rows)) for suffix, (names, cells) in columns.items()}
 
 
@@ -139,6 +145,20 @@ def _probes(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
                     cells = {"value": score.value, "lo": score.lo, "hi": score.hi, "std": row.deviation(figure, *path)}
                     labels = {"probe": probe, "group": group, "n": row.text(*path, "n"), "figure": figure}
                     yield _identity(row) | labels | {key: _two(value) for key, value in cells.items()} | costs
+
+
+def _per_stratum(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        for stratum in row.names("per_stratum"):
+            for name in row.names("per_stratum", stratum):
+                path = ("per_stratum", stratum, name)
+                cells = _identity(row) | {"stratum": stratum, "class": name} | _group_cells(row, *path)
+                for metric, definition in METRICS.items():
+                    score = row.score(metric, *path)
+                    if definition.mean_of:
+                        cells |= {metric: _two(score.value), f"{metric}_std": _two(row.deviation(metric, *path))}
+                    cells |= {f"{metric}_lo": _two(score.lo), f"{metric}_hi": _two(score.hi)}
+                yield cells
 
 
 def _per_threshold(rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:

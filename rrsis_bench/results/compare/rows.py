@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rrsis_bench.data.text.strata import stratum_label
 from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.eval import paired
 from rrsis_bench.eval.bootstrap import RESAMPLES
@@ -99,8 +100,8 @@ class Comparison:
         b: the second row.
         overall: every metric, then the language controls. Means over categories and controls have no test.
         wins: on how many samples each row has the higher IoU.
-        families: family of groups (`category`, `size in pixels`, `size as share`) -> its groups. Holm's correction
-            covers the groups of a family, for each score separately.
+        families: family of groups (`FAMILIES`, then the labels of the strata) -> its groups. Holm's correction covers
+            the groups of a family, for each score separately.
         most: the samples on which the rows differ most, largest difference first.
         resamples: bootstrap replicates.
         remarks: for the reader of the tables.
@@ -159,9 +160,15 @@ def compare(
     side_a, side_b = (load(row, root) for row in (row_a, row_b))
     paired.require_pairs(side_a, side_b)
     members = {"": {"": np.arange(len(side_a.ids))}}
-    for family, (kind, *scheme) in FAMILIES.items():
-        labels = np.array(side_a.categories if kind == "per_category" else side_a.sizes[scheme[0]])
-        names = dict.fromkeys(row_a.names(*FAMILIES[family]) + row_b.names(*FAMILIES[family]))
+    paths = FAMILIES | {
+        stratum_label(name): ("per_stratum", name)
+        for name in row_a.names("per_stratum")
+        if name in row_b.names("per_stratum") and len(set(side_a.strata.get(name, ()))) > 1
+    }
+    for family, (kind, *scheme) in paths.items():
+        labels_of = {"per_category": {"": side_a.categories}, "per_size": side_a.sizes, "per_stratum": side_a.strata}
+        labels = np.array(labels_of[kind]["".join(scheme)])
+        names = dict.fromkeys(row_a.names(*paths[family]) + row_b.names(*paths[family]))
         members[family] = {name: np.flatnonzero(labels == name) for name in names}
     flat = {f"{family}/{name}": index for family, groups in members.items() for name, index in groups.items()}
     gaps = paired.gaps(side_a, side_b, flat, resamples=resamples)
@@ -170,7 +177,7 @@ def compare(
             name: (index, gaps[f"{family}/{name}"], paired.wins(side_a, side_b, index))
             for name, index in members[family].items()
         })
-        for family, path in FAMILIES.items()
+        for family, path in paths.items()
     }  # fmt: skip
     found, why = expressions(row_a.head) if expressions is not None else ({}, "")
     if why:

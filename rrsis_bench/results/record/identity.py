@@ -22,6 +22,11 @@ def counts_name(run_id: str, sha256: str) -> str:
     return f"{run_id}-{sha256[:12]}{COUNTS}"
 
 
+def strata_name(split: str, fingerprint: str | None, sha256: str) -> str:
+    """Return the name of the file with the strata of a dataset's split; ``*`` for any content."""
+    return f"strata-{split}-{(fingerprint or 'unknown')[:12]}-{sha256[:12]}{COUNTS}"
+
+
 def attestation(records: Iterable[Record]) -> str:
     """Return one sha256 (hex) over records and their integers; the order of the records does not matter."""
     found = sorted(

@@ -45,6 +45,8 @@ def violations(record: Record) -> list[str]:
     for kind, groups in _groups(record).items():
         if groups:
             broken += _sums(kind, groups, whole)
+    if (record.per_stratum is None) != (record.strata is None):
+        broken.append("it has scores by stratum without the file of the strata, or the file without the scores")
     for name, metric in METRICS.items():
         if metric.mean_of and name in whole.scores:
             expected = mean(g.value(metric.mean_of) for n, g in record.per_category.items() if n != UNMATCHED)
@@ -66,6 +68,9 @@ def check_against_counts(record: Record, table: CountsTable) -> None:
              for scheme, groups in derived.per_size.items()}  # fmt: skip
     for field in ("per_category", "per_language", "per_target"):
         pairs[field] = (getattr(derived, field), getattr(record, field))
+    if record.per_stratum is not None:
+        for name in sorted((derived.per_stratum or {}).keys() | record.per_stratum.keys()):
+            pairs[f"per_stratum.{name}"] = ((derived.per_stratum or {}).get(name, {}), record.per_stratum.get(name, {}))
     for kind, (expected, stored) in pairs.items():
         for name in sorted(expected.keys() | stored.keys()):
             wrong += _differences(f"{kind}.{name}", expected.get(name), stored.get(name))
@@ -82,6 +87,7 @@ def _groups(record: Record) -> dict[str, Mapping[str, ScoreSet]]:
     return {
         "per_category": record.per_category, "per_language": record.per_language, "per_target": record.per_target,
         **{f"per_size.{scheme}": groups for scheme, groups in record.per_size.items()},
+        **{f"per_stratum.{name}": groups for name, groups in (record.per_stratum or {}).items()},
     }  # fmt: skip
 
 

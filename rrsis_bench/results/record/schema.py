@@ -53,6 +53,14 @@ class CountsFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StrataFile:
+    """The classes of the samples in every stratum, one file for all records of a dataset's split."""
+
+    file: str  # file name, in the folder above the record's; it contains the first 12 characters of the sha256
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One run, as stored in ``records/<data>/<model>/<run_id>.json``."""
 
@@ -111,6 +119,8 @@ class Record:
     rescored_from: str | None = None  # metric version of the first scoring, if the record was scored again
     schema_version: int = SCHEMA_VERSION
     probes: dict[str, ProbeScores] | None = codec.optional()  # name of the probe -> figures; None if none was asked for
+    strata: StrataFile | None = codec.optional()  # None: the record is older, or the training expressions are unknown
+    per_stratum: dict[str, dict[str, ScoreSet]] | None = codec.optional()  # stratum -> class -> scores
 
     @property
     def machine(self) -> str:

@@ -2,6 +2,9 @@
 
 ``<root>/records/<data>/<model>/<run_id>.json`` and ``<run_id>-<first 12 characters of its sha256>.csv.gz``. The JSON is
 written last and names the other file, so that the moment of its renaming replaces a record as a whole.
+
+``<root>/records/<data>/strata-<split>-<12 characters of the dataset's fingerprint>-<12 of its sha256>.csv.gz`` has the
+strata of a split's samples. Records that name none, because they are older, are read with the file of their split.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ from rrsis_bench.config.protocol import METRIC_VERSION, Protocol
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.bootstrap import RESAMPLES
 from rrsis_bench.eval.counts import CountsTable
-from rrsis_bench.eval.metrics import compute_metrics
+from rrsis_bench.eval.membership import Membership
+from rrsis_bench.eval.metrics import compute_metrics, score_strata
+from rrsis_bench.eval.scores import ScoreSet
 from rrsis_bench.files import locked, sha256_bytes, write_files
-from rrsis_bench.results.record.identity import counts_name, duplicates
+from rrsis_bench.results.record.identity import counts_name, duplicates, strata_name
 from rrsis_bench.results.record.invariants import check_against_counts, check_invariants
-from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record
+from rrsis_bench.results.record.schema import SCHEMA_VERSION, CountsFile, Record, StrataFile
 
 RECORDS = "records"
 T = TypeVar("T")
+Strata = dict[str, dict[str, ScoreSet]]
+"""Stratum -> class -> scores."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -63,7 +70,14 @@ def write(root: Path, record: Record, table: CountsTable | None, *, force: bool 
         sha256 = sha256_bytes(packed)
         counts = CountsFile(counts_name(record.run_id, sha256), sha256, len(table))
         files[path.with_name(counts.file)] = packed
-    record = dataclasses.replace(record, counts=counts)
+    strata = None
+    if table is not None and table.membership is not None and record.per_stratum is not None:
+        packed = table.membership.to_csv_gz()
+        name = strata_name(record.split, record.dataset_fingerprint, sha256_bytes(packed))
+        strata = StrataFile(name, sha256_bytes(packed))
+        if not (path.parent.parent / name).is_file():
+            files[path.parent.parent / name] = packed
+    record = dataclasses.replace(record, counts=counts, strata=strata)
     check_invariants(record)
     if table is not None:
         check_against_counts(record, table)
@@ -154,7 +168,67 @@ def _read_counts(path: Path) -> CountsTable:
     record = _read(path)
     if record.counts is None:
         raise UserError(f"{path} has no counts file: the run ended as '{record.status}' before it was scored.")
-    return CountsTable.from_csv_gz(_counts_bytes(path, record.counts), str(path.with_name(record.counts.file)))
+    table = CountsTable.from_csv_gz(_counts_bytes(path, record.counts), str(path.with_name(record.counts.file)))
+    file = _strata_file(path, record)
+    table.membership = None if file is None else _read_membership(file)
+    return table
+
+
+def strata_of(root: Path, record: Record) -> Strata | None:
+    """Return a record's scores by stratum; those of an older record are computed from its integers.
+
+    None if nothing was scored, or if the strata of its dataset are unknown.
+    """
+    if record.per_stratum is not None or record.counts is None:
+        return record.per_stratum
+    path = record_path(root, record.data, record.model, record.run_id)
+    file = _strata_file(path, record)
+    return (
+        None
+        if file is None or not path.is_file()
+        else _computed_strata(path, record.counts.sha256, record.protocol, file)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _computed_strata(path: Path, sha256: str, protocol: Protocol, strata: Path) -> Strata | None:  # noqa: ARG001 - the key
+    return score_strata(read_counts(path), protocol)
+
+
+def write_membership(root: Path, data: str, split: str, fingerprint: str, membership: Membership) -> Path:
+    """Store the strata of a split for records that name none, and return the path; UserError if a write failed."""
+    packed = membership.to_csv_gz()
+    path = record_path(root, data, "any", "any").parent.parent / strata_name(split, fingerprint, sha256_bytes(packed))
+    if not path.is_file():
+        write_files({path: packed})
+    return path
+
+
+def _strata_file(path: Path, record: Record) -> Path | None:
+    """Return the file with the strata that belong to a record; None if there is none."""
+    folder = path.parent.parent
+    if record.strata is not None:
+        return folder / record.strata.file
+    if record.dataset_fingerprint is None:
+        return None
+    found = sorted(folder.glob(strata_name(record.split, record.dataset_fingerprint, "*")))
+    return max(found, key=lambda file: len(_read_membership(file).strata), default=None)
+
+
+def _read_membership(file: Path) -> Membership:
+    """Read a strata file, whose name has its content's hash; it is kept for the process until the file changes."""
+    return _load_membership(file, _stamp(file))
+
+
+@lru_cache(maxsize=64)
+def _load_membership(file: Path, _: tuple[int, int, int] | None) -> Membership:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"The strata {file} cannot be read: {error.strerror}. Restore the file.") from error
+    if f"-{sha256_bytes(data)[:12]}." not in file.name:
+        raise UserError(f"The strata {file} do not match the sha256 in their name. Restore the file.")
+    return Membership.from_csv_gz(data, str(file))
 
 
 def read_all(root: Path) -> list[Record]:
@@ -228,6 +302,7 @@ def rescore(
         per_size=result.per_size,
         per_language=result.per_language,
         per_target=result.per_target,
+        per_stratum=result.per_stratum,
         control=record.control if same_rules else {},
         probes=record.probes if same_rules else None,
         rescored_from=record.rescored_from or record.metric_version,

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from rrsis_bench.csv_files import write_csv
 from rrsis_bench.eval.metrics import METRICS, Metric
+from rrsis_bench.eval.scores import Score
 from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board import tables
 from rrsis_bench.results.board.rows import BoardRow
@@ -172,7 +173,11 @@ def encoders(row: PublishedRow) -> str:
 
 def interval(row: BoardRow, metric: str = "miou", decimals: int = 2) -> str:
     """Return the 95% bootstrap interval as ``[lo, hi]``, its ends averaged over the seeds; empty without one."""
-    score = row.score(metric)
+    return interval_text(row.score(metric), decimals)
+
+
+def interval_text(score: Score, decimals: int = 1) -> str:
+    """Return the interval of a score as ``[lo, hi]``; empty without one."""
     return "" if score.lo is None or score.hi is None else f"[{score.lo:.{decimals}f}, {score.hi:.{decimals}f}]"
 
 

@@ -55,6 +55,7 @@ def render(rows: Sequence[BoardRow], printed: Mapping[str, Sequence[PublishedRow
                 "ident": f"d{index}",
                 "data": data,
                 "boards": boards.get(data, []),
+                "strata": any(row.names("per_stratum") for row in rows if row.head.data == data),
                 "printed": content.published_table(figures, f"d{index}-printed", data) if figures else None,
                 "papers": ", ".join(dict.fromkeys(row.source.rsplit(" Table", 1)[0] for row in figures)),
             }

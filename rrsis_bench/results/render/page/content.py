@@ -8,17 +8,20 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from rrsis_bench.data.text.strata import stratum_label
 from rrsis_bench.eval.metrics import METRICS, Metric
 from rrsis_bench.eval.scores import CONTROLS, Score
 from rrsis_bench.eval.seeds import MIN_SEEDS
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.published.numbers import PublishedRow
 from rrsis_bench.results.record.schema import Record
-from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts
+from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts, label_of
 from rrsis_bench.results.render.charts import inline_svg
 from rrsis_bench.results.render.probes import ProbeBlock, label, number_of, refused
 from rrsis_bench.results.render.probes import blocks as probe_blocks
-from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval, seeds, shown_metrics
+from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval, interval_text, seeds, shown_metrics
+
+BALANCED = "macro_miou"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Board:
     probes: tuple[tuple[str, str, Table], ...]  # title, one sentence, figures
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
+    strata: Table | None = None
 
 
 def boards(rows: Sequence[BoardRow]) -> list[Board]:
@@ -127,6 +131,7 @@ def _board(rows: Sequence[BoardRow], ident: str, crowded: bool) -> Board:
         ),
         runs=tuple(_run(record, row) for row in rows for record in row.records),
         notes=tuple(noted),
+        strata=_strata(scored, f"{ident}-strata", f"mIoU by stratum of {head.data} {head.split}"),
     )
 
 
@@ -152,6 +157,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             )
             for metric in metrics
         ),
+        TableColumn(METRICS[BALANCED].label, f"class-balanced mIoU: {METRICS[BALANCED].meaning}"),
         *(TableColumn(CONTROL_LABELS[name][0].capitalize(), CONTROL_LABELS[name][1]) for name in shown_controls),
         TableColumn("Params (M)", "all parameters, millions"),
         TableColumn("GFLOPs", "one forward pass"),
@@ -174,7 +180,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             (
                 *first, Cell(row.head.size, row.head.size), Cell(seeds(row), str(len(row.records))),
                 Cell(row.text("epochs"), row.text("epochs")),
-                *scores.values(),
+                *scores.values(), _score_cell(row, METRICS[BALANCED]),
                 *(_number(row.score("miou", "control", name).value) for name in shown_controls),
                 _number(None if params is None else params / 1e6),
                 _number(row.mean("efficiency", "gflops")), _number(row.mean("efficiency", "fps"), 1),
@@ -207,6 +213,32 @@ def _probe(block: ProbeBlock, ident: str) -> Table:
         name = Cell(row.head.model, row.label, " ".join(row.head.variant))
         lines.append((name, *cells, *(Cell(count, count) for count in counts), Cell(refused(row, block.name))))
     return Table(ident, f"Probe: {block.title}", columns, tuple(lines))
+
+
+def _strata(rows: Sequence[BoardRow], ident: str, caption: str) -> Table | None:
+    """One line per class of every stratum, one column per row of the leaderboard; None if the strata are unknown."""
+    names = list(dict.fromkeys(name for row in rows for name in row.names("per_stratum")))
+    if not names:
+        return None
+    columns = [
+        *(TableColumn(label, number=False) for label in ("Stratum", "Class", "Mean over")), TableColumn("n"),
+        *(TableColumn(label_of(row, rows), "mIoU; [lo, hi] 95% interval over images") for row in rows),
+    ]  # fmt: skip
+    lines = []
+    for name in names:
+        for entry in dict.fromkeys(entry for row in rows for entry in row.names("per_stratum", name)):
+            path = ("per_stratum", name, entry)
+            n = "/".join(map(str, sorted({n for row in rows for n in row.values(*path, "n") if n is not None})))
+            for metric, over in (("miou", "expressions"), (BALANCED, "categories")):
+                scores = [row.score(metric, *path) for row in rows]
+                cells = [Cell(*_two(score), interval_text(score)) for score in scores]
+                words = [Cell(text, text) for text in (stratum_label(name), entry, over)]
+                lines.append((*words, Cell(n, n), *cells))
+    return Table(ident, caption, tuple(columns), tuple(lines))
+
+
+def _two(score: Score) -> tuple[str, str]:
+    return ("", "") if score.value is None else (f"{score.value:.2f}", f"{score.value:.6f}")
 
 
 def _with_forest(text: str, score: Score, low: float, high: float) -> Markup:

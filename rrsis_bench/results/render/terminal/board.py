@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rrsis_bench.console import Terminal
+from rrsis_bench.data.text.strata import stratum_label
 from rrsis_bench.eval.metrics import METRICS, PRECISIONS
 from rrsis_bench.eval.scores import CONTROLS
 from rrsis_bench.results.board.rows import BoardRow
@@ -41,7 +42,7 @@ CONTROL_LABELS = {
     "shuffled_text": "shuffled text", "same_image_other_expression": "another expression",
     "category_only": "category only",
 }  # fmt: skip
-BREAKDOWNS = ("size", "category", "threshold", "control", "probe", "targets", "language")
+BREAKDOWNS = ("size", "category", "threshold", "control", "probe", "targets", "language", "strata")
 """Groups for which scores can be shown; `threshold` shows Pr@X."""
 
 Column = tuple[str, tuple[str, ...]]
@@ -100,7 +101,7 @@ def categories(console: Terminal, rows: Sequence[BoardRow], limit: int = 5) -> N
 
 
 def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
-    """Print mIoU of all rows per size class, category, control, number of targets or language, Pr@X, or the probes.
+    """Print mIoU of all rows per class of `by`, Pr@X, or the figures of the probes.
 
     Args:
         console: where to print.
@@ -130,6 +131,8 @@ def breakdown(console: Terminal, rows: Sequence[BoardRow], by: str) -> None:
             _split(console, title + words, members, "per_target")
         elif by == "language":
             _split(console, title + "scores by the expression's language", members, "per_language")
+        elif by == "strata":
+            _by_stratum(console, title, members)
         else:
             for scheme, words in (("pixels", "the target's area in pixels"), ("share", "its share of the image")):
                 names = dict.fromkeys(name for row in members for name in row.names("per_size", scheme))
@@ -211,6 +214,24 @@ def _split(console: Terminal, title: str, rows: Sequence[BoardRow], field: str) 
         _classes(console, "each class alone", rows, columns)
     else:
         console.print(Text("all samples are of one class", style="dim"))
+
+
+def _by_stratum(console: Terminal, title: str, rows: Sequence[BoardRow]) -> None:
+    """Class-balanced mIoU beside mIoU, for all samples and, one table each, for the classes of every stratum."""
+    whole: dict[str, Column] = {"mIoU": ("miou", ()), "balanced": ("macro_miou", ())}
+    _classes(console, f"{title}mIoU and its mean over the categories", rows, whole)
+    names = [name for name in dict.fromkeys(name for row in rows for name in row.names("per_stratum")) if name != "all"]
+    for stratum in names:
+        path = ("per_stratum", stratum)
+        classes = dict.fromkeys(name for row in rows for name in row.names(*path))
+        columns: dict[str, Column] = {f"{name}\nn={_n(rows, *path, name)}": ("miou", (*path, name)) for name in classes}
+        columns |= {f"{name}\nbalanced": ("macro_miou", (*path, name)) for name in classes}
+        _classes(console, f"{title}mIoU by {stratum_label(stratum)}", rows, columns)
+    if names:
+        caption = "balanced: mean of the categories' mIoU within the class"
+    else:
+        caption = f"Strata unknown. `rrsis-bench data strata {rows[0].head.data}` computes them from the dataset."
+    console.print(Text(caption, style="dim"))
 
 
 def _classes(console: Terminal, title: str, rows: Sequence[BoardRow], shown: Mapping[str, Column]) -> None:

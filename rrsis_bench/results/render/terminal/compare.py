@@ -8,6 +8,7 @@ from rich.text import Text
 
 from rrsis_bench.console import Terminal
 from rrsis_bench.csv_files import write_csv
+from rrsis_bench.data.text.strata import STRATA
 from rrsis_bench.eval.metrics import METRICS
 from rrsis_bench.eval.paired import Wins
 from rrsis_bench.eval.seeds import MIN_SEEDS
@@ -22,7 +23,11 @@ from rrsis_bench.results.render.text import markdown_table, number, plain_markdo
 COLUMNS = ("family", "group", "n", "metric", "a", "b", "gap", "low", "high", "p", "p_holm", "wins_a", "wins_b", "ties")
 """Columns of the CSV form of a comparison."""
 
-_TERMINAL_FAMILIES = {"size in pixels": "mIoU by size in pixels", "category": "mIoU per category"}
+_TERMINAL_FAMILIES = {
+    "size in pixels": "mIoU by size in pixels",
+    "category": "mIoU per category",
+    **{stratum.label: f"mIoU by {stratum.label}" for stratum in STRATA.values()},
+}
 
 
 def label_of(name: str) -> str:
