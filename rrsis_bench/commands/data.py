@@ -12,6 +12,8 @@ from rrsis_bench.resources import choices, formats
 
 if TYPE_CHECKING:
     from rrsis_bench.config.schema import DataConfig
+    from rrsis_bench.console import Terminal
+    from rrsis_bench.data.formats import DatasetIndex
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,6 +25,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     info.add_argument("--fingerprint", action="store_true", help="compute it even if gigabytes have to be read")
     info.set_defaults(call=_info)
     verify = _named(data, "verify", "list every defect of a dataset in one pass; exit code 1 on errors")
+    verify.add_argument(
+        "--against", metavar="OTHER",
+        help="also list the images that this dataset has too, or with the same name, that the own splits share: equal "
+        "files, equal pixels, and images that look alike",
+    )  # fmt: skip
+    verify.add_argument("--against-root", type=Path, metavar="DIR", help="its folder (default: as for --data-root)")
     verify.set_defaults(call=_verify)
     stats = _named(data, "stats", "count categories, target sizes, expression lengths, shared images")
     stats.add_argument(
@@ -30,6 +38,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     stats.add_argument("--size", help="paper or tiny: whose tokenizer (default: the dataset's; paper needs BERT's)")
     stats.add_argument("--max-tokens", type=int, metavar="N", help="another token limit than the model's")
+    stats.add_argument(
+        "--language", action="store_true",
+        help="also count what the lexicon, the category parser and the phrase finder do not understand",
+    )  # fmt: skip
     stats.add_argument("--out", type=Path, metavar="FILE.png", help="draw a figure too")
     stats.set_defaults(call=_stats)
     strata = _named(data, "strata", "write the strata of a split's samples, for scores by stratum of earlier records")
@@ -141,7 +153,21 @@ def _verify(args: argparse.Namespace) -> int:
         console.print("Known defects of the public files:", highlight=False)
         for defect in config.card.defects:
             console.print("- " + " ".join(defect.split()), soft_wrap=True, highlight=False)
+    if args.against is not None:
+        _compare_images(args, index, root, console)
     return 1 if report.errors else 0
+
+
+def _compare_images(args: argparse.Namespace, index: DatasetIndex, root: Path, console: Terminal) -> None:
+    """Show the images that the dataset shares with ``--against``."""
+    from rrsis_bench.config.cards import data_config
+    from rrsis_bench.data.checks.shared_images import shared_images, show
+    from rrsis_bench.data.formats import read_index
+
+    config = data_config(args.against)
+    own = root if args.against == args.name else _default_root(config)
+    other = read_index(config.format, args.against_root or own, config.options)
+    show(shared_images(index, other, console), index, other, console)
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -161,6 +187,11 @@ def _stats(args: argparse.Namespace) -> int:
     limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
     found = stats.collect(args.name, root, datasets, limit, console)
     stats.show(found, console)
+    if args.language:
+        from rrsis_bench.describe import language
+
+        rows = {split: [(row.expression, row.category) for row in index.rows[split]] for split in SPLITS}
+        language.show(language.audit(rows, index.category_names), console)
     if args.out is not None:
         from rrsis_bench.describe.stats_figure import write
 

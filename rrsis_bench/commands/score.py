@@ -39,6 +39,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the split that picked the system's checkpoint; without it, or with test, the row is not ranked",
     )
     score.add_argument(
+        "--trained-on", action="append", default=[], metavar="NAME[:SPLIT]",
+        help="a dataset or image source that the system has seen, such as rrsisd, risbench:all, DIOR, SAMRS; may be "
+        "repeated. The row notes what it shares with the scored data",
+    )  # fmt: skip
+    score.add_argument(
         "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="default: %(default)s"
     )
     score.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
@@ -62,5 +67,6 @@ def _score(args: argparse.Namespace) -> int:
         predictions=args.predictions,
         split=args.split,
         selected_on=args.selected_on,
+        trained_on=args.trained_on,
     )
     return 0

@@ -38,6 +38,8 @@ class ModelCard:
         parity: what of the model tests hold to the authors' code; ``paper only`` if no code is public.
         weights: what the authors released and what it was selected on; None if nothing is known to be released.
         views: view -> side in pixels at paper size, if it does not follow from ``model.args.views``.
+        trained_on: datasets and image sources that the weights which every run starts from have seen.
+        weights_trained_on: those that the released weights have seen.
     """
 
     title: str = ""
@@ -50,6 +52,8 @@ class ModelCard:
     parity: str | None = None
     weights: str | None = None
     views: dict[str, int] | None = None
+    trained_on: tuple[str, ...] = ()
+    weights_trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ class DataCard:
         defects: known ones.
         bibtex: of the dataset's paper.
         side: longer side of the images in pixels; the default tile of `rrsis-bench predict`.
+        image_sources: what the images were taken from: datasets, or names in `rrsis_bench.config.leakage.SOURCES`.
+        overlap: what is known about images and sentences that its splits share with train or with other datasets, each
+            with its source.
     """
 
     title: str
@@ -71,6 +78,8 @@ class DataCard:
     defects: tuple[str, ...] = ()
     bibtex: str | None = None
     side: int | None = None
+    image_sources: tuple[str, ...] = ()
+    overlap: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

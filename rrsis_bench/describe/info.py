@@ -40,8 +40,11 @@ def show_card(config: DataConfig, console: Terminal) -> None:
     table.add_row("format", config.format)
     if config.counts:
         table.add_row("samples", ", ".join(f"{split} {n:,}" for split, n in config.counts.items()))
-    for number, defect in enumerate(card.defects):
-        table.add_row("known defects" if number == 0 else "", "- " + " ".join(defect.split()))
+    if card.image_sources:
+        table.add_row("image sources", ", ".join(card.image_sources))
+    for label, lines in (("known defects", card.defects), ("known overlap", card.overlap)):
+        for number, line in enumerate(lines):
+            table.add_row(label if number == 0 else "", "- " + " ".join(line.split()))
     console.print(Padding(table, (1, 0, 0, 2)), highlight=False)
     for label, text in (("layout", layout_of(config.format)), ("citation", card.bibtex)):
         if text:

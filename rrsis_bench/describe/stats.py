@@ -19,6 +19,7 @@ from rrsis_bench.data.checks.fingerprint import hash_files
 from rrsis_bench.data.pixels import rle as masks
 from rrsis_bench.data.text.language import names_place, words_of
 from rrsis_bench.data.text.pipeline import lost_text
+from rrsis_bench.data.text.strata import STRATA, Training
 from rrsis_bench.eval.counts import Counts, SampleCounts
 from rrsis_bench.eval.scores import SIZE_CLASSES, UNMATCHED, size_class
 from rrsis_bench.interfaces import ReferringDataset, Sample
@@ -64,6 +65,7 @@ class SplitStats:
     language: Counter[str] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
     shared: tuple[int, int] | None = None  # samples and images (by content) that are also in train
+    strata: dict[str, Counter[str]] = field(default_factory=dict)  # stratum -> class; without train, not all strata
 
     def truncated(self, max_tokens: int) -> int:
         """Return the number of samples whose expression is truncated."""
@@ -102,10 +104,20 @@ def collect(
     found = {}
     total = sum(len(dataset) for dataset in datasets.values())
     digests: dict[str, Counter[str]] = {}
+    train = datasets.get("train")
+    expressions = [] if train is None else [train[index].expression for index in range(len(train))]
+    training = Training(expressions, next(iter(datasets.values())).category_names)
+    kinds = {name: stratum for name, stratum in STRATA.items() if len(stratum.classes) > 1}
     with Progress(console=console, disable=console is None, transient=True) as bar:
         task = bar.add_task("counting", total=total)
         for split, dataset in datasets.items():
             found[split] = _split(dataset, limit, lambda n: bar.advance(task, n))
+            texts = Counter(dataset[index].expression for index in range(len(dataset)))
+            for name, stratum in kinds.items():
+                if not stratum.held_out or (split != "train" and train is not None):
+                    counter = found[split].strata.setdefault(name, Counter())
+                    for text, n in texts.items():
+                        counter[stratum.class_of(text, training)] += n
         files = {split: _files(dataset) for split, dataset in datasets.items()}
         task = bar.add_task("hashing images", total=len({path for rows in files.values() for path in rows}))
         hashes: dict[Path, str] = {}
@@ -189,8 +201,9 @@ def quantile(counter: Counter[int], share: float) -> int:
 
 
 def show(stats: DatasetStats, console: Terminal) -> None:
-    """Print three tables: splits, categories, target sizes."""
+    """Print tables of splits, expressions, categories and target sizes."""
     console.print(_splits(stats))
+    console.print(_strata(stats))
     names = Counter[str]()
     for split in stats.splits.values():
         names.update(split.category)
@@ -233,6 +246,21 @@ def _splits(stats: DatasetStats) -> Table:
         row(label, lambda s, key=key: _part(s.targets[key], s.n))  # type: ignore[misc]
     row("samples on images of train", lambda s: "" if s.shared is None else _part(s.shared[0], s.n))
     row("  such images (equal files)", lambda s: "" if s.shared is None else f"{s.shared[1]:,}")
+    return table
+
+
+def _strata(stats: DatasetStats) -> Table:
+    """The classes of every stratum: overlap of the sentences with train, words of position, relations, lengths."""
+    table = Table(title="expressions", title_justify="left")
+    table.add_column("", overflow="fold")
+    for split in stats.splits:
+        table.add_column(split, justify="right")
+    for name, stratum in STRATA.items():
+        for entry in stratum.classes:
+            counts = [split.strata.get(name) for split in stats.splits.values()]
+            if any(counter and counter[entry] for counter in counts):
+                cells = ("" if counter is None else _part(counter[entry], counter.total()) for counter in counts)
+                table.add_row(f"{stratum.label}: {entry}", *cells)
     return table
 
 

@@ -213,7 +213,10 @@ def _evaluate_weights(config: Config, path: Path, console: Terminal, world: Worl
     run_id = f"{config.model.name}-{config.data.name}-{config.size.name}-{config.protocol.name}-{eval_hash[:8]}"
     data = plan.data.with_limits(**dict.fromkeys(_unscored(config)))
     plan = dataclasses.replace(plan, data=data, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
-    unknown = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
+    unknown: dict[str, Any] = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
+    if saved is None:
+        card = config.model.card
+        unknown["trained_on"] = list(dict.fromkeys([*card.trained_on, *card.weights_trained_on])) or None
     text = load_text(config, model, plan.data.splits["train"].category_names, path)
     world.on_main(lambda: RunFolder.create(plan))
     _score(plan, model, text, RunFolder(Path(config.runs) / plan.run_id), sha256, unknown, note, console, world)

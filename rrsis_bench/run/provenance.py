@@ -45,6 +45,7 @@ class RunProvenance:
     git_sha: str | None
     git_dirty: bool | None
     efficiency: Efficiency
+    trained_on: list[str] | None = None
 
 
 _KEPT = ("GIT_CEILING_DIRECTORIES", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")

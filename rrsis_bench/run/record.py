@@ -19,6 +19,7 @@ from lightning.fabric import Fabric
 from rrsis_bench import registry
 from rrsis_bench.config import hashes
 from rrsis_bench.config.label import settings
+from rrsis_bench.config.leakage import leakage_notes
 from rrsis_bench.config.protocol import METRIC_VERSION
 from rrsis_bench.config.schema import Config
 from rrsis_bench.console import Terminal
@@ -139,6 +140,7 @@ class ModelMasks:
             git_sha=plan.git[0],
             git_dirty=plan.git[1],
             efficiency=_costs(self.model, self.fabric.device, console),
+            trained_on=list(config.model.card.trained_on) or None,
         )
 
     def notes(self, plan: RunPlan) -> list[str]:  # noqa: ARG002 - part of the protocol
@@ -231,6 +233,7 @@ def _record(
         notes=[
             *source.notes(plan),
             *_split_notes(provenance, split),
+            *leakage_notes(provenance.trained_on or (), config.data.name),
             *data.notes,
             *attempt_notes(attempts),
             *config.data.notes,
@@ -257,6 +260,7 @@ def dataset_card(plan: RunPlan) -> DatasetCard | None:
         citation=card.bibtex,
         defects=[" ".join(defect.split()) for defect in card.defects],
         samples=dict(plan.data.expected or plan.data.found),
+        overlap=[" ".join(line.split()) for line in card.overlap] or None,
     )
 
 

@@ -45,12 +45,14 @@ class OutsideMasks:
         scores: the integers of the masks.
         sha256: of the masks.
         selected_on: the split that selected the system's checkpoint, as its authors say; None: unknown.
+        trained_on: datasets and image sources that the system has seen, as its authors say.
     """
 
     name: str
     scores: Scores
     sha256: str
     selected_on: Split | None
+    trained_on: tuple[str, ...] = ()
 
     def score(self, plan: RunPlan, split: Split, run: RunFolder, console: Terminal) -> Scores:  # noqa: ARG002 - protocol
         """Return the scores: the masks are counted before, because the run is named after them."""
@@ -72,11 +74,14 @@ class OutsideMasks:
             git_sha=plan.git[0],
             git_dirty=plan.git[1],
             efficiency=Efficiency(),
+            trained_on=list(self.trained_on) or None,
         )
 
     def notes(self, plan: RunPlan) -> list[str]:
         """Say where the masks come from, and what is not known of the data."""
         notes = ["outside predictions" + (", selection declared by the submitter" if self.selected_on else "")]
+        if self.trained_on:
+            notes.append(f"trained on {', '.join(self.trained_on)}, declared by the submitter")
         if plan.data.fingerprint is None:
             notes.append("dataset fingerprint unknown: another split could not be read")
         return notes
@@ -129,6 +134,7 @@ def score(
     predictions: Path,
     split: Split = "test",
     selected_on: Split | None = None,
+    trained_on: Sequence[str] = (),
 ) -> Record:
     """Check the masks at `predictions` against a split, count them, write the record and the tables, show them.
 
@@ -139,6 +145,7 @@ def score(
         predictions: a JSON Lines file or a folder of PNG masks, see `rrsis_bench.eval.predictions`.
         split: the split that they predict; the other splits need not be readable.
         selected_on: the split that selected the system's checkpoint, as its authors say; None leaves the row unranked.
+        trained_on: datasets and image sources that the system has seen; the row notes what they share with the data.
 
     Raises:
         UserError: a name that cannot be used, a protocol at another size than the native one, a dataset that cannot be
@@ -163,7 +170,7 @@ def score(
     run_id = f"{name}-{config.data.name}-{SIZE}-{eval_hash[:8]}"
     plan = dataclasses.replace(plan, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
     run = RunFolder.create(plan)
-    masks = OutsideMasks(name, Scores(table), sha256, selected_on)
+    masks = OutsideMasks(name, Scores(table), sha256, selected_on, tuple(trained_on))
     scored = score_and_record(plan, masks, run, console)
     run.update("finished")
     publish(config, scored, console)

@@ -48,6 +48,28 @@ def test_counts_are_those_of_a_plain_loop(tmp_path):
     assert [found.splits[split].shared for split in SPLITS] == [None, (0, 0), (1, 1)]
 
 
+def test_overlap_and_strata_are_those_of_a_plain_loop(tmp_path):
+    tree = write_fake_custom(tmp_path)
+    texts = ["The ship on the left", "a ship near the dock", "the ship"]
+    for split, rows in tree.rows.items():
+        for index, row in enumerate(rows):
+            row["expression"] = texts[index % 2] if split == "train" else [*texts, "ship on left."][index % 4]
+    tree.write()
+    found = collected("custom", tmp_path)
+    train = {row["expression"] for row in tree.rows["train"]}
+    for split in ("val", "test"):
+        one, expressions = found.splits[split], [row["expression"] for row in tree.rows[split]]
+        seen = sum(any(text == known for known in train) for text in expressions)
+        loose = sum(text in (*train, "ship on left.") for text in expressions)
+        assert one.strata["seen"] == Counter(seen=seen, unseen=len(expressions) - seen)
+        assert one.strata["seen_normalised"]["seen"] == loose
+        left = sum("left" in text for text in expressions)
+        assert one.strata["position"] == Counter({"position word": left, "no position word": len(expressions) - left})
+        assert one.strata["relation"]["another object"] == sum("dock" in text for text in expressions)
+    assert "seen" not in found.splits["train"].strata, "train is not held out"
+    assert found.splits["train"].strata["position"].total() == len(tree.rows["train"])
+
+
 def test_words_count_chinese_characters_one_by_one():
     assert len(words_of("the red ship")) == 3
     assert len(words_of("左边的船")) == 4
@@ -116,7 +138,8 @@ def test_the_verb_prints_tables_and_draws_a_figure(tmp_path, capsys, monkeypatch
     assert cli.main([*arguments, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.replace(str(tmp_path), "").splitlines())) <= width
-    for part in ("cut at 6 word-pieces", "tenniscourt", "samples on images of train", "share of the image"):
+    for part in ("cut at 6 word-pieces", "tenniscourt", "samples on images of train", "share of the image",
+                 "sentence in train, normalised: unseen", "relation: no other object"):  # fmt: skip
         assert part in shown
     with Image.open(out) as figure:
         assert figure.width > 1000

@@ -263,3 +263,22 @@ def test_predictions_that_cannot_be_saved_are_refused_before_training(saved, tmp
     with pytest.raises(UserError, match=message):
         harness.bench(configure(tmp_path, saved.root, *overrides), Terminal(file=io.StringIO()))
     assert not list(tmp_path.glob("runs/*lavt*"))
+
+
+def test_a_declared_training_set_gives_the_row_a_leakage_note(saved, tmp_path):
+    options = ("--selected-on", "val", "--trained-on", "RISBench", "--trained-on", "rrsisd")
+    assert score(tmp_path, saved.root, saved.file, *options) == 0
+    record, _ = stored(tmp_path)
+    assert record.trained_on == ["RISBench", "rrsisd"]
+    assert [note for note in record.notes if "leakage" in note] == [
+        "leakage: trained on RISBench, which shares images of DIOR with rrsisd"
+    ]
+    assert "shares images of DIOR" in (tmp_path / "leaderboards" / "rrsisd.csv").read_text()
+
+
+def test_a_scored_split_has_strata_although_train_is_not_scored(saved, tmp_path):
+    assert score(tmp_path, saved.root, saved.file) == 0
+    record, table = stored(tmp_path)
+    assert sum(group.n for group in record.per_stratum["seen"].values()) == record.n == len(table)
+    assert (tmp_path / "leaderboards" / "rrsisd_per_stratum.csv").is_file()
+    assert record.per_stratum == saved.record.per_stratum

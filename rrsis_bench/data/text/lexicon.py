@@ -20,7 +20,7 @@ CD one two three four five six seven eight nine ten
 JJ upper lower big small large tiny huge long short narrow wide round red blue green white black gray grey yellow orange
 JJ brown pink purple silver dark light bright first second third fourth fifth last next close adjacent parallel other
 JJ rectangular circular square oval curved straight same only main central northern southern eastern western vertical
-JJ horizontal diagonal bigger smaller larger closer nearer
+JJ horizontal diagonal bigger smaller larger closer nearer slender cyan little similar several distinct narrower wider
 JJS biggest smallest largest longest shortest nearest closest farthest furthest
 NN left right top bottom middle center centre side corner edge part half image picture front back roof grass north south
 NN east west bus bed field building crossing parking swimming landing
@@ -29,7 +29,7 @@ VBZ features serves connects includes contains shows forms
 VBP are have
 VBD was were
 WDT which
-RB very slightly not there most almost just
+RB very slightly not there most almost just much far
 PRP$ its their
 """
 

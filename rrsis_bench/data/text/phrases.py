@@ -21,9 +21,9 @@ instead, as in the authors' code; `PhraseFinder.tagger` says which one did.
 
 The lexicon was compared with spaCy's tagger (3.8, en_core_web_sm) on real sentences. The position phrases are the same
 in 99.8% of 13,523 sentences of RRSIS-D and in 80.5% of 400 sentences of RISBench. The marked words have an IoU of
-99.6% and 94.2%. Tags are of one class for 96.3% and 89.2% of the words. Many differences in RISBench are "left" and
-"right" at the end of a phrase ("on the bottom left"): spaCy calls them adjectives, and the phrase loses them. In
-RRSIS-D the lexicon lacks "slender" and "cyan" as adjectives.
+99.6% and 94.2%. Tags are of one class for 96.3% and 89.2% of the words. That was before "slender", "cyan" and six more
+adjectives were added, which `docs/rrsisd_language.md` lists. Many differences in RISBench are "left" and
+"right" at the end of a phrase ("on the bottom left"): spaCy calls them adjectives, and the phrase loses them.
 """
 
 from __future__ import annotations
@@ -52,10 +52,13 @@ _WORD_INDEX_GRAMMAR = r"""
 # Beside the authors' rules: "to", also after the word that it belongs to ("next to"), plurals, several words before the
 # noun and in it, adverbs before the noun ("at the very bottom") and inside it ("at the right-most edge").
 _GRAMMAR = r"""
-    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
-        {<IN>+<DT|PRP\$>?<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
-        {<IN>+<DT|PRP\$>?<JJ.*|VB[DN]|CD>+}
+    PP: {<JJ.*|VBN|RB>?<TO><DT|PRP\$>*<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
+        {<IN>+<DT|PRP\$>*<JJ.*|VB[DGN]|CD|RB>*<NN.*>+(<RB><VB[DN]>?<NN.*>+)?}
+        {<IN>+<DT|PRP\$>*<JJ.*|VB[DN]|CD>+}
 """
+
+# Prepositions that say where without a noun at the end of an expression: "the airplane above".
+_ALONE = frozenset({"above", "below", "beneath", "underneath", "behind", "nearby", "opposite"})
 
 # What is left of a token without hyphens, slashes and the quotes around it; "isn't" stays whole.
 _WORD = re.compile(r"[^\-/']+(?:'[^\-/']+)*")
@@ -117,11 +120,15 @@ class OffsetPhraseFinder(PhraseFinder):
         """Character spans of the prepositional phrases, those with the word "of" left out."""
         words = word_spans(expression)
         texts = [expression[a:b] for a, b in words]
-        return [
+        found = [
             (words[start][0], words[end - 1][1])
             for start, end in prepositional_phrases(texts)
             if all(word.lower() != "of" for word in texts[start:end])
         ]
+        last = next((index for index in reversed(range(len(words))) if texts[index].isalnum()), None)
+        if last is not None and texts[last].lower() in _ALONE and not any(words[last][0] < end for _, end in found):
+            found.append(words[last])
+        return found
 
     def __call__(self, expression: str, offsets: Sequence[Span]) -> dict[str, list[int]]:
         """See `PhraseFinder`; a phrase that is absent or cut off is replaced by the whole expression."""

@@ -44,6 +44,7 @@ class Stratum:
         meaning: one line for people.
         classes: every class, in the order of the tables.
         class_of: the class of an expression.
+        held_out: it compares with the training expressions, so it says nothing about the training split.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Stratum:
     meaning: str
     classes: tuple[str, ...]
     class_of: Callable[[str, Training], str]
+    held_out: bool = False
 
 
 def normalised(expression: str) -> str:
@@ -82,12 +84,12 @@ STRATA: dict[str, Stratum] = {
         Stratum("all", "all", "every sample", ("all",), lambda *_: "all"),
         Stratum(
             "seen", "sentence in train", "whether the same text is also a training expression", ("seen", "unseen"),
-            lambda text, training: "seen" if text in training.exact else "unseen",
+            lambda text, training: "seen" if text in training.exact else "unseen", held_out=True,
         ),
         Stratum(
             "seen_normalised", "sentence in train, normalised",
             "the same without regard to letter case, articles and punctuation", ("seen", "unseen"),
-            lambda text, training: "seen" if normalised(text) in training.normalised else "unseen",
+            lambda text, training: "seen" if normalised(text) in training.normalised else "unseen", held_out=True,
         ),
         Stratum(
             "position", "position word", "whether a word says where in the image the object is",

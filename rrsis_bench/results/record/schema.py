@@ -28,6 +28,7 @@ class DatasetCard:
     citation: str | None  # BibTeX
     defects: list[str]  # known ones
     samples: dict[str, int]  # split -> samples: as published, else as found
+    overlap: list[str] | None = codec.optional()  # known overlap of its images and sentences; None if none is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Record:
     rescored_from: str | None = None  # metric version of the first scoring, if the record was scored again
     schema_version: int = SCHEMA_VERSION
     probes: dict[str, ProbeScores] | None = codec.optional()  # name of the probe -> figures; None if none was asked for
+    trained_on: list[str] | None = codec.optional()  # data that the weights saw before or elsewhere, as declared
     strata: StrataFile | None = codec.optional()  # None: the record is older, or the training expressions are unknown
     per_stratum: dict[str, dict[str, ScoreSet]] | None = codec.optional()  # stratum -> class -> scores
 
