@@ -6,7 +6,7 @@ quality 50), halved, or made 15% brighter differed from itself in at most 22 bit
 more. Other crops of one place are not found: cutting 2% from two sides changes up to 62 bits.
 """
 
-# I, J = images, K = side of the hash, P = side of the image that is hashed, W = 64-bit words of a hash
+# I = images, J = images of the other split, K = side of the hash, P = side of the hashed image, W = words of a hash
 
 from __future__ import annotations
 
