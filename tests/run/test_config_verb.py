@@ -20,3 +20,12 @@ def test_fields_and_entries_are_printed_with_meaning_and_effect(capsys, monkeypa
 def test_a_misspelt_prefix_is_refused_with_a_suggestion(capsys):
     assert cli.main(["config", "trian"]) == 2
     assert "train" in capsys.readouterr().err
+
+
+def test_probes_are_listed_with_their_options(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "240")
+    assert cli.main(["config", "probes"]) == 0
+    shown = capsys.readouterr().out
+    assert "wrong_side" in shown
+    assert "Typing errors per expression" in shown
+    assert "train.loss" not in shown

@@ -8,7 +8,7 @@ from rrsis_bench.eval.metrics import METRICS, PRECISIONS
 from rrsis_bench.eval.scores import CONTROLS, Score
 from rrsis_bench.results.board.rows import BoardRow
 from rrsis_bench.results.render.charts import SLOTS, Bars, Chart, Controls, Curves, Point, Scatter, Series
-from rrsis_bench.results.render.probes import blocks, label
+from rrsis_bench.results.render.probes import ARROWS, blocks
 
 CONTROL_LABELS = {
     "score": ("mIoU", "with the true expression"),
@@ -59,9 +59,10 @@ def board_charts(rows: Sequence[BoardRow]) -> list[Chart]:
         found.append(Chart("controls", "Effect of language", Controls("mIoU (%)", tuple(controls), names), note))
     probes = blocks(few)
     if probes:
-        shown = tuple((f"{block.title}: {label(block.headline)}", "") for block in probes)
+        shown = tuple((block.title, ARROWS[block.headline.better]) for block in probes)
         values = series(lambda row: [_or_none(row.score(b.headline.name, "probes", b.name)) for b in probes])
-        note = f"{PROBE_NOTE}{left_out}"
+        named = ", ".join(f"{block.title}: {block.headline.meaning}" for block in probes)
+        note = f"{PROBE_NOTE} {named}.{left_out}"
         found.append(Chart("probes", "What changes with the words (%)", Bars(shown, "%", values), note))
     curves = Curves(tuple(PRECISIONS.values()), "IoU threshold X", series(lambda row: [
         _or_none(row.score(name)) for name in PRECISIONS
