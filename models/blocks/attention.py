@@ -78,11 +78,11 @@ class PixelWordAttention(nn.Module):
 class PWAM(nn.Module):
     """Pixel-word attention module: projected map times attended words, projected again (LAVT, Equations 6 and 7)."""
 
-    def __init__(self, dim: int, text_dim: int) -> None:
-        """Build for maps of `dim` channels and words of `text_dim` features."""
+    def __init__(self, dim: int, text_dim: int, heads: int = 1) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features; `heads` as in `PixelWordAttention`."""
         super().__init__()
         self.visual = nn.Linear(dim, dim)
-        self.attention = PixelWordAttention(dim, text_dim)
+        self.attention = PixelWordAttention(dim, text_dim, heads)
         self.mix = nn.Linear(dim, dim)
 
     def forward(self, x_BNC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> Tensor:
@@ -107,13 +107,13 @@ class LanguageGate(nn.Module):
 class GatedPWAM(nn.Module):
     """Language pathway of one stage: x + gate(r) * r with r = PWAM(x, words) (LAVT, Section 3.3)."""
 
-    def __init__(self, dim: int, text_dim: int, *, gated: bool = True) -> None:
-        """Build for maps of `dim` channels and words of `text_dim` features.
+    def __init__(self, dim: int, text_dim: int, *, heads: int = 1, gated: bool = True) -> None:
+        """Build for maps of `dim` channels and words of `text_dim` features; `heads` as in `PixelWordAttention`.
 
         `gated` is False for a last stage whose fused tokens are never read: they are not computed.
         """
         super().__init__()
-        self.pwam = PWAM(dim, text_dim)
+        self.pwam = PWAM(dim, text_dim, heads)
         self.gate = LanguageGate(dim) if gated else None
 
     def forward(self, x_BHWC: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,20 +16,22 @@ Second = Callable[[int], nn.Module]
 class ConvStep(nn.Module):
     """Upsample, concatenate with the finer map, then twice convolution 3 x 3, BatchNorm and ReLU."""
 
-    def __init__(self, in_dim: int, hidden: int, *, rotated: bool = False, second: Second | None = None) -> None:
+    def __init__(
+        self, in_dim: int, hidden: int, *, rotated: bool = False, second: Second | None = None, bias: bool = False
+    ) -> None:
         """Build for `in_dim` concatenated channels and `hidden` channels out.
 
         `rotated` makes the second convolution an adaptive rotated one (RMSIN). `second` replaces it, its BatchNorm and
-        its ReLU by the module that it builds (MAFN).
+        its ReLU by the module that it builds (MAFN). `bias`: the plain convolutions have biases (CGFormer).
         """
         super().__init__()
-        self.conv1 = nn.Conv2d(in_dim, hidden, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_dim, hidden, 3, padding=1, bias=bias)
         self.bn1 = nn.BatchNorm2d(hidden)
         self.second = None if second is None else second(hidden)
         if self.second is not None:
             return
         self.conv2 = (
-            AdaptiveRotatedConv(hidden, hidden) if rotated else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+            AdaptiveRotatedConv(hidden, hidden) if rotated else nn.Conv2d(hidden, hidden, 3, padding=1, bias=bias)
         )
         self.bn2 = nn.BatchNorm2d(hidden)
 

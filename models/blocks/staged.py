@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rrsis_bench.backbones import build_text, build_vision
 from rrsis_bench.backbones.interfaces import StagedEncoder, TextEncoder
+from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Segmenter
 
 
@@ -59,6 +60,23 @@ class StagedSegmenter(Segmenter):
         self.max_tokens = max_tokens
         self.backbone = build_vision(vision, needs, image_size=self.views["image"])
         self.text_encoder = build_text(text, needs_text)
+
+    def require_size(self, image_B3SS: Tensor, tables: str) -> None:
+        """Refuse views of another size than the model was built for.
+
+        Args:
+            image_B3SS: the view.
+            tables: what ties the model to one size, for the message.
+
+        Raises:
+            UserError: another height or width.
+        """
+        side, (height, width) = self.views["image"], image_B3SS.shape[-2:]
+        if (height, width) != (side, side):
+            raise UserError(
+                f"{type(self).__name__} was built for views of {side} pixels and got {height} x {width}. Its {tables} "
+                "are tied to one image size. Set size.image."
+            )
 
     def fused_stages(self, image_B3SS: Tensor, words_BLD: Tensor, mask_BL: Tensor) -> list[Tensor]:
         """Run the encoder with a fusion after each stage, and return the normalised fusions (B, C, H, W).

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rrsis_bench.errors import UserError
 from rrsis_bench.interfaces import Contract, SegmenterOutput
 
 from ..blocks.padding import check_pads, padded_ids, used_slots
@@ -70,13 +69,8 @@ class LSCF(StagedSegmenter):
         """
         mask_BL = text["attention_mask"]
         words_BLD = self.text_encoder(padded_ids(text), mask_BL)
-        image_B3SS, side = views["image"], self.views["image"]
-        if image_B3SS.shape[-2:] != (side, side):
-            raise UserError(
-                f"LSCF was built for views of {side} pixels and got {image_B3SS.shape[-2]} x {image_B3SS.shape[-1]}. "
-                "Its agent biases are tied to one image size. Set size.image."
-            )
-        outputs = self.fused_stages(image_B3SS, words_BLD, mask_BL)
+        self.require_size(views["image"], "agent biases")
+        outputs = self.fused_stages(views["image"], words_BLD, mask_BL)
         slots_BL = used_slots(mask_BL, self.pads).to(words_BLD.dtype)
         count_B = mask_BL.sum(1).clamp(min=1).to(words_BLD.dtype)
         return SegmenterOutput(self.decoder(outputs, words_BLD, slots_BL, count_B))

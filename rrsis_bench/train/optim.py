@@ -71,9 +71,10 @@ def adamw(
     eps: Annotated[
         float, option("Added to the root of the second moment; smaller for a loss with smaller gradients.", above=0)
     ] = 1e-8,
+    amsgrad: Annotated[bool, option("Whether to divide by the largest second moment so far.")] = False,
 ) -> Optimizer:
     """AdamW of torch, fused."""
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, amsgrad=amsgrad, fused=True)
 
 
 @OPTIMIZERS.add("sgd")

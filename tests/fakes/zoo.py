@@ -33,6 +33,7 @@ MORE_SMALL = {
     "caris": ("size.image=224", "vision.window=7", "text.layers=12"),
     "crossvlt": ("text.layers=6", "size.max_tokens=21"),
 }
+ENTRY = {"cgformer": "model_state_dict"}  # of the weights, where it is not "model"
 PARTS = {"dmmi": {"bert_model": "text_encoder."}}  # entries beside "model", and the prefix of their listed keys
 
 
@@ -67,7 +68,7 @@ def zoo_file(file: str, seed: int) -> dict[str, Any]:
     wrapped = "module." if name == "lscf" else ""
     if name == "lscf":
         content["previous_best"] = np.float64(0.0)  # a NumPy scalar, as the authors' script stores it
-    return {"model": {wrapped + key: value for key, value in tensors.items()}, **content}
+    return {ENTRY.get(name, "model"): {wrapped + key: value for key, value in tensors.items()}, **content}
 
 
 def load_zoo(file: str, expected: dict[str, np.ndarray], folder: Path, **args: Any) -> Segmenter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ import torch.nn.functional as F
 from rrsis_bench.models.blocks.cross_attention import CrossAttention
 from rrsis_bench.models.refsegformer.decoder import MemoryDecoder
 from rrsis_bench.models.refsegformer.fusion import MemoryFusion
+from rrsis_bench.models.refsegformer.official_keys import OFFICIAL_FORMAT
 from torch import Tensor
 
+from rrsis_bench.errors import UserError
+from rrsis_bench.official import convert_official
 from tests.models.conftest import build_tiny, make_inputs
 from tests.models.test_blocks import close, plain_batch_norm, plain_conv, plain_resize, rows, unusual_statistics
 
@@ -170,3 +174,9 @@ def test_norms_of_the_fusions_and_the_decoder_decay() -> None:
     spared = {name for name, _ in model.named_parameters() if model.no_weight_decay(name)}
     assert {"backbone.patch_embed.norm.weight", "backbone.layers.1.blocks.0.norm1.weight"} <= spared
     assert not [name for name in spared if not name.startswith("backbone.")]
+
+
+def test_files_with_an_existence_head_are_refused_by_name() -> None:
+    key = "segmentation.exist_pred.weight"
+    with pytest.raises(UserError, match=rf"unexpected in the file: {key}"):
+        convert_official({key: torch.zeros(1, 256)}, {}, OFFICIAL_FORMAT, Path("released.pth"))

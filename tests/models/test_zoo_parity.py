@@ -29,6 +29,7 @@ COUNTS = {
     "caris": (226_572_664, 18_688),
     "lscf": (248_212_224, 2_234_948),
     "refsegformer": (234_411_520, 5_514_368),
+    "cgformer": (253_705_595, 4_199_426),
 }
 ALIGNED = {"lscf": False}
 # Weights of the masks in the loss, fine to coarse, and strides of the coarser ones.
@@ -75,6 +76,15 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
         ("one head in the decoder", lambda model: [setattr(part, "heads", 1) for part in model.decoder.attentions]),
         ("no norm of the queries in stage 4", lambda model: setattr(model.stages[2], "input_bn", torch.nn.Identity())),
     ),
+    "cgformer": (
+        ("one head in the encoder", lambda model: [setattr(part.pwam.attention, "heads", 1) for part in model.stages]),
+        ("no words in level 2", lambda model: setattr(model.decoder.loads[0], "attention", Nothing())),
+        (
+            "one grouping for all levels",
+            lambda model: model.decoder.groupings.__setitem__(0, model.decoder.groupings[1]),
+        ),
+        ("no gate in stage 2", lambda model: setattr(model.stages[2], "gate", None)),
+    ),
 }
 
 
@@ -88,7 +98,7 @@ class PassedOn(torch.nn.Module):
 class Nothing(torch.nn.Module):
     """Takes away what passes."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:  # noqa: ARG002
         return torch.zeros_like(x)
 
 

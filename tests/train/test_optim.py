@@ -113,3 +113,9 @@ def test_other_optimizers_train_and_resume_exactly(fake_root, tmp_path, entry):
         assert torch.equal(a, b)
     decays = [group["weight_decay"] for group in straight.optimizer.param_groups]
     assert decays == [entry.get("weight_decay", 0.0), 0.0]
+
+
+def test_amsgrad_is_an_option_of_adamw() -> None:
+    model = Toy()
+    assert not build_optimizer(model, ADAMW).defaults["amsgrad"]
+    assert build_optimizer(model, {**ADAMW, "amsgrad": True}).defaults["amsgrad"]
