@@ -1,4 +1,4 @@
-"""The verb ``data``: describe, check, count, convert or write a dataset."""
+"""The verb ``data``: describe, check, count, show, convert or write a dataset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_bench.commands import show_help
+from rrsis_bench.commands import own_data, show_help
 from rrsis_bench.errors import UserError
 from rrsis_bench.resources import choices, formats
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parsers."""
-    parser = verbs.add_parser("data", help="describe, check, count, convert or write a dataset")
+    parser = verbs.add_parser("data", help="describe, check, count, show, convert or write a dataset")
     show_help(parser)
     data = parser.add_subparsers(dest="what", metavar="VERB", title="verbs")
     info = _named(data, "info", "print the card, the files on disk, and the samples found")
@@ -50,7 +50,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--leaderboards", type=Path, default=Path("leaderboards"), metavar="DIR", help="default: %(default)s"
     )
     strata.set_defaults(call=_strata)
-    _add_convert(data)
+    own_data.add(data)
     _add_synthesize(data)
 
 
@@ -61,26 +61,6 @@ def _named(data: argparse._SubParsersAction[argparse.ArgumentParser], verb: str,
         "--data-root", type=Path, metavar="DIR", help="folder of the dataset (default: data.root of its configuration)"
     )
     return parser
-
-
-def _add_convert(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    convert = data.add_parser(
-        "convert",
-        help="convert a known dataset to the plain format of data=custom",
-        description="Write a dataset in the plain format of data=custom: JSON Lines with the masks as run lengths. "
-        "Images become hard links if the file system allows it, else copies.",
-    )
-    convert.add_argument("format", help=f"the format to read: {formats()}")
-    convert.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the dataset")
-    convert.add_argument(
-        "--to", choices=["custom"], default="custom", help="the format to write (default: %(default)s)"
-    )
-    convert.add_argument("--out", type=Path, required=True, help="folder to write; must not exist or be empty")
-    convert.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE",
-        help="as data.options of the format read, such as language=all (nwpu_refer)",
-    )  # fmt: skip
-    convert.set_defaults(call=_convert)
 
 
 def _add_synthesize(data: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -133,7 +113,7 @@ def _info(args: argparse.Namespace) -> int:
     console = Terminal()
     config = data_config(args.name)
     show_card(config, console)
-    root = args.data_root or _default_root(config)
+    root = args.data_root or default_root(config)
     return 0 if show_found(config, root, _expected(config, args.data_root), console, deep=args.fingerprint) else 1
 
 
@@ -145,7 +125,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     console = Terminal()
     config = data_config(args.name)
-    root = args.data_root or _default_root(config)
+    root = args.data_root or default_root(config)
     index = read_index(config.format, root, config.options)
     report = verify(index, config.counts, console=console)
     print_report(report, console)
@@ -165,7 +145,7 @@ def _compare_images(args: argparse.Namespace, index: DatasetIndex, root: Path, c
     from rrsis_bench.data.formats import read_index
 
     config = data_config(args.against)
-    own = root if args.against == args.name else _default_root(config)
+    own = root if args.against == args.name else default_root(config)
     other = read_index(config.format, args.against_root or own, config.options)
     show(shared_images(index, other, console), index, other, console)
 
@@ -181,7 +161,7 @@ def _stats(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: the figure is a PNG; give a name that ends in .png.")
     setup = stats_setup.configure(args.name, args.model, args.size)
     config = setup.data
-    root = args.data_root or _default_root(config)
+    root = args.data_root or default_root(config)
     index = read_index(config.format, root, config.options)
     datasets = {split: IndexedDataset(index, split) for split in SPLITS}
     limit = stats_setup.text_limit(setup, datasets["train"], args.max_tokens, console, strict=bool(args.size))
@@ -211,42 +191,13 @@ def _strata(args: argparse.Namespace) -> int:
 
     console = Terminal()
     config = data_config(args.name)
-    index = read_index(config.format, args.data_root or _default_root(config), config.options)
+    index = read_index(config.format, args.data_root or default_root(config), config.options)
     index.require_readable(SPLITS)
     membership = membership_of(index, args.split)
     assert membership is not None, "the index is readable"
     path = store.write_membership(args.leaderboards, args.name, args.split, fingerprint(index), membership)
     leaderboards.regenerate(args.leaderboards)
     console.print(f"Strata of {len(membership.sample_ids):,} samples: {path}", soft_wrap=True, highlight=False)
-    return 0
-
-
-def _typed(options: list[str]) -> dict[str, Any]:
-    """``name=value`` texts as values, typed as Hydra types overrides."""
-    from omegaconf import OmegaConf
-
-    for option in options:
-        if not option.partition("=")[2]:
-            raise UserError(f"--option {option} is not like language=all.")
-    found = OmegaConf.to_container(OmegaConf.from_dotlist(options))
-    assert isinstance(found, dict)
-    return {str(name): value for name, value in found.items()}
-
-
-def _convert(args: argparse.Namespace) -> int:
-    from rrsis_bench.console import Terminal
-    from rrsis_bench.data.formats import read_index
-    from rrsis_bench.data.formats.custom.convert import convert
-
-    console = Terminal()
-    done = convert(read_index(args.format, args.data_root, _typed(args.option)), args.out, console)
-    samples = ", ".join(f"{split} {n:,}" for split, n in done.samples.items())
-    console.print(f"{args.out}: {samples} samples on {done.images:,} images", soft_wrap=True, highlight=False)
-    if done.linked:
-        console.print(
-            f"{done.linked:,} images are hard links to the files in {args.data_root}: do not edit them in place."
-        )
-    console.print(f"Use it: data=custom data.root={args.out}", soft_wrap=True, highlight=False)
     return 0
 
 
@@ -259,7 +210,7 @@ def _expected(config: DataConfig, root: Path | None) -> dict[str, int] | None:
     return expected_counts(config) if root is None else None
 
 
-def _default_root(config: DataConfig) -> Path:
+def default_root(config: DataConfig) -> Path:
     """Return the folder that the configuration names; UserError if its synthetic scenes are not written yet."""
     from rrsis_bench.run.data import find_root
 

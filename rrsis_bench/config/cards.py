@@ -11,7 +11,7 @@ import yaml
 from rrsis_bench import codec, registry
 from rrsis_bench.config.schema import DataConfig, ModelCard
 from rrsis_bench.errors import UserError, unknown
-from rrsis_bench.resources import ROOT
+from rrsis_bench.resources import LOCAL, ROOT
 
 WIDE = 100
 """Columns of a terminal from which on the datasets' licences are listed."""
@@ -58,14 +58,19 @@ def data_config(name: str, root: Path = ROOT) -> DataConfig:
     """
     if name not in dataset_names(root):
         raise unknown("dataset", name, dataset_names(root))
-    path = root / "conf" / "data" / f"{name}.yaml"
+    path = next(folder / f"{name}.yaml" for folder in _folders(root) if (folder / f"{name}.yaml").is_file())
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     return codec.decode(DataConfig, raw.get("data", raw), str(path), path="data", defaults=True)
 
 
 def dataset_names(root: Path = ROOT) -> list[str]:
     """Return the names of the datasets with a configuration, sorted."""
-    return sorted(path.stem for path in (root / "conf" / "data").glob("*.yaml"))
+    return sorted({path.stem for folder in _folders(root) for path in folder.glob("*.yaml")})
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folders of datasets' configurations; those of this machine belong to the suite itself."""
+    return [root / "conf" / "data", *([LOCAL / "data"] if root == ROOT else [])]
 
 
 def markdown(found: dict[str, list[dict[str, Any]]]) -> str:

@@ -24,14 +24,16 @@ from rrsis_bench.config.overrides import check_grammar, check_names, field_name,
 from rrsis_bench.config.recipes import check_plugin, check_recipes
 from rrsis_bench.config.schema import Config
 from rrsis_bench.errors import UserError, reason
-from rrsis_bench.resources import CONF
+from rrsis_bench.resources import CONF, LOCAL
 
 
 class ModelSearchPath(SearchPathPlugin):
     """Adds the conf folders of out-of-tree models to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append each plugin's conf folder once."""
+        """Append each plugin's conf folder once, and the folder of this machine's own configurations."""
+        if LOCAL.is_dir():
+            search_path.append("rrsis_bench.local", f"file://{LOCAL.absolute()}")
         for folder in sorted(_plugin_folders()):
             search_path.append("rrsis_bench.models", f"file://{folder}")
 

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from rrsis_bench import registry
 from rrsis_bench.errors import UserError, suggestion, unknown
-from rrsis_bench.resources import CONF
+from rrsis_bench.resources import names
 
 # Overrides that change how weights are evaluated. All others are fixed by the training of a run.
 _OF_EVALUATION = (
@@ -27,7 +27,7 @@ _SELECTION = ("protocol.selection_split", "protocol.selection_metric")
 
 def choices(group: str) -> list[str]:
     """Return the names of a configuration group, such as ``data``."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return names(group)
 
 
 def field_name(override: str) -> str:

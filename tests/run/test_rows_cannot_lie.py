@@ -364,6 +364,15 @@ def test_a_record_that_contradicts_itself_is_refused(tmp_path, field):
         store.write(tmp_path, CONTRADICTIONS[field](record_of(table)), table)
 
 
+def test_a_limit_that_the_split_does_not_reach_is_no_contradiction(tmp_path):
+    """Bug: `bench debug=limit` on a split of fewer than 16 samples ended in a record that contradicts itself."""
+    table = random_table(40)
+    for limit in (40, 64):
+        store.write(tmp_path / str(limit), dataclasses.replace(record_of(table), settings={"limit.test": limit}), table)
+    with pytest.raises(UserError, match=r"settings say limit\.test=39"):
+        store.write(tmp_path, dataclasses.replace(record_of(table), settings={"limit.test": 39}), table)
+
+
 def test_a_counts_file_of_another_name_is_refused(tmp_path):
     record = put(tmp_path)
     path = store.record_path(tmp_path, record.data, record.model, record.run_id)

@@ -120,7 +120,15 @@ def _settings(record: Record) -> list[str]:
         for name, value in expected.items()
         if name in record.settings and record.settings[name] != value
         and not (name.startswith("limit.") and record.settings[name] is None)  # an incomplete copy limits a split too
+        and not (name.startswith("limit.") and value is None and _above(record, name[6:], record.settings[name]))
     ]  # fmt: skip
+
+
+def _above(record: Record, split: str, limit: int) -> bool:
+    """Return whether a split has no more samples than `limit`, so that all of them were used."""
+    samples = {} if record.dataset_card is None else record.dataset_card.samples
+    found = record.n_expected if split == record.split else samples.get(split)
+    return found is not None and found <= limit
 
 
 def _ranges(record: Record) -> list[str]:
