@@ -61,6 +61,8 @@ def _split(line: str) -> Iterator[tuple[str, ...]]:
         if word != "&&":
             words.append(word)
         elif words:
+            while re.match(r"[A-Z_]+=", words[0]):  # variables of the environment
+                del words[0]
             yield tuple(words)
             words = []
 

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "--weights": "authors' files: tests/predict/test_predictor.py",
     "--launcher slurm": "a cluster: tests/slurm, tests/run/test_slurm_jobs.py",
     "../before/runs": "two checkouts: tests/results/test_integers.py",
+    "--against-root": "two datasets: tests/data/test_shared_images.py",
     "instances.json": "COCO files: tests/data/test_own_data.py",
     "objects.geojson": "polygons: tests/data/test_own_data.py",
 }
