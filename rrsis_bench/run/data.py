@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from rrsis_bench.data.checks.gate import require_verified
 from rrsis_bench.data.checks.overlap import train_overlap
 from rrsis_bench.data.formats import DatasetIndex, read_index
 from rrsis_bench.data.formats.dataset import IndexedDataset
+from rrsis_bench.data.formats.labelled import chosen, share_of
 from rrsis_bench.data.loading.cache import ViewCache
 from rrsis_bench.data.text.strata import Training
 from rrsis_bench.errors import UserError
@@ -28,22 +29,29 @@ from rrsis_bench.synthetic import SceneSpec, is_complete, synthesize
 from rrsis_bench.synthetic.known import SyntheticScenes
 
 
-class FirstSamples(ReferringDataset):
-    """The first `n` samples of a split (``limit.<split>``). Rows made from it are never ranked."""
+class ChosenSamples(ReferringDataset):
+    """Some samples of a split, by their places in it."""
 
-    def __init__(self, dataset: ReferringDataset, n: int):
-        self._dataset, self._n = dataset, min(n, len(dataset))
+    def __init__(self, dataset: ReferringDataset, places: Sequence[int]):
+        self._dataset, self._places = dataset, places
         self.name, self.split, self.category_names = dataset.name, dataset.split, dataset.category_names
 
     def __len__(self) -> int:
         """Return the number of samples kept."""
-        return self._n
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return sample `index` of the whole split."""
-        if not 0 <= index < self._n:
+        """Return a sample that was kept."""
+        if not 0 <= index < len(self._places):
             raise IndexError(index)
-        return self._dataset[index]
+        return self._dataset[self._places[index]]
+
+
+class FirstSamples(ChosenSamples):
+    """The first `n` samples of a split (``limit.<split>``). Rows made from it are never ranked."""
+
+    def __init__(self, dataset: ReferringDataset, n: int):
+        super().__init__(dataset, range(min(n, len(dataset))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +64,10 @@ class OpenData:
         expected: split -> samples of a complete copy; None if unknown.
         limit: splits that are not whole, by choice or because the copy is incomplete: split -> samples.
         fingerprint: content hash over all splits; None if a split that was not asked for cannot be read.
-        found: split -> samples of this copy, before ``limit.<split>``.
+        found: split -> samples of this copy, before ``limit.<split>`` and with what is not labelled.
         train_overlap: val, test -> samples whose image is also a training image; None if a split cannot be read.
         index: the dataset as its files describe it, all splits.
+        unlabelled: training samples that ``data.options.labelled`` leaves out.
     """
 
     root: Path
@@ -69,12 +78,17 @@ class OpenData:
     found: dict[str, int]
     train_overlap: dict[str, int] | None
     index: DatasetIndex
+    unlabelled: int = 0
 
     @property
     def notes(self) -> list[str]:
         """Notes on the data for the reader of a row."""
         shared = {split: n for split, n in (self.train_overlap or {}).items() if n}
-        return [f"{n} {split} samples show training images" for split, n in shared.items()]
+        notes = [f"{n} {split} samples show training images" for split, n in shared.items()]
+        if self.unlabelled:
+            whole = self.found["train"]
+            notes.append(f"trained on {whole - self.unlabelled} of {whole} training samples")
+        return notes
 
     @classmethod
     def open(
@@ -94,7 +108,11 @@ class OpenData:
         data, whole = config.data, set(names) == set(SPLITS)
         root = data_root(data, console) if root is None else root
         index = read_index(data.format, root, data.options)
-        full = {split: IndexedDataset(index, split) for split in names}
+        for split in config.splits:
+            if split in names and split in index.absent:
+                raise UserError(index.absent[split])
+        names = [split for split in names if split not in index.absent]
+        full = _opened(index, data, names)
         for note in (note for split in names for note in index.notes.get(split, ())):
             console.print(note, soft_wrap=True, highlight=False)
         cache = Path(config.runs) / ".fingerprints"
@@ -117,10 +135,14 @@ class OpenData:
                 f"{data.name} in {root} is not a complete copy ({counts} samples): the row will not be ranked.",
                 style="yellow",
             )
+        unlabelled = len(index.rows["train"]) - len(full["train"]) if "train" in full else 0
+        if unlabelled:
+            n, share = len(full["train"]), share_of(data.options)
+            console.print(f"labelled={share}: train is {n:,} of {found['train']:,} samples.", highlight=False)
         splits = _limited(full, config.limit)
         limit = {split: found[split] for split in short}
-        limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != found[split]}
-        return cls(root, splits, expected, limit, content, found, overlap, index)
+        limit |= {split: len(dataset) for split, dataset in splits.items() if len(dataset) != len(full[split])}
+        return cls(root, splits, expected, limit, content, found, overlap, index, unlabelled)
 
     def membership(self, split: str) -> Membership | None:
         """Return the strata of a whole split; None if the training expressions cannot be read."""
@@ -145,13 +167,21 @@ def membership_of(index: DatasetIndex, split: str) -> Membership | None:
 
 def open_splits(data: DataConfig, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
     """Open whole splits; UserError if one cannot be read."""
-    index = read_index(data.format, root, data.options)
-    return {split: IndexedDataset(index, split) for split in names}
+    return _opened(read_index(data.format, root, data.options), data, names)
 
 
 def open_limited(config: Config, root: Path, names: Sequence[str] = SPLITS) -> dict[str, ReferringDataset]:
     """Open splits, cut to ``limit``; UserError if one cannot be read."""
     return _limited(open_splits(config.data, root, names), config.limit)
+
+
+def _opened(index: DatasetIndex, data: DataConfig, names: Iterable[str]) -> dict[str, ReferringDataset]:
+    """Open splits of an index; train without what ``data.options.labelled`` leaves out."""
+    found: dict[str, ReferringDataset] = {split: IndexedDataset(index, split) for split in names}
+    share = share_of(data.options)
+    if share is not None and "train" in found:
+        found["train"] = ChosenSamples(found["train"], chosen(index.rows["train"], share))
+    return found
 
 
 def _limited(splits: Mapping[str, ReferringDataset], limit: LimitConfig) -> dict[str, ReferringDataset]:

@@ -12,7 +12,7 @@ from rrsis_bench import registry
 from rrsis_bench.config import cards
 from rrsis_bench.data.checks.verify import verify
 from rrsis_bench.data.formats import open_split, read_index
-from rrsis_bench.data.formats.refer import DIFFERS
+from rrsis_bench.data.formats.index import DIFFERS
 from rrsis_bench.errors import UserError
 from rrsis_bench.synthetic import SceneSpec, synthesize
 from tests.fakes.rrsisd import rename, write_fake_rrsisd

@@ -103,12 +103,11 @@ PLAIN = {
 }
 
 
+FORMATS = tuple(fmt for fmt in known_formats() if fmt != "aerial_d")  # that one: test_aerial_d.py
 ALIKE = ("rrsis_hr", "ris_lad")  # read by RRSIS-D's reader
 
 
-@pytest.mark.parametrize(
-    "fmt", [pytest.param(fmt, marks=pytest.mark.slow if fmt in ALIKE else ()) for fmt in known_formats()]
-)
+@pytest.mark.parametrize("fmt", [pytest.param(fmt, marks=pytest.mark.slow if fmt in ALIKE else ()) for fmt in FORMATS])
 def test_each_of_two_thousand_samples_is_as_it_stands_in_the_files(tmp_path, fmt):
     write_large(fmt, tmp_path, 2000)
     index = read_index(fmt, tmp_path)
@@ -145,7 +144,7 @@ print(len(opened["train"]), time.process_time() - start, resident() - memory)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("fmt", known_formats())
+@pytest.mark.parametrize("fmt", FORMATS)
 def test_fifty_thousand_samples_open_fast_and_small(tmp_path, fmt):
     """All three splits in a fresh process, without an index from before: seconds of this process's work, and memory."""
     write_large(fmt, tmp_path, 50_000)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from rrsis_bench.data.formats import labelled
 from rrsis_bench.data.formats.index import ERROR, SPLITS, DatasetIndex
 from rrsis_bench.errors import UserError, unknown
 
@@ -53,6 +54,7 @@ def read_index(fmt: str, root: Path | str, options: Mapping[str, Any] | None = N
         fmt: a name of `known_formats`, such as ``"rrsisd"``.
         root: the dataset's folder.
         options: ``data.options``, the keyword-only arguments of the format's ``read_index``; most formats have none.
+            The share of labelled samples, which every format knows, is checked; the index has the whole split.
 
     Returns:
         The samples of every split, and every defect of the index files.
@@ -62,11 +64,16 @@ def read_index(fmt: str, root: Path | str, options: Mapping[str, Any] | None = N
     """
     reader = format_module(fmt).read_index
     known = [name for name, field in inspect.signature(reader).parameters.items() if field.kind is field.KEYWORD_ONLY]
-    for name in options or {}:
+    own = {name: value for name, value in (options or {}).items() if name != labelled.OPTION}
+    labelled.share_of(options or {})
+    for name in own:
         if name not in known:
-            raise UserError(f"Unknown data.options.{name}. Options of format '{fmt}': {', '.join(known) or 'none'}.")
-    index: DatasetIndex = reader(Path(root), **(options or {}))
+            listed = ", ".join([*known, labelled.OPTION])
+            raise UserError(f"Unknown data.options.{name}. Options of format '{fmt}': {listed}.")
+    index: DatasetIndex = reader(Path(root), **own)
     for split in SPLITS:
+        if split in index.absent:
+            continue
         if not index.counts[split] and not any(finding.split == split for finding in index.findings):
             notes = " ".join(index.notes.get(split, ()))
             index.add(ERROR, "empty_split", split, f"no sample of this split. {notes}".rstrip(), split)

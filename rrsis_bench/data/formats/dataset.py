@@ -25,12 +25,15 @@ class IndexedDataset(ReferringDataset):
         rows: the samples as the index files give them.
 
     Raises:
-        UserError: unknown split, or the index files have errors that affect it; the message names them.
+        UserError: unknown split, one that the dataset does not have, or the index files have errors that affect it; the
+            message names them.
     """
 
     def __init__(self, index: DatasetIndex, split: str):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
+        if split in index.absent:
+            raise UserError(index.absent[split])
         index.require_readable((split,))
         self.name, self.root, self.split = index.fmt, index.root, split
         self.category_names = index.category_names

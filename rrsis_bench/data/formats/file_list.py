@@ -162,7 +162,7 @@ def read_index(form: FileListFormat, root: Path) -> DatasetIndex:
             if image_file is not None and mask_file is not None:
                 image, mask = f"{images.folder}/{image_file}", FileMask(f"{masks.folder}/{mask_file}", ABOVE)
                 row = Row(sample_id, None, text, language_of(text), category, None, image, mask, sample_id)
-                index.rows[split].append(row)
+                index.append(split, row)
     for name, splits in splits_of.items():
         if len(splits) > 1:
             index.add(ERROR, "id_in_two_splits", name, f"is in the splits {', '.join(sorted(splits))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from rrsis_bench.errors import UserError
 
 SPLITS: tuple[str, ...] = schema.SPLITS
 ERROR, WARNING = "error", "warning"
+
+DIFFERS = "differs_from_description"
+"""Kind of the findings about a copy that is not as the dataset's authors describe it."""
 
 SHOWN = 20
 """Errors that a message names. It counts all of them."""
@@ -79,21 +82,29 @@ class DatasetIndex:
         notes: split -> lines for a user about how the files were read.
         findings: every defect of the index files.
         masks_by_pixels: the fingerprint sees a mask's pixels, not how the file stores them.
+        absent: splits that the dataset does not have -> what to do instead.
     """
 
     fmt: str
     root: Path
     files: tuple[Path, ...]
     category_names: tuple[str, ...] = ()
-    rows: dict[str, list[Row]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    rows: dict[str, Sequence[Row]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     masks_by_pixels: bool = False
+    absent: dict[str, str] = field(default_factory=dict)
 
     def add(self, severity: str, kind: str, where: str, message: str, split: str | None = None) -> None:
         """Add a finding."""
         self.findings.append(Finding(severity, kind, where, message, split))
+
+    def append(self, split: str, *rows: Row) -> None:
+        """Add samples to a split."""
+        found = self.rows[split]
+        assert isinstance(found, list), f"the samples of {split} are not a list"
+        found += rows
 
     def require_readable(self, splits: Iterable[str]) -> None:
         """Raise UserError if the index files have errors that affect one of the splits."""
@@ -101,7 +112,8 @@ class DatasetIndex:
         errors = [finding for finding in self.findings if finding.severity == ERROR]
         own = [finding for finding in errors if finding.split in affected]
         if own:
-            raise refusal(self.fmt, self.root, [*own, *(finding for finding in errors if finding not in own)])
+            others = [finding for finding in errors if finding.split not in affected]
+            raise refusal(self.fmt, self.root, [*own, *others])
 
     def files_read(self) -> Iterator[Path]:
         """Yield every file that the samples are read from: index, images, masks."""

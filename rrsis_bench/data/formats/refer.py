@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_bench.data.formats.directory_tree import Names, require_present
-from rrsis_bench.data.formats.index import ERROR, SPLITS, WARNING, DatasetIndex, Row
+from rrsis_bench.data.formats.index import DIFFERS, ERROR, SPLITS, WARNING, DatasetIndex, Row
 from rrsis_bench.data.formats.masks import PolygonMask, RleMask, StoredMask
 from rrsis_bench.data.formats.refer_files import (
     Record,
@@ -35,9 +35,6 @@ from rrsis_bench.data.formats.refer_files import (
 )
 from rrsis_bench.data.pixels import polygons, rle
 from rrsis_bench.data.text.language import language_of
-
-DIFFERS = "differs_from_description"
-"""Kind of the findings about a copy that is not as the dataset's authors describe it."""
 
 _FIELDS = ("ref_id", "ann_id", "category_id", "file_name", "sentences", "split")
 
@@ -136,7 +133,7 @@ class _Reader:
                 expressions = self._expressions(ref)
                 several += len(expressions) > 1
                 index.counts[ref["split"]] += max(1, len(expressions))
-                index.rows[ref["split"]] += self._rows(ref, expressions)
+                index.append(ref["split"], *self._rows(ref, expressions))
         named = (self.files.find(str(ref.get("file_name"))) or "" for ref in refs)
         check_unused(index, str(self.files.folder), self.files.present, named)
         if self.layout.inferred:

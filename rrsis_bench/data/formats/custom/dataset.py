@@ -139,7 +139,7 @@ def _add_row(index: DatasetIndex, split: str, row: Row, image_of: dict[str, str]
         message = f"the image_id '{row.image_id}' names {row.image}, but in an earlier line {other}"
         index.add(ERROR, "image_id_mismatch", row.where, message, split)
         return
-    index.rows[split].append(row)
+    index.append(split, row)
     if row.language != language_of(row.expression):
         message = f"'language' is {row.language}, but the expression looks like {language_of(row.expression)}"
         index.add(WARNING, "language_differs", row.where, message, split)

@@ -49,12 +49,14 @@ def read_index(root: Path) -> DatasetIndex:
     """Read the list files; the objects of one image share an image_id. Errors as `file_list.read_index`."""
     index = file_list.read_index(FORMAT, root)
     for split in SPLITS:
-        for place, row in enumerate(index.rows[split]):
+        rows = []
+        for row in index.rows[split]:
             stem = Path(row.image).stem
             image_id = image_of(stem)
-            index.rows[split][place] = dataclasses.replace(row, image_id=image_id)
+            rows.append(dataclasses.replace(row, image_id=image_id))
             if image_id == stem or not image_id.startswith(f"{split}_"):
                 index.add(WARNING, "unusual_name", row.sample_id, f"is not named {split}_<image>_<object>", split)
+        index.rows[split] = rows
     return index
 
 
