@@ -89,7 +89,7 @@ def cut(
                 str(target.number), name, target.expression, language, target.category, len(target.shapes), str(path),
                 mask, where,
             )  # fmt: skip
-            index.rows[split].append(row)
+            index.append(split, row)
             index.counts[split] += 1
         index.category_names = tuple(sorted({row.category for row in index.all_rows() if row.category}))
         _check_overlap(index, windows, polygons.name)

@@ -178,7 +178,7 @@ def signature(paths: Sequence[Path]) -> str:
 def load(path: Path, signed: str) -> Columns | None:
     """Return stored columns; None if there are none, or they are damaged or of other files."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(path) as stored:
             head = json.loads(bytes(stored["head"]))
             if head["signature"] != signed:
                 return None

@@ -12,6 +12,8 @@ Written without a copy, from the dataset's card and paper; see `DIRECTORY_TREE` 
 - Ids are unique within a patch only.
 """
 
+# T = targets, E = expressions, N = samples
+
 from __future__ import annotations
 
 import os

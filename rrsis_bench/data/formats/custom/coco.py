@@ -74,7 +74,7 @@ def read_coco(
         except ValueError as error:
             index.add(ERROR, "bad_row", f"{expressions.name}:{row.line}", str(error))
             continue
-        index.rows[split].append(sample)
+        index.append(split, sample)
         index.counts[split] += 1
     ids = [sample.sample_id for sample in index.all_rows()]
     for name in sorted({name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else ()):
