@@ -18,6 +18,7 @@ from rrsis_bench.results.record.schema import Record
 from rrsis_bench.run import bench as harness
 from rrsis_bench.run import evaluate as evaluation
 from rrsis_bench.run import model as building
+from rrsis_bench.run.data import OpenData
 from rrsis_bench.run.folder import RunFolder
 from rrsis_bench.train import frozen
 from tests.fakes.config import parsed, tiny_overrides
@@ -175,6 +176,7 @@ def test_probes_join_the_record_of_a_finished_run_and_change_no_hash(finished, t
     assert (tmp_path / "leaderboards" / "rrsisd_probes.csv").is_file()
 
 
-def test_a_wrong_probe_stops_before_anything_is_computed(finished, tmp_path):
+def test_a_wrong_probe_stops_before_the_data_is_opened(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(OpenData, "open", lambda *_: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=r"probes\[0\]\.name"):
         evaluate(tmp_path, f"checkpoint={finished.run.path}", "probes=[flipp]")
