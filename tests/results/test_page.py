@@ -17,6 +17,7 @@ from rrsis_bench.data.formats import open_split
 from rrsis_bench.errors import UserError
 from rrsis_bench.eval.counts import CountsTable, count_pixels
 from rrsis_bench.eval.predictions import PredictionWriter
+from rrsis_bench.eval.scores import Score
 from rrsis_bench.registry import ROOT
 from rrsis_bench.results import leaderboards
 from rrsis_bench.results.board.rows import BoardRow, rank
@@ -287,3 +288,12 @@ def test_points_without_a_colour_of_their_own_are_in_the_legend(tmp_path, monkey
     assert len(rows) > charts.SLOTS
     figures.write(rows, "test", "native", tmp_path)
     assert (tmp_path / "efficiency.svg").read_text().count(">other rows<") == 1
+
+
+def test_a_wide_range_of_costs_has_plain_numbers_on_its_axis():
+    """Bug: the ticks of a logarithmic axis were the source of formulas, such as $\\mathdefault{10^{0}}$."""
+    points = tuple(charts.Point(f"m{cost}", place, cost, Score(50.0)) for place, cost in enumerate((0.5, 3.0, 40.0)))
+    chart = charts.Chart("cost", "Cost", charts.Scatter("mIoU (%)", (("parameters (M)", points),)))
+    drawn = str(charts.inline_svg(chart, "c"))
+    assert "mathdefault" not in drawn
+    assert ">10<" in drawn

@@ -307,6 +307,8 @@ def _scatter(chart: Scatter, letters: fonts.Lettering) -> _Drawing:
         costs = [point.x for point in points if point.x > 0]
         if costs and max(costs) > 20 * min(costs):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own writes formulas, which are not parsed here
+            axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.15)
         axes.set(xlabel=unit, ylabel=chart.axis)
     drawing.legend()
