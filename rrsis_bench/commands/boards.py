@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrsis_bench.errors import UserError
+from rrsis_bench.errors import UserError, unknown
 from rrsis_bench.printing import emit
 from rrsis_bench.resources import LEADERBOARDS, choices
 
@@ -35,6 +35,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     board.add_argument(
         "--format", default="table", choices=["table", "csv", "md", "latex"], help="default: %(default)s"
     )
+    board.add_argument(
+        "--label", nargs=2, action="append", default=[], metavar=("ROW", "TEXT"),
+        help="latex: call a model, or a row with its settings, as in: 'csinet interaction=only_remote' 'Remote view'",
+    )  # fmt: skip
+    board.add_argument("--out", type=Path, metavar="FILE", help="csv, md, latex: write a file instead of printing")
     board.add_argument(
         "--by", choices=["size", "category", "threshold", "control", "probe", "targets", "language", "strata"],
         help="in the terminal: scores of all rows per size class, category, language control, number of targets "
@@ -92,6 +97,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
+    from rrsis_bench import files
+    from rrsis_bench.config.cards import display_names
     from rrsis_bench.console import Terminal
     from rrsis_bench.results.published import numbers as published
     from rrsis_bench.results.render import text as formats
@@ -103,7 +110,14 @@ def _leaderboard(args: argparse.Namespace) -> int:
             f"The files {args.data}_per_size.csv, _per_category.csv, _per_threshold.csv and _per_stratum.csv hold "
             "these numbers."
         )
+    if args.label and args.format != "latex":
+        raise UserError("--label is for --format latex. Leave it out, or add --format latex.")
+    if args.out is not None and args.format == "table":
+        raise UserError("--out writes --format csv, md or latex. Add one of them.")
     rows = _rows(args.leaderboards, args.data)
+    for name, _ in args.label:
+        if name not in {row.label for row in rows} | {row.head.model for row in rows}:
+            raise unknown("row", name, list(dict.fromkeys(row.label for row in rows)))
     printed = published.overall(LEADERBOARDS, args.data, args.split) if args.with_published else []
     if not rows and not printed:
         raise _nothing(args.leaderboards, args.data)
@@ -114,12 +128,19 @@ def _leaderboard(args: argparse.Namespace) -> int:
     if rows and not chosen and not printed:
         there = ", ".join(dict.fromkeys(f"{row.head.split} under {row.head.protocol.name}" for row in rows))
         raise UserError(f"{args.leaderboards} has no such row of {args.data}. There are rows on: {there}.")
-    if args.format == "csv":
-        emit(formats.table_csv(chosen, printed), end="")
-    elif args.format == "md":
-        emit(formats.markdown(chosen, printed, unranked=True), end="")
-    elif args.format == "latex":
-        emit(formats.latex(chosen, printed), end="")
+    if args.format != "table":
+        if args.format == "csv":
+            text = formats.table_csv(chosen, printed)
+        elif args.format == "md":
+            text = formats.markdown(chosen, printed, unranked=True)
+        else:
+            names = display_names() | dict(args.label)
+            text = formats.latex(chosen, printed, names)
+        if args.out is None:
+            emit(text, end="")
+        else:
+            files.write_text(args.out, text)
+            Terminal().print(f"Wrote {args.out}", soft_wrap=True, highlight=False)
     elif args.by:
         show.breakdown(Terminal(), chosen, args.by)
     else:

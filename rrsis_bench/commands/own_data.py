@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrsis_bench.errors import UserError
-from rrsis_bench.resources import choices, formats
+from rrsis_bench.resources import CHECKOUT, choices, formats
 
 if TYPE_CHECKING:
     from rrsis_bench.data.formats.index import DatasetIndex
@@ -107,11 +107,13 @@ def _init(args: argparse.Namespace) -> int:
     console.print(f"Wrote {done.path}: {counts} samples", soft_wrap=True, highlight=False)
     if done.languages.get("zh"):
         console.print("Some expressions are Chinese. Add text=bert_zh, or text=bert_multilingual for both languages.")
+    tracked = CHECKOUT is not None and Path("leaderboards").resolve() == (CHECKOUT / "leaderboards").resolve()
+    board = f"leaderboard {args.name}" + (" --leaderboards runs/leaderboards" if tracked else "")
     for what, command in (
         ("Check it", f"data verify {args.name}"),
         ("Look at it", f"data show {args.name} --out contact.png"),
         ("Train on it", f"bench model=lavt data={args.name} size=tiny"),
-        ("Its table", f"leaderboard {args.name} --leaderboards runs/leaderboards"),
+        ("Its table", board),
     ):
         console.print(f"{what}:  rrsis-bench {command}", soft_wrap=True, highlight=False)
     return 0

@@ -50,6 +50,12 @@ def printed_names(root: Path = ROOT) -> dict[str, str]:
     return {name: entry.name for entry in registry.entries(root).values() for name in model_card(entry).printed_as}
 
 
+def display_names(root: Path = ROOT) -> dict[str, str]:
+    """Return every model's name as the papers print it, such as ``mrsnet`` -> ``MRSNet``."""
+    cards = {entry.name: model_card(entry) for entry in registry.entries(root).values()}
+    return {name: card.printed_as[0] for name, card in cards.items() if card.printed_as}
+
+
 def data_config(name: str, root: Path = ROOT) -> DataConfig:
     """Return the node ``data`` of ``conf/data/<name>.yaml``.
 

@@ -17,7 +17,7 @@ from rrsis_bench.config import cards, compose
 from rrsis_bench.describe import own_data
 from rrsis_bench.resources import ROOT
 from rrsis_bench.run import __main__ as run_module
-from rrsis_bench.run import plan, score
+from rrsis_bench.run import plan, record, score
 from tests.house.documented import COUNTS, DOCUMENTS, NARROW, SHORT, Command, commands, overrides, sandbox
 
 COMMANDS = commands()
@@ -91,6 +91,7 @@ def place(tmp_path_factory) -> Iterator[SimpleNamespace]:
         patch.setenv("COLUMNS", "120")
         patch.setattr(plan, "git_state", lambda *_: ("c" * 40, False))
         patch.setattr(score, "git_state", lambda *_: ("c" * 40, False))
+        patch.setattr(record, "CHECKOUT", work)  # so that results of own data go where they go in a clone
         for module in (resources, cards, compose, own_data):  # what `data init` writes stays in the sandbox
             patch.setattr(module, "LOCAL", root / "local")
         runs = {}

@@ -7,6 +7,8 @@ import dataclasses
 import io
 import re
 import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -53,6 +55,42 @@ def test_latex_is_escaped_and_bold_where_best(rows):
     assert r"\textbf{64.01}" not in text, "a printed number is never the best of a measured table"
     for command in (r"\toprule", r"\bottomrule"):
         assert text.count(command) == text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+
+
+def test_latex_calls_models_and_rows_by_their_names(tmp_path, capsys):
+    for quality, model, variant in ((0.8, "fianet", []), (0.6, "mrsnet", []), (0.3, "mrsnet", ["a=1"])):
+        put(tmp_path, model=model, quality=quality, variant=variant, train_hash=str(len(variant)) * 64)
+    out = tmp_path / "table.tex"
+    command = ["leaderboard", "synthetic", "--format", "latex", "--leaderboards", str(tmp_path), "--out", str(out)]
+    assert cli.main([*command, "--label", "mrsnet a=1", "one & only"]) == 0
+    text = out.read_text()
+    assert "table.tex" in capsys.readouterr().out
+    for expected in ("& FIANet &", "& MRSNet &", r"& one \& only &", r"\label{tab:synthetic-test}"):
+        assert expected in text
+    assert r"\caption{synthetic test, protocol native, n = " in text
+    assert cli.main([*command, "--label", "mrnet", "x"]) == 2
+    assert "mrsnet" in capsys.readouterr().err
+    for wrong in (["--label", "mrsnet", "x"], ["--out", "x"]):
+        assert cli.main(["leaderboard", "synthetic", "--leaderboards", str(tmp_path), *wrong]) == 2
+
+
+def test_the_best_miou_is_bold_only_if_it_is_significantly_better(rows):
+    value = f"{rows[0].score('miou').value:.2f}"
+    assert rf"\textbf{{{value}}} $\pm$" in formats.latex(rows)
+    tied = [replace(row, rank=1) if row.rank else row for row in rows]
+    assert rf"\textbf{{{value}}} $\pm$" not in formats.latex(tied)
+
+
+@pytest.mark.slow
+def test_latex_compiles(rows, tmp_path):
+    compiler = shutil.which("pdflatex") or pytest.skip("no LaTeX: Debian's texlive-latex-recommended")
+    table = formats.latex(rows, PRINTED, {"toy_net": "Toy & net"})
+    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page, encoding="utf-8")
+    command = [compiler, "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000
 
 
 def test_csv_and_markdown_keep_printed_numbers_apart(rows):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from rrsis_bench.csv_files import write_csv
@@ -22,6 +22,7 @@ LEGEND = (
     "±: standard deviation over seeds; [lo, hi]: 95% bootstrap interval over images, of the mean seed; "
     f"{FEW}: fewer than {MIN_SEEDS} seeds, so its rank is about these trainings only"
 )
+BOLD = "bold: the best of its column, of mIoU only if it is significantly higher than in every other row"
 SHOWN_CONTROLS = ("shuffled_text", "category_only")
 AS_PRINTED = "as printed in the papers: other code, protocols and checkpoint selection; not ranked with measured rows"
 _ESCAPES = {
@@ -114,42 +115,72 @@ def markdown(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = (), *
     return "\n\n".join(parts) + "\n" if parts else ""
 
 
-def latex(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
-    """Return one ``tabular`` (package booktabs) per comparable group, the best ranked value of each column in bold.
+def latex(
+    rows: Sequence[BoardRow], published: Sequence[PublishedRow] = (), names: Mapping[str, str] | None = None
+) -> str:
+    """Return one ``table`` (package booktabs) per comparable group, the best ranked value of each column in bold.
 
-    Rows without a rank and printed numbers follow in blocks of their own.
+    The best mIoU is bold only if its row is significantly better than every other one. Rows without a rank and printed
+    numbers follow in blocks of their own.
+
+    Args:
+        rows: from `board.rows.rank`.
+        published: rows of papers.
+        names: how models and rows are called: name of a model, or label of a row -> text.
     """
+    names = names or {}
     out = [r"% needs \usepackage{booktabs}; equal ranks: not significantly different"]
     for title, members in groups(rows):
         rest = [row for row in rows if row.rank is None and row.comparable == members[0].comparable]
         printed = [row for row in published if row.split == members[0].head.split]
-        out += [f"% {' '.join(title.split())}", *_latex_table(members, rest, printed)]
+        out += _latex_table(title, members, rest, printed, names)
     ranked = [row for row in rows if row.rank is not None]
     comparable, splits = {row.comparable for row in ranked}, {row.head.split for row in ranked}
     rest = [row for row in rows if row.rank is None and row.comparable not in comparable]
     others = [row for row in published if row.split not in splits]
     if rest or others:
-        out += _latex_table([], rest, others)
+        out += _latex_table("Not ranked", [], rest, others, names)
     return "\n".join(out)
 
 
-def _latex_table(ranked: Sequence[BoardRow], rest: Sequence[BoardRow], printed: Sequence[PublishedRow]) -> list[str]:
+def _latex_table(
+    title: str,
+    ranked: Sequence[BoardRow],
+    rest: Sequence[BoardRow],
+    printed: Sequence[PublishedRow],
+    names: Mapping[str, str],
+) -> list[str]:
     shown = shown_metrics([*ranked, *rest], printed)
     header = ["", "Model", "Size", "Seeds", "Epochs", *_labels(shown), "Source or remark"]
-    body = [_line(row, shown) for row in ranked]
+    body = [_named(_line(row, shown), row, names) for row in ranked]
+    alone = sum(row.rank == 1 for row in ranked) == 1
     best = [
         metric.best(float(line.scores[column]) for line in body if line.scores[column])
+        if alone or metric.name != "miou" else None
         for column, metric in enumerate(shown)
+    ]  # fmt: skip
+    *notes, attested = footnotes(ranked) or [""]
+    legend = _tex("; ".join([LEGEND, BOLD, *notes]))
+    place = re.sub(r"[^a-z0-9]+", "-", title.partition(",")[0].lower()).strip("-")
+    out = [r"\begin{table}[t]", r"\centering", rf"\caption{{{_tex(' '.join(title.split()))}. {legend}.}}"]
+    out += [
+        rf"\label{{tab:{place}}}",
+        r"\begin{tabular}{rllrr" + "r" * len(shown) + "l}",
+        r"\toprule",
+        " & ".join(map(_tex, header)) + r" \\",
     ]
-    out = [r"\begin{tabular}{rllrr" + "r" * len(shown) + "l}", r"\toprule", " & ".join(map(_tex, header)) + r" \\"]
     if body:
         out += [r"\midrule", *(_latex_line(line, best) for line in body)]
-    out += _latex_block("not ranked", [_line(row, shown) for row in rest], len(shown))
+    out += _latex_block("not ranked", [_named(_line(row, shown), row, names) for row in rest], len(shown))
     out += _latex_block(AS_PRINTED, [_printed_line(row, shown) for row in printed], len(shown))
-    *notes, attested = footnotes(ranked) or [""]
-    legend = _tex("; ".join([LEGEND, *notes]))
-    out += [r"\bottomrule", r"\end{tabular}", rf"{{\par\smallskip\footnotesize {legend}.\par}}"]
+    out += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return [*out, *([f"% {' '.join(attested.split())}"] if attested else []), ""]
+
+
+def _named(line: TextRow, row: BoardRow, names: Mapping[str, str]) -> TextRow:
+    """Return a line with the name of its row: the one given for the row, or the model's with the variant."""
+    own = " ".join([names.get(row.head.model, row.head.model), *row.head.variant])
+    return replace(line, name=names.get(row.label, own) if row.head.variant else own)
 
 
 def table_csv(rows: Sequence[BoardRow], published: Sequence[PublishedRow] = ()) -> str:
