@@ -176,6 +176,7 @@ def test_a_stage_with_8_heads_scales_its_scores_by_the_whole_width() -> None:
     attended = plain_instance_norm(rows(attention.out, attended))
     wanted = F.gelu(rows(block.pwam.mix, F.gelu(rows(block.pwam.visual, x_NC)) * attended))
     assert close(block(x, words, MASK[:1])[1][0].reshape(6, 16), wanted)
+    assert [stage.pwam.attention.heads for stage in build_tiny("cgformer").stages] == [8, 8, 8, 8]
 
 
 def test_noise_is_drawn_in_training_and_in_evaluation_only_if_asked_for() -> None:
