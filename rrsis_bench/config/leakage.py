@@ -14,6 +14,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "VRSBench": ("DOTA", "DIOR"),
     "SAMRS": ("DIOR", "DOTA"),
     "LoveDA": (),
+    "aerial_d": ("iSAID", "LoveDA"),
     "RemoteSAM-270K": ("rrsisd", "risbench"),  # issue 81 of Awesome-RS-VL-Data
     "Google Earth": (),
 }
@@ -27,7 +28,8 @@ PLACES = "Google Earth"
 def image_sources() -> dict[str, tuple[str, ...]]:
     """Return every known name, those of ``conf/data`` included -> what its images were taken from."""
     cards = {name: data_config(name).card for name in dataset_names()}
-    return SOURCES | {name: () if card is None else card.image_sources for name, card in cards.items()}
+    found = {name: () if card is None else card.image_sources for name, card in cards.items()}
+    return SOURCES | {name: sources for name, sources in found.items() if sources or name not in SOURCES}
 
 
 def leakage_notes(

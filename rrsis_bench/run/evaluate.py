@@ -33,7 +33,7 @@ from rrsis_bench.run.lock import RunLock
 from rrsis_bench.run.model import build_fabric, connect, load_text, restore_model
 from rrsis_bench.run.plan import RunPlan
 from rrsis_bench.run.provenance import RunProvenance, any_dirty
-from rrsis_bench.run.record import ModelMasks, publish, score_and_record
+from rrsis_bench.run.record import ModelMasks, publish, score_and_record, seen_data
 from rrsis_bench.run.sources import changed_sources
 from rrsis_bench.train import checkpoint, frozen
 from rrsis_bench.train.rng import seed_everything
@@ -215,8 +215,7 @@ def _evaluate_weights(config: Config, path: Path, console: Terminal, world: Worl
     plan = dataclasses.replace(plan, data=data, run_id=run_id, train_hash=train_hash, eval_hash=eval_hash)
     unknown: dict[str, Any] = dict.fromkeys(("seed", "epochs", "selection_split", "selection_metric"))
     if saved is None:
-        card = config.model.card
-        unknown["trained_on"] = list(dict.fromkeys([*card.trained_on, *card.weights_trained_on])) or None
+        unknown["trained_on"] = seen_data(config.model.card, released=True)
     text = load_text(config, model, plan.data.splits["train"].category_names, path)
     world.on_main(lambda: RunFolder.create(plan))
     _score(plan, model, text, RunFolder(Path(config.runs) / plan.run_id), sha256, unknown, note, console, world)

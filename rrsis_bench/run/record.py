@@ -21,7 +21,7 @@ from rrsis_bench.config import hashes
 from rrsis_bench.config.label import settings
 from rrsis_bench.config.leakage import leakage_notes
 from rrsis_bench.config.protocol import METRIC_VERSION
-from rrsis_bench.config.schema import Config
+from rrsis_bench.config.schema import Config, ModelCard
 from rrsis_bench.console import Terminal
 from rrsis_bench.data.text.pipeline import TextPipeline
 from rrsis_bench.errors import reason
@@ -140,7 +140,7 @@ class ModelMasks:
             git_sha=plan.git[0],
             git_dirty=plan.git[1],
             efficiency=_costs(self.model, self.fabric.device, console),
-            trained_on=list(config.model.card.trained_on) or None,
+            trained_on=seen_data(config.model.card),
         )
 
     def notes(self, plan: RunPlan) -> list[str]:  # noqa: ARG002 - part of the protocol
@@ -148,6 +148,12 @@ class ModelMasks:
         tagger, heads = self.text.tagger, self.text.heads
         notes = [] if tagger in (None, "lexicon") else [f"phrases tagged by NLTK's {tagger} tagger"]
         return notes if heads is None else [*notes, f"heads of words by {heads.name}"]
+
+
+def seen_data(card: ModelCard, *, released: bool = False) -> list[str] | None:
+    """Return what a card says that the weights have seen, those of the authors if `released`; None if nothing."""
+    names = [*card.trained_on, *(card.weights_trained_on if released else ())]
+    return list(dict.fromkeys(names)) or None
 
 
 def _costs(model: Segmenter, device: torch.device, console: Terminal) -> Efficiency:

@@ -180,3 +180,23 @@ def test_a_wrong_probe_stops_before_the_data_is_opened(finished, tmp_path, monke
     monkeypatch.setattr(OpenData, "open", lambda *_: pytest.fail("the data was opened"))
     with pytest.raises(UserError, match=r"probes\[0\]\.name"):
         evaluate(tmp_path, f"checkpoint={finished.run.path}", "probes=[flipp]")
+
+
+def test_the_data_that_released_weights_have_seen_give_a_leakage_note(finished, tmp_path, monkeypatch):
+    file = tmp_path / "released.pth"
+    file.write_bytes(b"weights")
+    config = finished.run.config
+    saved = evaluation.checkpoint.load(finished.run.weights)
+    model = building.restore_model(config.model, saved, "")
+    monkeypatch.setattr(evaluation, "load_official", lambda *_, **__: model)
+    cards = ("+model.card.weights_trained_on=[risbench,rrsisd]", "+model.card.trained_on=[SAMRS]")
+    kept = ("model", "size", "data", "vision", "text", "model.args", "trainer")
+    overrides = [name for name in finished.overrides if name.lstrip("+").startswith(kept)]
+    record = evaluate(tmp_path / "boards", *overrides, *cards, f"checkpoint=official:{file}",
+                      f"text.tokenizer={finished.run.vocabulary}", f"runs={tmp_path / 'runs'}")  # fmt: skip
+    assert record.trained_on == ["SAMRS", "risbench", "rrsisd"]
+    assert [note for note in record.notes if "leakage" in note] == [
+        "leakage: trained on SAMRS, which shares images of DIOR with rrsisd",
+        "leakage: trained on risbench, which shares images of DIOR with rrsisd",
+    ]
+    assert finished.run.record.trained_on is None, "the released weights are not those of a run that was trained here"

@@ -19,7 +19,7 @@ from rrsis_bench.results.render.board_charts import CONTROL_LABELS, board_charts
 from rrsis_bench.results.render.charts import inline_svg
 from rrsis_bench.results.render.probes import ProbeBlock, label, number_of, refused
 from rrsis_bench.results.render.probes import blocks as probe_blocks
-from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval, interval_text, seeds, shown_metrics
+from rrsis_bench.results.render.text import FEW, encoders, footnotes, interval_text, seeds, shown_metrics
 
 BALANCED = "macro_miou"
 
@@ -141,6 +141,8 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
     values = [row.score("miou") for row in rows]
     ends = [end for v in values for end in (v.value, v.lo, v.hi) if end is not None]
     metrics = shown_metrics(rows)
+    if any(row.score(BALANCED).value is not None for row in rows):
+        metrics[1:1] = [METRICS[BALANCED]]
     shown_controls = [
         name for name in reversed(CONTROLS) if any(row.score("miou", "control", name).value is not None for row in rows)
     ]
@@ -157,7 +159,6 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             )
             for metric in metrics
         ),
-        TableColumn(METRICS[BALANCED].label, f"class-balanced mIoU: {METRICS[BALANCED].meaning}"),
         *(TableColumn(CONTROL_LABELS[name][0].capitalize(), CONTROL_LABELS[name][1]) for name in shown_controls),
         TableColumn("Params (M)", "all parameters, millions"),
         TableColumn("GFLOPs", "one forward pass"),
@@ -180,7 +181,7 @@ def _scores(rows: Sequence[BoardRow], ident: str, caption: str) -> Table:
             (
                 *first, Cell(row.head.size, row.head.size), Cell(seeds(row), str(len(row.records))),
                 Cell(row.text("epochs"), row.text("epochs")),
-                *scores.values(), _score_cell(row, METRICS[BALANCED]),
+                *scores.values(),
                 *(_number(row.score("miou", "control", name).value) for name in shown_controls),
                 _number(None if params is None else params / 1e6),
                 _number(row.mean("efficiency", "gflops")), _number(row.mean("efficiency", "fps"), 1),
@@ -313,7 +314,8 @@ def _score_cell(row: BoardRow, metric: Metric) -> Cell:
     score, deviation = row.score(metric.name), row.deviation(metric.name)
     if score.value is None:
         return Cell()
-    bounds = interval(row, metric.name, decimals=1)
+    whole = ("per_stratum", "all", "all") if metric.mean_of else ()
+    bounds = interval_text(row.score(metric.name, *whole))
     return Cell(
         f"{score.value:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"), f"{score.value:.6f}", bounds
     )
