@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rrsis_bench.eval.probes.probe import Figure
-from rrsis_bench.eval.probing import figures_of, summary_of
 from rrsis_bench.results.board.rows import BoardRow
+
+if TYPE_CHECKING:  # it imports torch, which a table without probes does not need
+    from rrsis_bench.eval.probes.probe import Figure
 
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Mark behind a figure's label: whether more or less of it is better."""
@@ -42,8 +44,14 @@ class ProbeBlock:
 
 def blocks(rows: Sequence[BoardRow]) -> list[ProbeBlock]:
     """Return the probes that any of the rows has, in the order of the records."""
+    names = list(dict.fromkeys(name for row in rows for name in row.names("probes")))
+    if not names:
+        return []
+    from rrsis_bench.eval.probes.probe import Figure
+    from rrsis_bench.eval.probing import figures_of, summary_of
+
     found = []
-    for name in dict.fromkeys(name for row in rows for name in row.names("probes")):
+    for name in names:
         members = tuple(row for row in rows if name in row.names("probes"))
         measured = dict.fromkeys(figure for row in members for figure in row.names("probes", name, "scores"))
         known = {figure.name: figure for figure in figures_of(name)}
