@@ -163,7 +163,7 @@ def test_options_and_other_datasets(tmp_path):
         read(tmp_path / "nwpu", merge="maybe")
     with pytest.raises(UserError, match=r"data\.options\.x\..*language, merge"):
         read(tmp_path / "nwpu", x=1)
-    with pytest.raises(UserError, match=r"data\.options\.merge\..*rrsisd.*none"):
+    with pytest.raises(UserError, match=r"data\.options\.merge\..*rrsisd': labelled"):
         open_split("rrsisd", tmp_path / "rrsisd", "train", {"merge": True})
 
 

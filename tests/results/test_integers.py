@@ -27,6 +27,7 @@ def write(path, table):
 def test_equal_runs_are_equal(tmp_path, table, capsys):
     for run in ("before", "after"):
         write(tmp_path / run / "record" / "records" / "d" / "m" / "r.csv.gz", table)
+        (tmp_path / run / "record" / "records" / "d" / "strata-test-0-0.csv.gz").write_bytes(b"of the split")
     assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
     assert "All 20 samples have equal integers" in capsys.readouterr().out
 

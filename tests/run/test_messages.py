@@ -78,7 +78,7 @@ def test_missing_tokenizer(fake_root, tmp_path, capsys):
     ("override", "message"),
     [
         ("model=fianett", "Unknown model 'fianett'. Did you mean fianet"),
-        ("data=rrsis-d", "Unknown dataset 'rrsis-d'. Did you mean rrsisd?"),
+        ("data=rrsis-d", "Unknown dataset 'rrsis-d'. Did you mean rrsisd, rrsis_hr?"),
     ],
 )
 def test_misspelt_names_get_suggestions(capsys, override, message):

@@ -64,7 +64,7 @@ def compare_integers(old: Path, new: Path) -> IntegerComparison:
 def _counts_file(path: Path) -> Path:
     if path.is_file():
         return path
-    found = sorted((path / "record").rglob(f"*{SUFFIX}"))
+    found = sorted((path / "record").glob(f"records/*/*/*{SUFFIX}"))  # the strata of the split lie above
     if len(found) == 1:
         return found[0]
     problem = "has no counts file: it was not scored" if not found else f"has {len(found)} counts files"
