@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rrsis_bench import registry
@@ -13,6 +15,22 @@ from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.run import check
 from tests.fakes.backbones import SIDE, TOKENS
 from tests.fakes.config import model_args
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Random numbers from seed 0, in float64 as everything that a test builds."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def no_gradients() -> Iterator[None]:
+    """Nothing is recorded for a backward pass."""
+    with torch.no_grad():
+        yield
 
 
 def build_tiny(name: str, *overrides: str, **args: Any) -> Segmenter:
@@ -31,6 +49,16 @@ def tiny(name: str) -> tuple[str, ...]:
     """The overrides of a registered model at its tests' size."""
     contract = registry.load_class(name).contract
     return ("size=tiny", f"size.image={SIDE}", f"size.max_tokens={TOKENS}", *contract.tiny_overrides)
+
+
+def moved_by_more_slots(name: str, **args: Any) -> float:
+    """Return the largest change of a model's logits, in float64, when pads are added behind the text."""
+    views, text = make_inputs(2)
+    text["attention_mask"][:, 6:] = 0
+    longer = {key: F.pad(value, (0, 4)) for key, value in text.items()}
+    model = build_tiny(name, **args).double().eval()
+    with torch.no_grad():
+        return float((model(views, text).logits - model(views, longer).logits).abs().max())
 
 
 def make_inputs(

@@ -19,13 +19,7 @@ B, H, W, C, L, D = 2, 3, 4, 8, 5, 6
 N = H * W
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def tokens(batch: int = B, positions: int = N, dim: int = C) -> Tensor:

@@ -27,13 +27,7 @@ SIZES = [(2, 3), (4, 5)]
 DIM, CELLS = 8, 26
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def drawn(module: nn.Module, scale: float = 0.5) -> nn.Module:

@@ -30,13 +30,7 @@ D, E, L = 8, 6, 5
 MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]])
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def scatter(module) -> None:

@@ -26,12 +26,7 @@ from rrsis_bench.backbones.positions import sine_positions
 C, D, L = 8, 6, 5
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def close(got: Tensor, wanted: Tensor) -> bool:

@@ -13,20 +13,14 @@ from rrsis_bench.models.dmmi.objective import ExpressionObjective
 from torch import Tensor, nn
 
 from rrsis_bench.data.text.nouns import mark_nouns, noun_runs
-from tests.models.conftest import build_tiny, make_inputs
+from tests.models.conftest import build_tiny, make_inputs, moved_by_more_slots
 from tests.models.test_blocks import close, rows, unusual_statistics
 
 H, W, C, L, D = 3, 4, 12, 5, 6
 MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def over_positions(x_NC: Tensor) -> Tensor:
@@ -214,13 +208,8 @@ def test_the_words_get_no_gradient_from_their_reconstruction_and_the_nouns_are_h
 
 
 def test_official_pads_are_read_by_the_decoder_and_masked_ones_are_not() -> None:
-    views, text = make_inputs(2)
-    text["attention_mask"][:, 6:] = 0
-    longer = {key: F.pad(value, (0, 4)) for key, value in text.items()}
-    for pads, moves in (("official", True), ("masked", False)):
-        model = build_tiny("dmmi", pads=pads).double().eval()
-        difference = (model(views, text).logits - model(views, longer).logits).abs().max()
-        assert bool(difference > 1e-8) == moves
+    assert moved_by_more_slots("dmmi", pads="official") > 1e-8
+    assert moved_by_more_slots("dmmi", pads="masked") <= 1e-8
 
 
 def test_norms_of_the_decoder_decay() -> None:

@@ -20,17 +20,10 @@ from rrsis_bench.errors import UserError
 from rrsis_bench.official import convert_official
 from tests.fakes.official_checkpoint import noise
 from tests.fakes.zoo import ZOO, window, zoo_shapes
-from tests.models.conftest import build_tiny, make_inputs
+from tests.models.conftest import build_tiny, make_inputs, moved_by_more_slots
 from tests.models.test_blocks import close, plain_conv, plain_instance_norm, rows, unusual_statistics
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def test_coordinates_are_x_then_y_from_minus_one_to_one() -> None:
@@ -196,13 +189,8 @@ def test_blocks_reproduce_the_authors_outputs() -> None:
 
 def test_official_pads_enter_the_sentence_and_masked_ones_do_not() -> None:
     """The authors sum over all slots: with more slots the answer changes. Their ids never matter."""
-    views, text = make_inputs(2)
-    text["attention_mask"][:, 6:] = 0
-    longer = {key: F.pad(value, (0, 4)) for key, value in text.items()}
-    for pads, moves in (("official", True), ("masked", False)):
-        model = build_tiny("lscf", pads=pads).double().eval()
-        difference = (model(views, text).logits - model(views, longer).logits).abs().max()
-        assert bool(difference > 1e-8) == moves
+    assert moved_by_more_slots("lscf", pads="official") > 1e-8
+    assert moved_by_more_slots("lscf", pads="masked") <= 1e-8
     with pytest.raises(UserError, match="model.args.pads=some"):
         build_tiny("lscf", pads="some")
 

@@ -22,14 +22,7 @@ from tests.fakes.backbones import SWIN
 from tests.models.conftest import build_tiny
 from tests.models.test_blocks import close, plain_conv, rows, unusual_statistics
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def scatter(module: nn.Module) -> None:

@@ -22,12 +22,7 @@ C, D, L = 4, 6, 5
 GRIDS = [(6, 6), (5, 7), (4, 5), (5, 4), (2, 3), (1, 4), (1, 1)]
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def close(got: Tensor, wanted: Tensor, atol: float = 1e-10) -> bool:

@@ -22,14 +22,7 @@ from tests.models.test_blocks import (
     unusual_statistics,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "no_gradients")
 
 
 def hardswish(x: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def test_a_job_of_two_processes_reaches_its_time_limit_and_continues(slurm, fake
     """One process per task, as `slurm_node` starts them; SLURM's own warning, sent before the limit of a minute."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     long = ["train.epochs=1000", "train.eval_every=1000", "trainer.devices=2"]
-    asked = ["launcher.tasks_per_node=2", "launcher.minutes=1", "launcher.signal_s=20"]
+    asked = ["launcher.tasks_per_node=2", "launcher.minutes=1", "launcher.signal_s=20", "launcher.requeues=200"]
     command = [sys.executable, "-m", "rrsis_bench.run", *changes(tmp_path, fake_root), *long]
     environment = {**slurm, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
