@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rrsis_bench.interfaces import Segmenter
 from rrsis_bench.official import load_official
 from tests.fakes.config import RANDOM_WEIGHTS, model_args
-from tests.fakes.official_checkpoint import GOLDEN, Shapes, integers, noise
+from tests.fakes.official_checkpoint import GOLDEN, Shapes, integers, noise, nothing_drawn
 
 ZOO = GOLDEN / "zoo"
 NATIVE = "RRSIS_PARITY"
@@ -78,7 +78,7 @@ def load_zoo(file: str, expected: dict[str, np.ndarray], folder: Path, **args: A
     name = file.removesuffix("_small")
     overrides = (*SMALL, *MORE_SMALL.get(name, ())) if file.endswith("_small") else ()
     without = patch("rrsis_bench.models.mafn.network.CIM", lambda *_: nn.Identity())  # as the fixture was made
-    with without if file == "mafn_small" else nullcontext():
+    with without if file == "mafn_small" else nullcontext(), nothing_drawn():
         model = load_official(name, path, **model_args(name, *overrides, **args))
     path.unlink()
     if file == "caris_small":

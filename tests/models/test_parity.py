@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from rrsis_bench.official import load_official
 from tests.fakes.config import model_args
-from tests.fakes.official_checkpoint import GOLDEN, official_state_dict
+from tests.fakes.official_checkpoint import GOLDEN, nothing_drawn, official_state_dict
 
 CASES = [
     pytest.param(("fianet", {"num_tmem": 3}), id="fianet"),  # ten seconds and 4 GB: one of the family runs every time
@@ -26,7 +26,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path: Path = tmp_path_factory.mktemp("official") / f"{name}.pth"
     expected = dict(np.load(GOLDEN / f"expected_{name}.npz"))
     torch.save({"model": official_state_dict(name, int(expected["weights_seed"])), "epoch": 0}, path)
-    model = load_official(name, path, **model_args(name, **args))
+    with nothing_drawn():
+        model = load_official(name, path, **model_args(name, **args))
     path.unlink()
     return model, expected
 
